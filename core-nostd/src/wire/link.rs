@@ -1,0 +1,335 @@
+//! What a manager and a place where daemons run say to each other.
+//!
+//! The manager sends [`Command`]s; the peer — a WOS kernel, or the runtime inside a native daemon —
+//! answers with [`Event`]s. Both sides are flat: a slice's transaction is a run of events that
+//! [`Event::SliceEnd`] closes, so neither side needs a heap to read or write one, and a peer that
+//! dies in the middle of a run has committed nothing.
+//!
+//! A peer names a daemon by [`Address`]: the manager's slot, and the incarnation in that slot. An
+//! event from an incarnation that is no longer current is ignored by the manager, so a late message
+//! of the dead never reaches the living.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the messages in this module. The peer's [`Event::Hello`] carries it, and a manager
+/// refuses a peer that speaks another one.
+pub const LINK_VERSION: u16 = 1;
+
+/// Longest key of `state`, in bytes.
+pub const KEY_BYTES_MAX: usize = 256;
+/// Longest value of `state` and longest message of a channel, in bytes.
+pub const VALUE_BYTES_MAX: usize = 65_536;
+/// Longest name of a daemon, channel or metric, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest line of a log, and longest text of a reason, in bytes.
+pub const TEXT_BYTES_MAX: usize = 8_192;
+/// Most channels that one daemon has.
+pub const CHANNELS_MAX: usize = 16;
+/// Most messages that a peer holds for one channel before they are consumed.
+pub const CHANNEL_MESSAGES_MAX: usize = 512;
+
+/// One incarnation of one daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Address {
+    /// The slot in the manager's table of daemons.
+    pub daemon: u32,
+    /// Counts the starts in that slot.
+    pub incarnation: u32,
+}
+
+/// The capabilities that the configuration grants, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants(pub u32);
+
+impl Grants {
+    /// May write lines to its log.
+    pub const LOG: Self = Self(1);
+    /// May keep durable state.
+    pub const STATE: Self = Self(1 << 1);
+    /// May publish metrics.
+    pub const METRIC: Self = Self(1 << 2);
+
+    /// Whether every capability of `other` is in `self`.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The capabilities of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The limits that a WOS kernel enforces on one daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Most linear memory, in bytes.
+    pub memory_bytes_max: u64,
+    /// Most running time of one slice, in nanoseconds.
+    pub slice_budget_ns: u64,
+    /// Most bytes of keys and values in `state`.
+    pub state_bytes_max: u64,
+}
+
+/// What the manager tells a peer.
+///
+/// A daemon is described by [`Create`](Command::Create), then any number of
+/// [`ConfigEntry`](Command::ConfigEntry), [`StateEntry`](Command::StateEntry) and
+/// [`ChannelOpen`](Command::ChannelOpen), and set going by [`Start`](Command::Start).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command<'a> {
+    /// Makes a process, in state Created.
+    Create {
+        /// Its address from here on.
+        at: Address,
+        /// The daemon's name, for logs and for the process table.
+        name: &'a str,
+        /// Path of the image; empty for a native peer, which is its own image.
+        image: &'a str,
+        /// What is enforced.
+        limits: Limits,
+        /// 0 (most urgent) to 7.
+        level: u8,
+        /// What is granted.
+        grants: Grants,
+    },
+    /// One entry of `[daemon.config]`.
+    ConfigEntry {
+        /// Which daemon.
+        at: Address,
+        /// The dotted key.
+        key: &'a str,
+        /// The value's text.
+        value: &'a str,
+    },
+    /// One pair of the durable state, as of the last committed slice.
+    StateEntry {
+        /// Which daemon.
+        at: Address,
+        /// The key, at most [`KEY_BYTES_MAX`] bytes.
+        key: &'a str,
+        /// The value, at most [`VALUE_BYTES_MAX`] bytes.
+        value: &'a [u8],
+    },
+    /// Opens a channel. Channels are numbered 0, 1, … in the order in which they are opened.
+    ChannelOpen {
+        /// Which daemon.
+        at: Address,
+        /// The channel's name.
+        name: &'a str,
+        /// Whether the daemon may receive from it.
+        granted: bool,
+    },
+    /// Everything was said: initialise and run.
+    Start {
+        /// Which daemon.
+        at: Address,
+    },
+    /// One message for a channel. The manager keeps at most [`CHANNEL_MESSAGES_MAX`] of them
+    /// unconsumed.
+    Message {
+        /// Which daemon.
+        at: Address,
+        /// The channel's number.
+        channel: u8,
+        /// 1, 2, 3, … within this incarnation.
+        sequence: u64,
+        /// The bytes.
+        payload: &'a [u8],
+    },
+    /// Asks the daemon to stop at the next slice boundary.
+    Shutdown {
+        /// Which daemon.
+        at: Address,
+        /// How long it may take, in nanoseconds from receipt.
+        grace_ns: u64,
+    },
+    /// Ends the daemon now; an open slice is discarded.
+    Kill {
+        /// Which daemon.
+        at: Address,
+    },
+    /// Asks for the daemon's health; answered by [`Event::Health`] with the same token, at a slice
+    /// boundary. While a slice is open the peer answers [`HealthReport::Busy`] at once.
+    HealthCheck {
+        /// Which daemon.
+        at: Address,
+        /// Echoed in the answer.
+        token: u64,
+    },
+    /// Asks for the daemon's own figures; answered by [`Event::Sample`]s and one
+    /// [`Event::SamplesEnd`] with the same token.
+    Metrics {
+        /// Which daemon.
+        at: Address,
+        /// Echoed in the answer.
+        token: u64,
+    },
+}
+
+/// How urgent a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogLevel {
+    /// For following single steps.
+    Trace,
+    /// For finding a fault.
+    Debug,
+    /// Normal course.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// What a health check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HealthReport<'a> {
+    /// Working.
+    Healthy,
+    /// Working, with less than promised.
+    Degraded(&'a str),
+    /// Not working.
+    Unhealthy(&'a str),
+    /// In a slice for this long, in nanoseconds.
+    Busy {
+        /// Running time of the open slice so far.
+        slice_ns: u64,
+    },
+}
+
+/// How an incarnation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It said `exit`, or it returned from `shutdown`.
+    Graceful,
+    /// `init`, `run` or `shutdown` returned an error.
+    Error,
+    /// It trapped.
+    Trap,
+    /// A slice passed its budget.
+    SliceBudget,
+    /// It was killed by [`Command::Kill`].
+    Killed,
+    /// It could not be made: the image is unusable or a limit of the peer is reached. Trying again
+    /// without a change is unlikely to help.
+    Refused,
+}
+
+/// What a peer tells the manager.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event<'a> {
+    /// The first message of a peer.
+    Hello {
+        /// Its [`LINK_VERSION`].
+        version: u16,
+    },
+    /// `init` returned: the daemon is Running.
+    Running {
+        /// Which daemon.
+        at: Address,
+        /// The process id within the peer.
+        pid: u32,
+    },
+    /// A line for the daemon's log. Outside the transaction.
+    Log {
+        /// Which daemon.
+        at: Address,
+        /// How urgent.
+        level: LogLevel,
+        /// The line, at most [`TEXT_BYTES_MAX`] bytes.
+        text: &'a str,
+    },
+    /// Part of the open transaction: `state.set`.
+    StateSet {
+        /// Which daemon.
+        at: Address,
+        /// The key.
+        key: &'a str,
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Part of the open transaction: `state.delete`.
+    StateDelete {
+        /// Which daemon.
+        at: Address,
+        /// The key.
+        key: &'a str,
+    },
+    /// Part of the open transaction: every message up to and with `sequence` was received.
+    Consumed {
+        /// Which daemon.
+        at: Address,
+        /// The channel's number.
+        channel: u8,
+        /// The last one received.
+        sequence: u64,
+    },
+    /// Part of the open transaction: `metric.counter-add`.
+    CounterAdd {
+        /// Which daemon.
+        at: Address,
+        /// The counter's name.
+        name: &'a str,
+        /// What is added.
+        delta: u64,
+    },
+    /// Part of the open transaction: `metric.gauge-set`.
+    GaugeSet {
+        /// Which daemon.
+        at: Address,
+        /// The gauge's name.
+        name: &'a str,
+        /// The new level.
+        value: f64,
+    },
+    /// Commits the open transaction of this daemon.
+    SliceEnd {
+        /// Which daemon.
+        at: Address,
+        /// Counts the slices of this incarnation that committed something, from 1.
+        slice: u64,
+    },
+    /// The answer to [`Command::HealthCheck`].
+    Health {
+        /// Which daemon.
+        at: Address,
+        /// From the question.
+        token: u64,
+        /// What was found.
+        report: HealthReport<'a>,
+        /// Linear memory in use, in bytes.
+        memory_bytes: u64,
+    },
+    /// One figure of the answer to [`Command::Metrics`].
+    Sample {
+        /// Which daemon.
+        at: Address,
+        /// From the question.
+        token: u64,
+        /// The figure's name.
+        name: &'a str,
+        /// Whether it is a counter; else it is a gauge.
+        counter: bool,
+        /// Its value.
+        value: f64,
+    },
+    /// The end of the answer to [`Command::Metrics`].
+    SamplesEnd {
+        /// Which daemon.
+        at: Address,
+        /// From the question.
+        token: u64,
+    },
+    /// The incarnation is over; nothing follows from it.
+    Exited {
+        /// Which daemon.
+        at: Address,
+        /// How.
+        outcome: Outcome,
+        /// Why, for people.
+        reason: &'a str,
+    },
+}

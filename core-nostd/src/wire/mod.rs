@@ -1,0 +1,45 @@
+//! What processes of Duende say to each other, and how it is laid out in bytes.
+//!
+//! - [`link`]: the messages between the manager and a place where daemons run.
+//! - The frame around each message: [`encode`] writes one, a [`Decoder`] reads them back from a
+//!   stream that delivers bytes in pieces of any size.
+//!
+//! # A frame
+//!
+//! Twelve bytes of header, little endian, then the payload in [postcard](https://postcard.rs)'s
+//! encoding:
+//!
+//! | offset | bytes | field | meaning |
+//! |---|---|---|---|
+//! | 0 | 2 | magic | `Du`: this is a frame of ours |
+//! | 2 | 1 | version | [`WIRE_VERSION`] |
+//! | 3 | 1 | kind | [`Message::KIND`]: which family of messages the payload belongs to |
+//! | 4 | 4 | length | bytes of payload |
+//! | 8 | 4 | checksum | CRC-32 (IEEE) of kind and payload |
+//!
+//! The checksum finds faults of software and of storage, not an attacker: who may write to a stream
+//! is decided where the stream is opened.
+
+mod frame;
+pub mod link;
+
+pub use frame::{
+    Decoder, EncodeError, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, WIRE_VERSION, encode,
+};
+
+/// A family of messages that can travel in frames.
+///
+/// The kind keeps families apart, so that a stream that was wired to the wrong reader is refused
+/// instead of misread. Kinds 1 and 2 are this crate's; hosts number their own from 3.
+pub trait Message {
+    /// The family's number in the frame's header.
+    const KIND: u8;
+}
+
+impl Message for link::Command<'_> {
+    const KIND: u8 = 1;
+}
+
+impl Message for link::Event<'_> {
+    const KIND: u8 = 2;
+}
