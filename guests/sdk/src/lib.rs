@@ -1,0 +1,63 @@
+//! Write a daemon once; run it as a WebAssembly component or as a native process.
+//!
+//! A daemon implements [`Daemon`]: it is called for one slice of work at a time and says what it
+//! waits for. It reaches the world through the [`Context`] that it is given. In the daemon's
+//! `lib.rs`:
+//!
+//! ```
+//! use duende_sdk::{Context, Daemon, Level, Next, Wake};
+//!
+//! struct Greeter;
+//!
+//! impl Daemon for Greeter {
+//!     fn init(_: &mut Context<'_>) -> Result<Self, String> {
+//!         Ok(Self)
+//!     }
+//!
+//!     fn run(&mut self, _: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
+//!         context.log(Level::Info, "hello")?;
+//!         Ok(Next::Wait)
+//!     }
+//! }
+//!
+//! duende_sdk::export!(Greeter);
+//! ```
+//!
+//! `export!` makes the crate's `cdylib` a component of the world in `wit/daemon.wit`; on other
+//! targets it expands to nothing. The native program of the same daemon is its `main.rs`:
+//!
+//! ```ignore
+//! fn main() -> std::process::ExitCode {
+//!     duende_sdk::native::run::<greeter::Greeter>()
+//! }
+//! ```
+//!
+//! Its tests drive it through `testing::Manager`, in memory.
+
+mod context;
+mod daemon;
+mod types;
+
+pub use context::{Config, Context, Metric, State};
+pub use daemon::Daemon;
+pub use types::{
+    Error, Health, Instant, Level, Message, Next, Sample, SampleKind, Wake, WakeReasons,
+};
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod component;
+
+/// Makes the crate a component whose daemon is the given type. Once in a crate's `lib.rs`.
+#[macro_export]
+macro_rules! export {
+    ($daemon:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::component::Component<$daemon>;
+            $crate::component::bindings::export_world!(
+                Exported with_types_in $crate::component::bindings
+            );
+        };
+    };
+}

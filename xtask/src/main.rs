@@ -1,0 +1,64 @@
+//! `cargo xtask VERB`: everything that is done with this repository beside `cargo build`.
+//!
+//! Each verb is a file of this crate and a row of [`VERBS`]. Verbs say what they do while they do
+//! it, are quick when there is nothing to do, and leave the machine's settings alone.
+
+use std::process::ExitCode;
+
+mod guests;
+mod setup;
+mod shell;
+mod wasm;
+
+use shell::Error;
+
+/// A verb: its name, one line of help, and what it does with the arguments after its name.
+type Verb = (
+    &'static str,
+    &'static str,
+    fn(&[String]) -> Result<(), Error>,
+);
+
+const VERBS: &[Verb] = &[
+    (
+        "setup",
+        "find or install the compilers for WebAssembly and firmware",
+        setup::run,
+    ),
+    (
+        "guests",
+        "build the daemons that are shipped as components, into artifacts/",
+        guests::run,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print_help();
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print_help();
+        return ExitCode::SUCCESS;
+    }
+    let Some((_, _, run)) = VERBS.iter().find(|(verb, _, _)| verb == name) else {
+        eprintln!("xtask: there is no verb `{name}`");
+        print_help();
+        return ExitCode::from(2);
+    };
+    match run(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_help() {
+    eprintln!("usage: cargo xtask VERB");
+    for (verb, help, _) in VERBS {
+        eprintln!("  {verb:<10} {help}");
+    }
+}

@@ -1,0 +1,127 @@
+//! What every verb needs: the repository's folders, and programs that are run with their failures
+//! told in words.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// Why a verb failed. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A program could not be started.
+    #[error("cannot start `{program}`: {source}; is it installed and in PATH?")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program failed; what it printed stands above.
+    #[error("`{command}` failed ({status}); its own output above says why")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A target cannot be compiled for, and nothing here can change that.
+    #[error(
+        "no compiler for {target}: run `rustup target add {target}`, or on Debian (as root) \
+         `apt-get install {packages}`"
+    )]
+    NoCompiler {
+        /// The target's triple.
+        target: &'static str,
+        /// What Debian calls it.
+        packages: String,
+    },
+    /// The arguments of a verb.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// The folder for everything that is built: `CARGO_TARGET_DIR`, or `target`.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Says on standard error what is being done.
+pub(crate) fn say(what: &str) {
+    eprintln!("xtask: {what}");
+}
+
+/// Refuses arguments, for verbs that take none.
+pub(crate) fn no_arguments(arguments: &[String]) -> Result<(), Error> {
+    match arguments.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::Usage(format!(
+            "takes no argument, but got `{first}`"
+        ))),
+    }
+}
+
+/// Runs a program to its end; its output goes where ours goes.
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    let status = command
+        .status()
+        .map_err(|source| start_error(command, source))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(command, status))
+    }
+}
+
+/// Runs a program to its end and returns what it printed on standard output, trimmed.
+pub(crate) fn output(command: &mut Command) -> Result<String, Error> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| start_error(command, source))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(failed(command, output.status))
+    }
+}
+
+/// Wraps an error of a file operation.
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    |source| Error::File { path, source }
+}
+
+fn start_error(command: &Command, source: io::Error) -> Error {
+    Error::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        source,
+    }
+}
+
+fn failed(command: &Command, status: ExitStatus) -> Error {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect();
+    Error::Failed {
+        command: words.join(" "),
+        status,
+    }
+}

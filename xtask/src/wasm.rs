@@ -1,0 +1,339 @@
+//! Compilers for targets that rustup's default toolchain does not bring: WebAssembly and firmware.
+//!
+//! Tried in this order, the first that works is used:
+//! 1. the active toolchain already has the target;
+//! 2. `rustup target add`, where rustup may install (`RUSTUP_AUTO_INSTALL` is not 0);
+//! 3. on Debian, the packages of [`DEBIAN_PACKAGES`]: a second compiler with the sources of its
+//!    standard library, which is built once into a cached sysroot. A sysroot serves only the compiler
+//!    that built it, so its folder is named after that compiler;
+//! 4. an error that says what to install.
+//!
+//! The linker for components is rustup's own `wasm-component-ld` in all cases: rustc then writes a
+//! component directly.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::shell::{self, Error, at, say};
+
+/// A target and what of the standard library it can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The triple.
+    pub(crate) triple: &'static str,
+    /// The crates that `-Zbuild-std` is to build.
+    standard_library: &'static str,
+}
+
+/// What guests are compiled for.
+pub(crate) const WASM32: Target = Target {
+    triple: "wasm32-unknown-unknown",
+    standard_library: "std,panic_abort",
+};
+
+/// A Cortex-M4 or M7 with an FPU: no operating system, `core` only.
+pub(crate) const THUMBV7EM: Target = Target {
+    triple: "thumbv7em-none-eabihf",
+    standard_library: "core",
+};
+
+/// A compiler, its cargo and the library sources that fit it.
+const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
+
+/// The oldest Rust that compiles this workspace (1.`MINOR`), as in the top-level Cargo.toml.
+const RUST_MINOR_MIN: u32 = 95;
+
+/// A compiler that can make code for a target.
+#[derive(Debug)]
+pub(crate) struct Toolchain {
+    target: Target,
+    /// Debian's compiler with a sysroot that we built; `None`: the active toolchain as it is.
+    sysroot: Option<PathBuf>,
+}
+
+impl Toolchain {
+    /// Finds a compiler for `target`, or installs one. Quick when there is one.
+    pub(crate) fn prepare(target: Target) -> Result<Self, Error> {
+        let active = Self {
+            target,
+            sysroot: None,
+        };
+        if active_toolchain_has(target)? {
+            return Ok(active);
+        }
+        if rustup_may_install() {
+            say(&format!("adding {} to the active toolchain", target.triple));
+            let mut add = Command::new("rustup");
+            add.args(["target", "add", target.triple]);
+            match shell::run(&mut add) {
+                Ok(()) if active_toolchain_has(target)? => return Ok(active),
+                Ok(()) => {}
+                Err(error) => say(&format!("{error}; trying Debian's packages")),
+            }
+        }
+        if !Path::new("/etc/debian_version").exists() {
+            return Err(no_compiler(target));
+        }
+        if !debian_compiler_is_there() {
+            install_debian_compiler(target)?;
+        }
+        Ok(Self {
+            target,
+            sysroot: Some(sysroot(target)?),
+        })
+    }
+
+    /// `cargo VERB --target …`, with a target folder of its own under the usual one, so that two
+    /// compilers do not undo each other's work.
+    ///
+    /// Paths of this machine are kept out of what is built.
+    pub(crate) fn cargo(&self, verb: &str) -> Result<Command, Error> {
+        let mut cargo;
+        let mut flags = remap_flags()?;
+        match &self.sysroot {
+            None => cargo = Command::new("cargo"),
+            Some(sysroot) => {
+                cargo = Command::new(DEBIAN_CARGO);
+                // Cargo and rustup hand these down; they would name the other compiler.
+                cargo.env_remove("RUSTUP_TOOLCHAIN");
+                cargo.env("RUSTC", DEBIAN_RUSTC);
+                flags.push(format!("--sysroot={}", sysroot.display()));
+            }
+        }
+        if self.target == WASM32 {
+            let linkers = component_linkers()?;
+            cargo.env(
+                "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER",
+                &linkers.component,
+            );
+            flags.push(format!(
+                "-Clink-arg=--wasm-ld-path={}",
+                linkers.wasm_ld.display()
+            ));
+        }
+        cargo
+            .current_dir(shell::root())
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_BUILD_TARGET")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+            .args([verb, "--target", self.target.triple, "--target-dir"])
+            .arg(shell::target_dir().join("guests"));
+        Ok(cargo)
+    }
+}
+
+/// Builds `duende-core` for `target`: it needs nothing beyond the language's `core`.
+#[allow(dead_code, reason = "called by the verb `test`")]
+pub(crate) fn check_core(target: Target) -> Result<(), Error> {
+    say(&format!("building duende-core for {}", target.triple));
+    let toolchain = Toolchain::prepare(target)?;
+    shell::run(toolchain.cargo("build")?.args(["-q", "-p", "duende-core"]))
+}
+
+/// Flags that replace this machine's paths in panic messages and debug information.
+fn remap_flags() -> Result<Vec<String>, Error> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let rust = shell::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let mut flags = vec![
+        format!("--remap-path-prefix={}=/duende", shell::root().display()),
+        format!("--remap-path-prefix={rust}/lib/rustlib/src/rust=/rust"),
+        "--remap-path-prefix=/usr/lib/rustlib/src/rust=/rust".to_owned(),
+    ];
+    if let Some(home) = home {
+        flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
+    }
+    Ok(flags)
+}
+
+fn no_compiler(target: Target) -> Error {
+    Error::NoCompiler {
+        target: target.triple,
+        packages: DEBIAN_PACKAGES.join(" "),
+    }
+}
+
+/// The library folder of the active toolchain for the machine `triple`.
+fn active_rustlib(triple: &str) -> Result<PathBuf, Error> {
+    let sysroot = shell::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    Ok(Path::new(&sysroot).join("lib/rustlib").join(triple))
+}
+
+fn active_toolchain_has(target: Target) -> Result<bool, Error> {
+    let libraries = active_rustlib(target.triple)?.join("lib");
+    Ok(fs::read_dir(libraries).is_ok_and(|mut entries| entries.next().is_some()))
+}
+
+fn rustup_may_install() -> bool {
+    std::env::var_os("RUSTUP_AUTO_INSTALL").is_none_or(|value| value != "0")
+        && Command::new("rustup")
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
+}
+
+/// The programs that turn object files into a component.
+struct ComponentLinkers {
+    component: PathBuf,
+    wasm_ld: PathBuf,
+}
+
+/// Both lie in rustup's toolchain for the host, whatever its targets are.
+fn component_linkers() -> Result<ComponentLinkers, Error> {
+    let host = shell::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let programs = active_rustlib(&host)?.join("bin");
+    let linkers = ComponentLinkers {
+        component: programs.join("wasm-component-ld"),
+        wasm_ld: programs.join("gcc-ld/wasm-ld"),
+    };
+    fs::metadata(&linkers.component).map_err(at(&linkers.component))?;
+    fs::metadata(&linkers.wasm_ld).map_err(at(&linkers.wasm_ld))?;
+    Ok(linkers)
+}
+
+fn debian_compiler_is_there() -> bool {
+    let new_enough = Command::new(DEBIAN_RUSTC)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            minor_version(&text).is_some_and(|minor| minor >= RUST_MINOR_MIN)
+        });
+    new_enough && Path::new(DEBIAN_CARGO).exists() && Path::new(DEBIAN_SOURCES).exists()
+}
+
+/// The 96 of `rustc 1.96.0 (ac68faa20 2026-05-25)`.
+fn minor_version(text: &str) -> Option<u32> {
+    let version = text.strip_prefix("rustc 1.")?;
+    version.split('.').next()?.parse().ok()
+}
+
+fn install_debian_compiler(target: Target) -> Result<(), Error> {
+    say(&format!(
+        "installing Debian's {} (145 MB, about 30 s)",
+        DEBIAN_PACKAGES.join(", ")
+    ));
+    let is_root = shell::output(Command::new("id").arg("-u"))? == "0";
+    let apt = |arguments: &[&str]| {
+        let mut command = if is_root {
+            Command::new("apt-get")
+        } else {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["-n", "apt-get"]);
+            sudo
+        };
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .arg("-qq")
+            .args(arguments);
+        shell::run(&mut command)
+    };
+    let install = ["install", "-y", "--no-install-recommends", "--no-remove"];
+    let installed = apt(&["update"]).and_then(|()| apt(&[&install[..], &DEBIAN_PACKAGES].concat()));
+    if let Err(error) = installed {
+        say(&error.to_string());
+        return Err(no_compiler(target));
+    }
+    if debian_compiler_is_there() {
+        Ok(())
+    } else {
+        Err(no_compiler(target))
+    }
+}
+
+/// The standard library for `target`, built by Debian's compiler on the first call.
+fn sysroot(target: Target) -> Result<PathBuf, Error> {
+    let version = shell::output(Command::new(DEBIAN_RUSTC).arg("--version"))?;
+    let name: String = version
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let base = shell::target_dir().join("sysroot").join(target.triple);
+    let done = base.join(name);
+    if done.exists() {
+        return Ok(done);
+    }
+    say(&format!(
+        "building the standard library for {} ({version}), once, about 40 s",
+        target.triple
+    ));
+
+    // An empty crate, because cargo builds the library only for a crate that uses it.
+    let scratch = base.join("scratch");
+    let sources = scratch.join("src");
+    let manifest = "[package]\nname = \"nothing\"\nedition = \"2024\"\n\n\
+                    [workspace]\n\n[profile.release]\npanic = \"abort\"\n";
+    fs::create_dir_all(&sources).map_err(at(&sources))?;
+    write(&scratch.join("Cargo.toml"), manifest)?;
+    write(&sources.join("lib.rs"), "#![no_std]\n")?;
+    let mut cargo = Command::new(DEBIAN_CARGO);
+    cargo
+        .current_dir(&scratch)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env("CARGO_ENCODED_RUSTFLAGS", remap_flags()?.join("\u{1f}"))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTC", DEBIAN_RUSTC)
+        .args(["build", "--quiet", "--release", "--target", target.triple])
+        .arg(format!("-Zbuild-std={}", target.standard_library))
+        .arg("--target-dir")
+        .arg(scratch.join("target"));
+    shell::run(&mut cargo)?;
+
+    // The finished folder appears under its name in one step: an interrupted build leaves none.
+    let built = scratch
+        .join("target")
+        .join(target.triple)
+        .join("release/deps");
+    let rising = base.join("rising");
+    let libraries = rising.join("lib/rustlib").join(target.triple).join("lib");
+    fs::create_dir_all(&libraries).map_err(at(&libraries))?;
+    for entry in fs::read_dir(&built).map_err(at(&built))? {
+        let from = entry.map_err(at(&built))?.path();
+        let name = from.file_name().unwrap_or_default().to_owned();
+        let ours = name.to_string_lossy().starts_with("libnothing-");
+        if !ours
+            && from
+                .extension()
+                .is_some_and(|extension| extension == "rlib")
+        {
+            fs::copy(&from, libraries.join(name)).map_err(at(&from))?;
+        }
+    }
+    fs::rename(&rising, &done).map_err(at(&done))?;
+    fs::remove_dir_all(&scratch).map_err(at(&scratch))?;
+    Ok(done)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minor_version_is_read_from_what_rustc_prints() {
+        for (text, minor) in [
+            ("rustc 1.96.0 (ac68faa20 2026-05-25)", Some(96)),
+            ("rustc 1.63.0", Some(63)),
+            ("rustc 1.97.0-nightly (0 2026-06-01)", Some(97)),
+            ("gcc 12", None),
+            ("", None),
+        ] {
+            assert_eq!(minor_version(text), minor, "{text:?}");
+        }
+    }
+}
