@@ -5,4 +5,11 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod backoff;
+pub mod epitaph;
+pub mod lifecycle;
+pub mod limiter;
+pub mod probe;
+pub mod restart;
+pub mod time;
 pub mod wire;
