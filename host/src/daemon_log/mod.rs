@@ -1,0 +1,40 @@
+//! The log of one daemon: a file of lines that people can read and programs can parse.
+//!
+//! ```text
+//! 2026-11-21T09:07:29.123456Z info  stdout listening on 127.0.0.1:8080
+//! ```
+//!
+//! Rules:
+//! 1. One entry is one line: moment (RFC 3339, UTC, microseconds), level, origin, text, in fixed
+//!    columns. What would break a line or drive a terminal is escaped, so `parse` gives back what
+//!    was written.
+//! 2. A log is at most two files: `<name>.log`, and `<name>.log.1` once the first reached
+//!    [`LOG_BYTES_MAX`].
+//! 3. Several processes may append to one log: `keep` writes what a daemon prints, the manager
+//!    what it says of the daemon. Whoever reaches the bound rotates, the others notice.
+//! 4. A log that can't be written (a full disk) stops nobody. Lines are dropped and counted, and
+//!    the first line after that says how many.
+
+mod entry;
+mod reader;
+mod writer;
+
+pub use entry::{LogEntry, LogOrigin, ParseLogError, encode_entry, level_name};
+pub use reader::{LogFollower, tail_last};
+pub use writer::{LOG_BYTES_MAX, LogWriter};
+
+use std::path::{Path, PathBuf};
+
+/// The log of the daemon `name` in `directory`.
+#[must_use]
+pub fn log_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.log"))
+}
+
+/// Where the lines before the current file are: `<name>.log.1`.
+#[must_use]
+pub fn old_log_path(path: &Path) -> PathBuf {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".1");
+    PathBuf::from(old)
+}
