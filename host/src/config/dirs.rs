@@ -1,0 +1,253 @@
+//! Where a fleet keeps its things.
+//!
+//! | | root | others |
+//! |---|---|---|
+//! | state | `/var/lib/duende/F` | `$XDG_STATE_HOME/duende/F`, `~/.local/state/duende/F` |
+//! | logs | `/var/log/duende/F` | `<state>/log` |
+//! | sockets | `$XDG_RUNTIME_DIR/duende`, `/run/duende` | `$XDG_RUNTIME_DIR/duende`, `/tmp/duende-<uid>` |
+//!
+//! The directory of sockets is for its owner alone: [`prepare_runtime_dir`] makes it so, and
+//! [`check_runtime_dir`] refuses one that somebody else could have put something into.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::platform::Surroundings;
+
+/// Where control sockets lie, without regard to flags.
+#[must_use]
+pub fn runtime_dir(surroundings: &Surroundings) -> PathBuf {
+    if let Some(directory) = surroundings.var("DUENDE_RUNTIME_DIR") {
+        return absolute(directory);
+    }
+    if let Some(directory) = surroundings.var("XDG_RUNTIME_DIR") {
+        return absolute(directory).join("duende");
+    }
+    if surroundings.uid == 0 {
+        return PathBuf::from("/run/duende");
+    }
+    PathBuf::from(format!("/tmp/duende-{}", surroundings.uid))
+}
+
+/// Where the state of a fleet lies, without regard to the file and flags.
+#[must_use]
+pub fn state_dir(surroundings: &Surroundings, fleet: &str) -> PathBuf {
+    if let Some(directory) = surroundings.var("DUENDE_STATE_DIR") {
+        return absolute(directory).join(fleet);
+    }
+    if surroundings.uid == 0 {
+        return Path::new("/var/lib/duende").join(fleet);
+    }
+    let base = match (surroundings.var("XDG_STATE_HOME"), surroundings.var("HOME")) {
+        (Some(state), _) => absolute(state),
+        (None, Some(home)) => absolute(home).join(".local/state"),
+        (None, None) => PathBuf::from(format!("/var/tmp/duende-{}", surroundings.uid)),
+    };
+    base.join("duende").join(fleet)
+}
+
+/// Where the logs of a fleet lie, without regard to the file and flags, if its state lies in
+/// `state_dir`.
+#[must_use]
+pub fn log_dir(surroundings: &Surroundings, fleet: &str, state_dir: &Path) -> PathBuf {
+    if let Some(directory) = surroundings.var("DUENDE_LOG_DIR") {
+        return absolute(directory).join(fleet);
+    }
+    if surroundings.uid == 0 && state_dir == Path::new("/var/lib/duende").join(fleet) {
+        return Path::new("/var/log/duende").join(fleet);
+    }
+    state_dir.join("log")
+}
+
+/// The control socket of a fleet.
+#[must_use]
+pub fn socket_path(runtime_dir: &Path, fleet: &str) -> PathBuf {
+    runtime_dir.join(format!("{fleet}.sock"))
+}
+
+/// A path from the environment or a flag, against the current directory.
+pub(super) fn absolute(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A path from a file, against the directory of the file, without needless `.`.
+pub(super) fn join(base: &Path, path: &str) -> PathBuf {
+    base.join(path).components().collect()
+}
+
+/// Why the directory of control sockets can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeDirError {
+    /// It can't be created or looked at.
+    #[error("{path}: {source}; set DUENDE_RUNTIME_DIR to a directory that you own", path = path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It belongs to another user.
+    #[error(
+        "{path} belongs to user {owner}, not to you; set DUENDE_RUNTIME_DIR to a directory that you own",
+        path = path.display()
+    )]
+    ForeignOwner {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// Others may write into it.
+    #[error(
+        "{path} is open to other users (mode {mode:04o}); run `chmod 700 {path}`, or set DUENDE_RUNTIME_DIR",
+        path = path.display()
+    )]
+    TooOpen {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is a link or a file.
+    #[error("{path} is not a directory; remove it, or set DUENDE_RUNTIME_DIR", path = path.display())]
+    NotADirectory {
+        /// What is there.
+        path: PathBuf,
+    },
+}
+
+/// Creates the directory of control sockets with mode 0700 if it is not there, and checks it.
+///
+/// # Errors
+/// When it can't be created, or is not its user's alone.
+pub fn prepare_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    match made {
+        Ok(()) => check_runtime_dir(path, uid),
+        // Something else of that name: the check says what.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_runtime_dir(path, uid),
+        Err(source) => Err(RuntimeDirError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Checks that the directory of control sockets is its user's alone. Root trusts only itself.
+///
+/// # Errors
+/// When it is not there, is no directory, belongs to another user, or others may write into it.
+pub fn check_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
+    let path = path.to_owned();
+    // Not through a link: in /tmp anybody could have put one there.
+    let metadata = match std::fs::symlink_metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(source) => return Err(RuntimeDirError::Io { path, source }),
+    };
+    if !metadata.is_dir() {
+        return Err(RuntimeDirError::NotADirectory { path });
+    }
+    if metadata.uid() != uid {
+        return Err(RuntimeDirError::ForeignOwner {
+            path,
+            owner: metadata.uid(),
+        });
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(RuntimeDirError::TooOpen {
+            path,
+            mode: metadata.mode() & 0o7777,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn surroundings(uid: u32, vars: &[(&str, &str)]) -> Surroundings {
+        Surroundings {
+            vars: vars
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            uid,
+            root: PathBuf::from("/"),
+        }
+    }
+
+    /// Sockets, state and logs of fleet `f`.
+    #[track_caller]
+    fn check(uid: u32, vars: &[(&str, &str)], expected: [&str; 3]) {
+        let surroundings = surroundings(uid, vars);
+        let state = state_dir(&surroundings, "f");
+        let log = log_dir(&surroundings, "f", &state);
+        assert_eq!(
+            [runtime_dir(&surroundings), state, log],
+            expected.map(PathBuf::from)
+        );
+    }
+
+    #[test]
+    fn each_user_has_a_place() {
+        check(
+            0,
+            &[],
+            ["/run/duende", "/var/lib/duende/f", "/var/log/duende/f"],
+        );
+        check(
+            7,
+            &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/7")],
+            [
+                "/run/user/7/duende",
+                "/h/.local/state/duende/f",
+                "/h/.local/state/duende/f/log",
+            ],
+        );
+        check(
+            7,
+            &[
+                ("HOME", "/h"),
+                ("XDG_STATE_HOME", "/s"),
+                ("DUENDE_LOG_DIR", "/l"),
+            ],
+            ["/tmp/duende-7", "/s/duende/f", "/l/f"],
+        );
+        check(
+            0,
+            &[("DUENDE_RUNTIME_DIR", "/r"), ("DUENDE_STATE_DIR", "/s")],
+            ["/r", "/s/f", "/s/f/log"],
+        );
+    }
+
+    #[test]
+    fn a_directory_that_others_could_write_into_is_refused() {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let uid = rustix::process::geteuid().as_raw();
+        let path = home.path().join("a/duende");
+        prepare_runtime_dir(&path, uid).expect("created");
+        prepare_runtime_dir(&path, uid).expect("found");
+        assert!(matches!(
+            check_runtime_dir(&path, uid + 1),
+            Err(RuntimeDirError::ForeignOwner { .. })
+        ));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).expect("chmod");
+        assert!(matches!(
+            check_runtime_dir(&path, uid),
+            Err(RuntimeDirError::TooOpen { .. })
+        ));
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("link");
+        assert!(matches!(
+            prepare_runtime_dir(&link, uid),
+            Err(RuntimeDirError::NotADirectory { .. })
+        ));
+    }
+}

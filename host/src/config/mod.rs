@@ -1,0 +1,31 @@
+//! The configuration: read, checked, and handed out as one snapshot.
+//!
+//! A value comes from the flags, else from the environment, else from the file, else it is a default.
+//! [`load`] reads a file and [`single`] makes a fleet of one daemon from flags; both yield a
+//! [`FleetConfig`] in which everything is checked, or [`Diagnostics`] that list what is wrong. Nothing
+//! is half accepted: what this version can't do or enforce is refused by name.
+//!
+//! | Variable | Meaning |
+//! |---|---|
+//! | `DUENDE_STATE_DIR` | The state of fleet F lies in `$DUENDE_STATE_DIR/F` |
+//! | `DUENDE_LOG_DIR` | The logs of fleet F lie in `$DUENDE_LOG_DIR/F` |
+//! | `DUENDE_RUNTIME_DIR` | The control socket of fleet F is `$DUENDE_RUNTIME_DIR/F.sock` |
+
+mod daemon;
+mod diagnostic;
+pub mod dirs;
+mod fleet;
+mod graph;
+mod model;
+mod names;
+mod native;
+mod reader;
+mod single;
+pub(crate) mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
+pub use fleet::{Overrides, load, parse};
+pub use model::*;
+pub use single::{SingleDaemon, SingleSource, single};

@@ -1,0 +1,286 @@
+//! What a valid configuration says: plain, typed, complete.
+//!
+//! A value of these types was checked: names are well formed and unique, dependencies exist and have
+//! no cycle, paths are absolute, limits are within their ranges and are limits that the chosen
+//! isolation enforces. Whoever holds a [`FleetConfig`] need not look again. Defaults are filled in;
+//! nobody downstream knows another default.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest configuration file, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Most daemons of one fleet.
+pub const DAEMONS_MAX: usize = 1_000;
+/// Longest name of a fleet, daemon or channel, in bytes.
+pub const NAME_BYTES_MAX: usize = duende_core::wire::link::NAME_BYTES_MAX;
+/// Longest path of a control socket, in bytes: what `sun_path` holds, less its final zero.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Default of `stop_grace`.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Default of `start_timeout`.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default of `slice_budget`.
+pub const SLICE_BUDGET: Duration = Duration::from_secs(1);
+/// Default of `priority`.
+pub const PRIORITY: u8 = 4;
+/// Default of `limits.memory_bytes` on WOS: what the engine's pool serves.
+pub const MEMORY_BYTES: u64 = 64 << 20;
+/// Default of `limits.state_bytes`.
+pub const STATE_BYTES: u64 = 16 << 20;
+
+/// One fleet: what one manager runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetConfig {
+    /// Names the fleet's socket, and its directories unless those are configured.
+    pub name: String,
+    /// The configuration file, absolute; none for a fleet made from flags.
+    pub file: Option<PathBuf>,
+    /// Where state, the image cache and the journal lie. Absolute; created at start.
+    pub state_dir: PathBuf,
+    /// Where logs lie, one for each daemon. Absolute; created at start.
+    pub log_dir: PathBuf,
+    /// Where control sockets lie. Absolute; created at start.
+    pub runtime_dir: PathBuf,
+    /// The daemons, in the order of the file.
+    pub daemons: Vec<DaemonConfig>,
+}
+
+impl FleetConfig {
+    /// The control socket of this fleet's manager.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        super::dirs::socket_path(&self.runtime_dir, &self.name)
+    }
+
+    /// The daemon of this name.
+    #[must_use]
+    pub fn daemon(&self, name: &str) -> Option<&DaemonConfig> {
+        self.daemons.iter().find(|daemon| daemon.name == name)
+    }
+}
+
+/// One daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DaemonConfig {
+    /// Unique within the fleet; `[a-z0-9][a-z0-9._-]{0,63}`.
+    pub name: String,
+    /// What is run, and how strongly it is isolated.
+    pub isolation: Isolation,
+    /// The daemons that must be ready before this one starts, as indices into
+    /// [`FleetConfig::daemons`].
+    pub depends_on: Vec<usize>,
+    /// What it may import.
+    pub grants: Grants,
+    /// Its channels, in the order of their names; at most
+    /// [`CHANNELS_MAX`](duende_core::wire::link::CHANNELS_MAX).
+    pub channels: Vec<ChannelConfig>,
+    /// How long a stop may take before the daemon is killed.
+    pub stop_grace: Duration,
+    /// How long a start may take until the daemon is ready.
+    pub start_timeout: Duration,
+    /// When it is asked for its health. Only daemons that speak the contract are asked: components,
+    /// and native programs with a link.
+    pub health: HealthConfig,
+    /// What follows its end.
+    pub restart: RestartConfig,
+    /// `[daemon.config]`: dotted keys, and values as the contract hands them out.
+    pub config: BTreeMap<String, String>,
+}
+
+impl DaemonConfig {
+    /// Whether it speaks the contract, and so has health, state, channels and `config`.
+    #[must_use]
+    pub fn speaks_contract(&self) -> bool {
+        match &self.isolation {
+            Isolation::Wos(_) => true,
+            Isolation::Native(native) => native.link.is_some(),
+        }
+    }
+}
+
+/// What is run, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Isolation {
+    /// A component, as a process of a hosted WebAssembly OS.
+    Wos(WosConfig),
+    /// A program, as a process of this machine.
+    Native(NativeConfig),
+}
+
+impl Isolation {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Wos(_) => "wos",
+            Self::Native(_) => "native",
+        }
+    }
+}
+
+/// A component on WOS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WosConfig {
+    /// The component's file, absolute; it existed when the configuration was read.
+    pub image: PathBuf,
+    /// 0 (most urgent) to 7.
+    pub priority: u8,
+    /// Most running time of one slice.
+    pub slice_budget: Duration,
+    /// Most linear memory, in bytes.
+    pub memory_bytes_max: u64,
+    /// Most bytes of keys and values in `state`.
+    pub state_bytes_max: u64,
+}
+
+/// A native program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NativeConfig {
+    /// The program's file, absolute; it existed and was executable when the configuration was read.
+    pub program: PathBuf,
+    /// The arguments after the program's own name.
+    pub args: Vec<String>,
+    /// `env` over `env_file`; comes on top of the manager's own environment.
+    pub env: BTreeMap<String, String>,
+    /// Absolute; the directory of the configuration file by default.
+    pub working_dir: PathBuf,
+    /// Whom it runs as; none: as the manager.
+    pub user: Option<UserIds>,
+    /// What makes it ready.
+    pub ready: Ready,
+    /// Present for a program that is built with the SDK: it inherits the link's descriptor.
+    pub link: Option<LinkConfig>,
+    /// Most open descriptors (`RLIMIT_NOFILE`); none: as the manager.
+    pub open_files_max: Option<u64>,
+}
+
+/// What is enforced on the far side of a native program's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkConfig {
+    /// Most bytes of keys and values in `state`.
+    pub state_bytes_max: u64,
+}
+
+/// Whom a native program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserIds {
+    /// User id.
+    pub uid: u32,
+    /// Group id: `group`, else the user's own.
+    pub gid: u32,
+}
+
+/// What makes a native program ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// That its process was started.
+    Started,
+    /// That it says so: `READY=1` in an `sd_notify` datagram, or over the link.
+    Notify,
+}
+
+/// What a daemon may import, apart from its channels: see [`ChannelConfig::granted`]. `clock`,
+/// `entropy` and `config` are always granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Lines for its log.
+    pub log: bool,
+    /// Durable state.
+    pub state: bool,
+    /// Counters and gauges.
+    pub metric: bool,
+}
+
+/// One channel and what feeds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelConfig {
+    /// Unique within the daemon; the same form as a daemon's name.
+    pub name: String,
+    /// What feeds it.
+    pub source: Source,
+    /// Whether the daemon may receive from it (`grant = ["channel:NAME"]`).
+    pub granted: bool,
+}
+
+/// What feeds a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// The lines that are appended to a file, one message each. The path is absolute; its directory
+    /// exists, the file itself may come later.
+    Tail(PathBuf),
+    /// The lines of the manager's standard input.
+    Stdin,
+    /// An empty message, once in each period.
+    Interval(Duration),
+}
+
+/// When a daemon is asked for its health, and what its silence means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// From one question to the next.
+    pub period: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// After this many bad or missing answers in a row the daemon is restarted.
+    pub failures: u32,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            period: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            failures: 3,
+        }
+    }
+}
+
+/// Which ends are followed by a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// None.
+    Never,
+    /// Failures.
+    OnFailure,
+    /// All, unless an operator stopped the daemon.
+    Always,
+    /// As `Always`; and a daemon that an operator stopped stays stopped when the manager itself is
+    /// started again.
+    UnlessStopped,
+}
+
+/// What follows the end of a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartConfig {
+    /// Which ends are followed by a restart.
+    pub policy: RestartPolicy,
+    /// Most restarts without a stable run in between; none: as many as the window allows.
+    pub max_retries: Option<u32>,
+    /// Upper bound of the first delay.
+    pub backoff_initial: Duration,
+    /// Upper bound of every delay.
+    pub backoff_max: Duration,
+    /// A run this long forgets the backoff.
+    pub stable_after: Duration,
+    /// More restarts than this within `window` put the daemon in quarantine.
+    pub limit: u32,
+    /// The length of the window.
+    pub window: Duration,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        Self {
+            policy: RestartPolicy::OnFailure,
+            max_retries: None,
+            backoff_initial: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(30),
+            stable_after: Duration::from_secs(60),
+            limit: 5,
+            window: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a name looks like, and the ids of users and groups.
+
+use crate::platform::Surroundings;
+
+use super::model::NAME_BYTES_MAX;
+
+/// The form of a name, for messages.
+pub(super) const NAME_FORM: &str =
+    "a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit";
+
+/// The manager's own log lies beside those of the daemons and has this name.
+pub(super) const RESERVED_NAME: &str = "manager";
+
+/// Whether a text is a name: `[a-z0-9][a-z0-9._-]{0,63}`. Such a text is also a safe file name.
+pub(crate) fn is_name(text: &str) -> bool {
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= NAME_BYTES_MAX
+        && text.as_bytes().first().is_some_and(alphanumeric)
+        && text
+            .bytes()
+            .all(|byte| alphanumeric(&byte) || b"._-".contains(&byte))
+}
+
+/// A user's id and first group, from its name or number. Only `/etc/passwd` is asked.
+pub(super) fn user(surroundings: &Surroundings, wanted: &str) -> Option<(u32, u32)> {
+    let table = surroundings.read("/etc/passwd")?;
+    let found = entries(&table, wanted, 2)
+        .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+    // A number need not be in the table; its group is then the one of the same number.
+    found.or_else(|| wanted.parse().ok().map(|uid| (uid, uid)))
+}
+
+/// A group's id, from its name or number. Only `/etc/group` is asked.
+pub(super) fn group(surroundings: &Surroundings, wanted: &str) -> Option<u32> {
+    let table = surroundings.read("/etc/group")?;
+    let found = entries(&table, wanted, 2).find_map(|fields| fields.get(2)?.parse().ok());
+    found.or_else(|| wanted.parse().ok())
+}
+
+/// The lines whose name, or whose id in field `id`, is `wanted`.
+fn entries<'t>(table: &'t str, wanted: &'t str, id: usize) -> impl Iterator<Item = Vec<&'t str>> {
+    table
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .filter(move |fields| fields.first() == Some(&wanted) || fields.get(id) == Some(&wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_file_names() {
+        for (text, expected) in [
+            ("web", true),
+            ("0", true),
+            ("a.b_c-d", true),
+            (&"a".repeat(64), true),
+            (&"a".repeat(65), false),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("-a", false),
+            ("a/b", false),
+            ("Web", false),
+            ("wéb", false),
+        ] {
+            assert_eq!(is_name(text), expected, "{text}");
+        }
+    }
+}

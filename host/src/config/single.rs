@@ -1,0 +1,248 @@
+//! A fleet of one component, from the flags of `duende run`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use duende_core::wire::link::{KEY_BYTES_MAX, TEXT_BYTES_MAX};
+
+use crate::platform::Surroundings;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::dirs;
+use super::fleet::{Overrides, check_socket_path};
+use super::model::{
+    ChannelConfig, DaemonConfig, FleetConfig, Grants, HealthConfig, Isolation, MEMORY_BYTES,
+    PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, START_TIMEOUT, STATE_BYTES, STOP_GRACE,
+    Source, WosConfig,
+};
+use super::names::{NAME_FORM, RESERVED_NAME, is_name};
+
+/// What the flags of `duende run` say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SingleDaemon {
+    /// The component's file.
+    pub image: PathBuf,
+    /// Its name; none: the file's, without its extension.
+    pub name: Option<String>,
+    /// Capabilities as in the file; none at all means all of them.
+    pub grants: Vec<String>,
+    /// Channels by name.
+    pub channels: Vec<(String, SingleSource)>,
+    /// `[daemon.config]`.
+    pub config: Vec<(String, String)>,
+    /// What follows its end; none: nothing.
+    pub restart: Option<RestartPolicy>,
+}
+
+/// What feeds a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SingleSource {
+    /// The lines that are appended to a file.
+    Tail(PathBuf),
+    /// The lines of standard input.
+    Stdin,
+    /// An empty message, once in each period.
+    Interval(Duration),
+}
+
+/// Checks what the flags say and fills in the rest. The fleet has the daemon's name.
+///
+/// # Errors
+/// Everything that is wrong with the flags.
+pub fn single(
+    options: &SingleDaemon,
+    overrides: &Overrides,
+    surroundings: &Surroundings,
+) -> Result<FleetConfig, Diagnostics> {
+    let mut problems = Vec::new();
+    let mut report = |key: &str, value: &str, message: String, help: &str| {
+        problems.push(Diagnostic {
+            file: None,
+            place: None,
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+            message,
+            help: help.to_owned(),
+        });
+    };
+
+    let image = dirs::absolute(&options.image);
+    let shown = image.display().to_string();
+    match std::fs::metadata(&image) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => report(
+            "IMAGE",
+            &shown,
+            format!("{shown} is not a file"),
+            "name a component",
+        ),
+        Err(error) => {
+            let help = "name a component, a file that ends in .wasm";
+            report("IMAGE", &shown, format!("{shown}: {error}"), help);
+        }
+    }
+
+    let name = options.name.clone().unwrap_or_else(|| name_of(&image));
+    if !is_name(&name) {
+        report(
+            "--name",
+            &name,
+            format!("`{name}` is not a name"),
+            NAME_FORM,
+        );
+    }
+    if name == RESERVED_NAME {
+        let message = "this name is reserved for the log of the manager itself".to_owned();
+        report("--name", &name, message, "choose another name");
+    }
+    let runtime_dir = dirs::runtime_dir(surroundings);
+    if let Err(message) = check_socket_path(&runtime_dir, &name) {
+        report(
+            "--name",
+            &name,
+            message,
+            "set DUENDE_RUNTIME_DIR to a shorter path",
+        );
+    }
+
+    let mut channels: Vec<ChannelConfig> = Vec::new();
+    for (channel, source) in &options.channels {
+        if !is_name(channel) {
+            report(
+                "--channel",
+                channel,
+                format!("`{channel}` is not a name"),
+                NAME_FORM,
+            );
+        }
+        if channels.iter().any(|other| other.name == *channel) {
+            let message = format!("two sources for the channel `{channel}`");
+            report(
+                "--channel",
+                channel,
+                message,
+                "a channel has exactly one source",
+            );
+        }
+        let source = match source {
+            SingleSource::Tail(path) => {
+                let path = dirs::absolute(path);
+                if !path.parent().is_some_and(Path::is_dir) {
+                    let shown = path.display().to_string();
+                    let message = format!("the directory of {shown} does not exist");
+                    report("--tail", &shown, message, "create it, or correct the path");
+                }
+                Source::Tail(path)
+            }
+            SingleSource::Stdin => Source::Stdin,
+            SingleSource::Interval(period) => Source::Interval(*period),
+        };
+        // Whoever names a source on the command line means the daemon to read it.
+        channels.push(ChannelConfig {
+            name: channel.clone(),
+            source,
+            granted: true,
+        });
+    }
+    channels.sort_by(|a, b| a.name.cmp(&b.name));
+
+    let all = options.grants.is_empty();
+    let mut grants = Grants {
+        log: all,
+        state: all,
+        metric: all,
+    };
+    for grant in &options.grants {
+        match grant.as_str() {
+            "log" => grants.log = true,
+            "state" => grants.state = true,
+            "metric" => grants.metric = true,
+            "clock" | "entropy" | "config" => {}
+            other => {
+                let help = "one of: log, state, metric, clock, entropy, config; a channel is granted \
+                            by naming its source";
+                report(
+                    "--grant",
+                    other,
+                    format!("unknown capability `{other}`"),
+                    help,
+                );
+            }
+        }
+    }
+
+    let mut config = BTreeMap::new();
+    for (key, value) in &options.config {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX || value.len() > TEXT_BYTES_MAX {
+            let message = format!("key of {} bytes, value of {}", key.len(), value.len());
+            report(
+                "--config",
+                key,
+                message,
+                "keys have 1 to 256 bytes, values at most 8192",
+            );
+        }
+        if config.insert(key.clone(), value.clone()).is_some() {
+            report(
+                "--config",
+                key,
+                format!("`{key}` is given twice"),
+                "give it once",
+            );
+        }
+    }
+
+    if !problems.is_empty() {
+        return Err(Diagnostics { problems, more: 0 });
+    }
+    let state_dir = match &overrides.state_dir {
+        Some(flag) => dirs::absolute(flag),
+        None => dirs::state_dir(surroundings, &name),
+    };
+    let log_dir = match &overrides.log_dir {
+        Some(flag) => dirs::absolute(flag),
+        None => dirs::log_dir(surroundings, &name, &state_dir),
+    };
+    let daemon = DaemonConfig {
+        name: name.clone(),
+        isolation: Isolation::Wos(WosConfig {
+            image,
+            priority: PRIORITY,
+            slice_budget: SLICE_BUDGET,
+            memory_bytes_max: MEMORY_BYTES,
+            state_bytes_max: STATE_BYTES,
+        }),
+        depends_on: Vec::new(),
+        grants,
+        channels,
+        stop_grace: STOP_GRACE,
+        start_timeout: START_TIMEOUT,
+        health: HealthConfig::default(),
+        restart: RestartConfig {
+            policy: options.restart.unwrap_or(RestartPolicy::Never),
+            ..RestartConfig::default()
+        },
+        config,
+    };
+    Ok(FleetConfig {
+        name,
+        file: None,
+        state_dir,
+        log_dir,
+        runtime_dir,
+        daemons: vec![daemon],
+    })
+}
+
+/// A name made from a file's: lower case, and `-` for what a name can't hold.
+fn name_of(image: &Path) -> String {
+    let stem = image.file_stem().unwrap_or_default().to_string_lossy();
+    stem.chars()
+        .map(|character| match character.to_ascii_lowercase() {
+            fit @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => fit,
+            _ => '-',
+        })
+        .take(super::model::NAME_BYTES_MAX)
+        .collect()
+}

@@ -1,0 +1,798 @@
+//! Configurations, good and bad, and what is said about them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::platform::Surroundings;
+
+use super::*;
+
+/// A directory with what the configurations below name, and the surroundings that find programs in it.
+fn house() -> (tempfile::TempDir, Surroundings) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let house = tempfile::tempdir().expect("temporary directory");
+    let root = house.path();
+    for directory in ["bin", "etc", "logs"] {
+        std::fs::create_dir(root.join(directory)).expect("directory");
+    }
+    for (file, text) in [
+        ("bin/webd", ""),
+        ("s.wasm", "not looked at here"),
+        ("plain.txt", ""),
+        ("good.env", "# comment\nA=1\nB = \"two words\"\n\nC='x'\n"),
+        ("bad.env", "A=1\nnonsense\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0::/:/bin/sh\nweb:x:77:78::/:/bin/sh\n",
+        ),
+        ("etc/group", "root:x:0:\nwww:x:99:\n"),
+    ] {
+        std::fs::write(root.join(file), text).expect("file");
+    }
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(root.join("bin/webd"), executable).expect("chmod");
+    let surroundings = Surroundings {
+        vars: [
+            ("PATH".into(), root.join("bin").into()),
+            ("XDG_RUNTIME_DIR".into(), "/run/u".into()),
+        ]
+        .into(),
+        uid: 0,
+        root: root.to_owned(),
+    };
+    (house, surroundings)
+}
+
+fn parse_in(
+    house: &Path,
+    surroundings: &Surroundings,
+    text: &str,
+) -> Result<FleetConfig, Diagnostics> {
+    parse(
+        text,
+        &house.join("duende.toml"),
+        &Overrides::default(),
+        surroundings,
+    )
+}
+
+/// Each problem as `line:column key: message | help`, and nothing else. `~` stands for the directory.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    let (house, surroundings) = house();
+    let found: Vec<String> = match parse_in(house.path(), &surroundings, text) {
+        Ok(_) => Vec::new(),
+        Err(diagnostics) => {
+            assert_eq!(diagnostics.more, 0);
+            let line = |problem: &Diagnostic| {
+                let place = problem
+                    .place
+                    .as_ref()
+                    .expect("a problem in a file has a place");
+                format!(
+                    "{}:{} {}: {} | {}",
+                    place.line, place.column, problem.key, problem.message, problem.help
+                )
+                .replace(&house.path().display().to_string(), "~")
+            };
+            diagnostics.problems.iter().map(line).collect()
+        }
+    };
+    assert_eq!(found, expected, "\n{text}");
+}
+
+const FLEET: &str = "fleet.name = \"edge\"\n";
+
+/// Checks a fleet with one daemon on WOS and more lines for it, from line 5.
+#[track_caller]
+fn check_wos(lines: &str, expected: &[&str]) {
+    check(
+        &format!("{FLEET}[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n{lines}"),
+        expected,
+    );
+}
+
+/// Checks a fleet with one native daemon and more lines for it, from line 5.
+#[track_caller]
+fn check_native(lines: &str, expected: &[&str]) {
+    check(
+        &format!("{FLEET}[[daemon]]\nname = \"w\"\ncommand = [\"webd\"]\n{lines}"),
+        expected,
+    );
+}
+
+#[test]
+fn a_good_file_becomes_one_snapshot() {
+    let (house, surroundings) = house();
+    let at = |path: &str| house.path().join(path);
+    let text = r#"
+[fleet]
+name = "edge"
+state_dir = "state"
+
+[[daemon]]
+name = "web"
+command = ["./bin/webd", "--root", "public"]
+env_file = "good.env"
+env = { A = "2" }
+user = "web"
+group = "www"
+ready = "notify"
+stop_grace = "1min 30s"
+resources = { open_files_max = 1024 }
+
+[[daemon]]
+name = "sentinel"
+image = "s.wasm"
+depends_on = ["helper", "web", "web"]
+grant = ["log", "clock", "metric", "channel:lines"]
+priority = 0
+slice_budget = "250ms"
+limits = { memory_bytes = "32MiB", state_bytes = 4_096 }
+health = { period = "2s" }
+restart = { policy = "always", max_retries = 10, backoff_initial = "0s", limit = 100 }
+channel.lines.from = { tail = "logs/access.log" }
+channel.tick.from = { interval = "1s" }
+[daemon.config]
+error_ratio_alert = 0.05
+title = "error \"ratio\""
+alert = { levels = [1, 0x10], on = true }
+
+[[daemon]]
+name = "helper"
+binary_path = "webd"
+args = ["-v"]
+link = true
+config = { x = "1" }
+"#;
+    let fleet =
+        parse_in(house.path(), &surroundings, text).unwrap_or_else(|error| panic!("{error}"));
+
+    assert_eq!(fleet.name, "edge");
+    assert_eq!(fleet.state_dir, at("state"));
+    assert_eq!(fleet.log_dir, at("state/log"));
+    assert_eq!(fleet.socket_path(), Path::new("/run/u/duende/edge.sock"));
+    let [web, sentinel, helper] = &fleet.daemons[..] else {
+        panic!("{:?}", fleet.daemons)
+    };
+
+    let Isolation::Native(native) = &web.isolation else {
+        panic!("{web:?}")
+    };
+    assert_eq!(native.program, at("bin/webd"));
+    assert_eq!(native.args, ["--root", "public"]);
+    let env: Vec<_> = native
+        .env
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(env, ["A=2", "B=two words", "C=x"]);
+    assert_eq!(native.user, Some(UserIds { uid: 77, gid: 99 }));
+    assert_eq!((native.ready, native.link), (Ready::Notify, None));
+    assert_eq!(
+        (&native.working_dir, native.open_files_max),
+        (&house.path().to_owned(), Some(1024))
+    );
+    assert_eq!(web.stop_grace, Duration::from_secs(90));
+    assert!(!web.speaks_contract());
+
+    assert_eq!(
+        sentinel.isolation,
+        Isolation::Wos(WosConfig {
+            image: at("s.wasm"),
+            priority: 0,
+            slice_budget: Duration::from_millis(250),
+            memory_bytes_max: 32 << 20,
+            state_bytes_max: 4096,
+        })
+    );
+    assert_eq!(sentinel.depends_on, [0, 2]);
+    assert_eq!(
+        sentinel.grants,
+        Grants {
+            log: true,
+            state: false,
+            metric: true
+        }
+    );
+    let channel = |name: &str, source, granted| ChannelConfig {
+        name: name.into(),
+        source,
+        granted,
+    };
+    assert_eq!(
+        sentinel.channels,
+        [
+            channel("lines", Source::Tail(at("logs/access.log")), true),
+            channel("tick", Source::Interval(Duration::from_secs(1)), false),
+        ]
+    );
+    assert_eq!(sentinel.health.period, Duration::from_secs(2));
+    assert_eq!(sentinel.health.failures, 3);
+    let expected = RestartConfig {
+        policy: RestartPolicy::Always,
+        max_retries: Some(10),
+        backoff_initial: Duration::ZERO,
+        limit: 100,
+        ..RestartConfig::default()
+    };
+    assert_eq!(sentinel.restart, expected);
+    let config: Vec<_> = sentinel
+        .config
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}"))
+        .collect();
+    assert_eq!(
+        config,
+        [
+            "alert.levels: [1, 16]",
+            "alert.on: true",
+            "error_ratio_alert: 0.05",
+            "title: error \"ratio\""
+        ]
+    );
+
+    let Isolation::Native(native) = &helper.isolation else {
+        panic!("{helper:?}")
+    };
+    assert_eq!(native.args, ["-v"]);
+    assert_eq!(
+        (native.ready, native.link),
+        (
+            Ready::Notify,
+            Some(LinkConfig {
+                state_bytes_max: STATE_BYTES
+            })
+        )
+    );
+    assert!(helper.speaks_contract());
+}
+
+#[test]
+fn flags_beat_the_environment_and_it_beats_the_file() {
+    let (house, mut surroundings) = house();
+    let text = "fleet = { name = \"f\", state_dir = \"/file\", log_dir = \"/filelog\" }\n\
+                [[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n";
+    let file = house.path().join("duende.toml");
+    let mut dirs = |overrides: &Overrides, variable: Option<&str>| {
+        if let Some(value) = variable {
+            surroundings
+                .vars
+                .insert("DUENDE_STATE_DIR".into(), value.into());
+        }
+        let fleet = parse(text, &file, overrides, &surroundings).expect("valid");
+        [fleet.state_dir, fleet.log_dir]
+    };
+    let flag = Overrides {
+        state_dir: Some("/flag".into()),
+        log_dir: None,
+    };
+    assert_eq!(
+        dirs(&Overrides::default(), None),
+        ["/file", "/filelog"].map(PathBuf::from)
+    );
+    assert_eq!(
+        dirs(&Overrides::default(), Some("/env")),
+        ["/env/f", "/filelog"].map(PathBuf::from)
+    );
+    assert_eq!(dirs(&flag, None), ["/flag", "/filelog"].map(PathBuf::from));
+}
+
+#[test]
+fn a_file_that_is_no_text_or_not_there() {
+    let (house, surroundings) = house();
+    let check = |name: &str, expected: &str| {
+        let path = house.path().join(name);
+        let error = load(&path, &Overrides::default(), &surroundings).expect_err("invalid");
+        let text = error
+            .to_string()
+            .replace(&house.path().display().to_string(), "~");
+        assert_eq!(text, expected);
+    };
+    std::fs::write(
+        house.path().join("latin1.toml"),
+        b"[fleet]\nname = \"\xc3\xa4\xe4\"\n",
+    )
+    .expect("file");
+    check(
+        "latin1.toml",
+        "error: not UTF-8: byte 0xe4\n --> ~/latin1.toml:2:10\n  |\n2 | name = \"ä\n  |          ^\n  = help: save the file as UTF-8",
+    );
+    check(
+        "gone.toml",
+        "error: the configuration can't be read: No such file or directory (os error 2)\n --> ~/gone.toml\n  = help: name the file: `duende up FILE`; examples/edge.toml is one to start from",
+    );
+    std::fs::write(
+        house.path().join("bad.toml"),
+        "[fleet]\nname = \"e\"\n[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\npriority = 12\n",
+    )
+    .expect("file");
+    check(
+        "bad.toml",
+        "error: daemon.s.priority: out of range\n --> ~/bad.toml:6:12\n  |\n6 | priority = 12\n  |            ^^\n  = help: from 0 to 7",
+    );
+}
+
+#[test]
+fn many_problems_are_counted_and_not_all_shown() {
+    let (house, surroundings) = house();
+    let lines: String = (0..80).map(|i| format!("key{i} = 1\n")).collect();
+    let text = format!("{FLEET}[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n{lines}");
+    let error = parse_in(house.path(), &surroundings, &text).expect_err("invalid");
+    assert_eq!((error.problems.len(), error.more), (DIAGNOSTICS_MAX, 30));
+}
+
+#[test]
+fn flags_make_a_fleet_of_one() {
+    let (house, surroundings) = house();
+    let options = SingleDaemon {
+        image: house.path().join("s.wasm"),
+        channels: vec![("in".into(), SingleSource::Stdin)],
+        config: vec![("a.b".into(), "c".into())],
+        ..SingleDaemon::default()
+    };
+    let fleet = single(&options, &Overrides::default(), &surroundings).expect("valid");
+    assert_eq!((fleet.name.as_str(), fleet.daemons.len()), ("s", 1));
+    let daemon = &fleet.daemons[0];
+    assert_eq!(
+        daemon.grants,
+        Grants {
+            log: true,
+            state: true,
+            metric: true
+        }
+    );
+    assert!(daemon.channels[0].granted);
+    assert_eq!(daemon.restart.policy, RestartPolicy::Never);
+
+    let bad = SingleDaemon {
+        image: house.path().join("logs"),
+        name: Some("A".into()),
+        grants: vec!["network".into()],
+        channels: vec![
+            ("in".into(), SingleSource::Stdin),
+            ("in".into(), SingleSource::Stdin),
+        ],
+        config: vec![(String::new(), "c".into())],
+        restart: None,
+    };
+    let error = single(&bad, &Overrides::default(), &surroundings).expect_err("invalid");
+    let keys: Vec<&str> = error
+        .problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    assert_eq!(
+        keys,
+        ["IMAGE", "--name", "--channel", "--grant", "--config"]
+    );
+}
+
+proptest! {
+    /// Whatever the text, there is an answer and no panic; and every problem has a place in the text.
+    #[test]
+    fn any_text_has_an_answer(text in any_configuration()) {
+        let (house, surroundings) = house();
+        if let Err(diagnostics) = parse_in(house.path(), &surroundings, &text) {
+            prop_assert!(!diagnostics.problems.is_empty());
+            for problem in &diagnostics.problems {
+                let place = problem.place.as_ref().expect("place");
+                prop_assert!(place.line <= text.lines().count() + 1, "{problem}");
+                prop_assert!(!problem.message.is_empty() && !problem.help.is_empty());
+            }
+            let _rendered = diagnostics.to_string();
+        }
+    }
+
+    /// Nor does a file of any bytes.
+    #[test]
+    fn any_bytes_have_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let (house, surroundings) = house();
+        let path = house.path().join("any.toml");
+        std::fs::write(&path, bytes).expect("file");
+        let _answer = load(&path, &Overrides::default(), &surroundings);
+    }
+}
+
+/// Lines that often are, and sometimes just are not, a configuration.
+fn any_configuration() -> impl Strategy<Value = String> {
+    let key = prop_oneof![
+        "(fleet|name|daemon|image|command|args|isolation|grant|channel|lines|from|tail|stdin|interval)",
+        "(limits|memory_bytes|restart|backoff_max|policy|depends_on|config|env|ready|link|health|period)",
+        "[a-z\"]{1,4}",
+    ];
+    let value = prop_oneof![
+        "\"(s.wasm|webd|wos|native|10s|1MiB|s|channel:lines|notify|)\"",
+        "-?[0-9]{1,30}",
+        "(true|inf|1e400|1979-05-27|\\[\\]|\\{\\}|\\[\"s\", 1\\]|\\{ tail = \"x\" \\}|0xff|ä)",
+        ".{0,6}",
+    ];
+    let dotted = proptest::collection::vec(key, 1..4).prop_map(|keys| keys.join("."));
+    let line = prop_oneof![
+        4 => (dotted.clone(), value).prop_map(|(key, value)| format!("{key} = {value}")),
+        1 => dotted.prop_map(|key| format!("[{key}]")),
+        2 => Just("[[daemon]]".to_owned()),
+        1 => Just("[fleet]".to_owned()),
+    ];
+    proptest::collection::vec(line, 0..20).prop_map(|lines| lines.join("\n"))
+}
+
+#[test]
+fn the_document_as_a_whole() {
+    check(
+        "",
+        &[
+            "1:1 fleet: this table is missing | add:  [fleet]  name = \"edge\"",
+            "1:1 daemon: no daemon is configured | add:  [[daemon]]  name = \"web\"  command = [\"webd\"]",
+        ],
+    );
+    check(
+        "fleet = 1\n[daemon]\nname = \"w\"\n",
+        &[
+            "1:9 fleet: expected a table, found an integer | write for example `fleet = { name = \"edge\" }`",
+            "2:2 daemon: one table, where a list of tables belongs | write [[daemon]], with two brackets on each side",
+        ],
+    );
+    check(
+        "[fleet]\nname = edge\n[[daemon]\n",
+        &[
+            "2:8 : string values must be quoted, expected literal string | texts stand in quotes: key = \"value\"",
+            "3:10 : unclosed array table, expected `]` | one `key = value` a line, texts in quotes, tables as [name]; see https://toml.io",
+        ],
+    );
+    check(
+        "[fleet]\nname = \"a\"\nname = \"b\"\n",
+        &["3:1 : duplicate key `name` | remove one of the two"],
+    );
+    check(
+        "[fleet]\nnmae = \"edge\"\n[[deamon]]\nname = \"w\"\n",
+        &[
+            "1:1 fleet.name: this key is missing | add:  name = \"edge\"",
+            "1:1 daemon: no daemon is configured | add:  [[daemon]]  name = \"web\"  command = [\"webd\"]",
+            "2:1 fleet.nmae: unknown key | did you mean `name`?",
+            "3:3 deamon: unknown key | did you mean `daemon`?",
+        ],
+    );
+    check(
+        "fleet.name = \"Edge\"\nfleet.log_dir = \"\"\ndaemon = [1]\n",
+        &[
+            "1:14 fleet.name: `Edge` is not a name | a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit",
+            "2:17 fleet.log_dir: an empty path | name a directory, or remove the key",
+            "3:11 daemon: expected a table, found an integer | each element is a table, for example { name = \"web\" }",
+        ],
+    );
+}
+
+#[test]
+fn relations_between_daemons() {
+    let daemon = |name: &str, more: &str| {
+        format!("[[daemon]]\nname = \"{name}\"\nimage = \"s.wasm\"\n{more}\n")
+    };
+    check(
+        &format!("{FLEET}{}{}", daemon("a", ""), daemon("a", "")),
+        &[
+            "7:8 daemon.a.name: duplicate name: line 3 has a daemon of the same name | give each daemon its own name",
+        ],
+    );
+    check(
+        &format!(
+            "{FLEET}{}{}",
+            daemon("web", ""),
+            daemon("b", "depends_on = [\"wbe\", \"xyz\"]")
+        ),
+        &[
+            "9:15 daemon.b.depends_on: no daemon is named `wbe` | did you mean `web`?",
+            "9:22 daemon.b.depends_on: no daemon is named `xyz` | add a [[daemon]] with name = \"xyz\", or remove it here",
+        ],
+    );
+    check(
+        &format!(
+            "{FLEET}{}{}{}",
+            daemon("a", "depends_on = [\"b\"]"),
+            daemon("b", "depends_on = [\"c\"]"),
+            daemon("c", "depends_on = [\"a\", \"c\"]")
+        ),
+        &[
+            "13:15 daemon.c.depends_on: cycle: a -> b -> c -> a | remove one of these dependencies",
+            "13:20 daemon.c.depends_on: cycle: c -> c | remove one of these dependencies",
+        ],
+    );
+    let stdin = "channel.in.from = { stdin = true }";
+    check(
+        &format!("{FLEET}{}{}", daemon("a", stdin), daemon("b", stdin)),
+        &[
+            "9:9 daemon.b.channel: `a` reads standard input already | feed one channel from standard input",
+        ],
+    );
+}
+
+#[test]
+fn what_is_run() {
+    let daemon = |lines: &str| format!("{FLEET}[[daemon]]\nname = \"d\"\n{lines}");
+    check(
+        &daemon(""),
+        &[
+            "2:1 daemon.d: nothing to run | add:  image = \"daemon.wasm\"  for a component, or  command = [\"daemon\"]  for a native program",
+        ],
+    );
+    check(
+        &daemon("image = \"s.wasm\"\ncommand = [\"webd\"]\n"),
+        &[
+            "5:1 daemon.d.command: both `image` and `command` | keep `image` for a component, or `command` for a native program",
+        ],
+    );
+    check(
+        &daemon("image = \"s.wasm\"\nisolation = \"native\"\n"),
+        &[
+            "4:1 daemon.d.image: a component does not run natively | use isolation = \"wos\", or `command` for a native program",
+        ],
+    );
+    check(
+        &daemon("command = \"webd\"\nisolation = \"wos\"\n"),
+        &[
+            "4:1 daemon.d.command: a native program does not run on WOS | use isolation = \"native\", or `image` for a component",
+        ],
+    );
+    check(
+        &daemon("image = \"s.wasm\"\nisolation = \"microvm\"\n"),
+        &[
+            "5:13 daemon.d.isolation: isolation `microvm` is not in this version | use isolation = \"wos\"",
+        ],
+    );
+    check(
+        &daemon("command = \"webd\"\nisolation = \"systemd\"\n"),
+        &[
+            "5:13 daemon.d.isolation: isolation `systemd` is not in this version | use isolation = \"native\"",
+        ],
+    );
+    check(
+        &daemon("command = \"webd\"\nisolation = \"natvie\"\n"),
+        &["5:13 daemon.d.isolation: unknown value `natvie` | did you mean `native`?"],
+    );
+    check(
+        &daemon("image = \"gone.wasm\"\n"),
+        &[
+            "4:9 daemon.d.image: ~/gone.wasm does not exist | paths are relative to the directory of the configuration file",
+        ],
+    );
+    check(
+        &daemon("image = \"logs\"\n"),
+        &["4:9 daemon.d.image: ~/logs is not a file | name a file"],
+    );
+    check(
+        &daemon("command = [\"gone\"]\n"),
+        &[
+            "4:11 daemon.d.command: no program `gone` in PATH | install it, or write a path with a slash: \"./gone\"",
+        ],
+    );
+    check(
+        &daemon("command = \"webd --root public\"\n"),
+        &[
+            "4:11 daemon.d.command: no program `webd --root public` in PATH | write program and arguments apart: [\"webd\", \"--root\", \"public\"]",
+        ],
+    );
+    check(
+        &daemon("command = [\"./gone\"]\n"),
+        &[
+            "4:11 daemon.d.command: ~/gone does not exist | build or install it; a path with a slash is relative to the directory of the configuration file",
+        ],
+    );
+    check(
+        &daemon("command = [\"./plain.txt\"]\n"),
+        &[
+            "4:11 daemon.d.command: ~/plain.txt can't be executed | name a program; if it is one: chmod +x ~/plain.txt",
+        ],
+    );
+    check(
+        &daemon("command = []\n"),
+        &["4:11 daemon.d.command: no program | write the program as the first element"],
+    );
+    check(
+        &daemon("command = [\"webd\", 1, \"a\\u0000b\"]\n"),
+        &[
+            "4:20 daemon.d.command: expected a string, found an integer | each element is a string, for example \"…\"",
+            "4:23 daemon.d.command: contains a zero character | remove `\\u0000`",
+        ],
+    );
+    check(
+        &daemon("command = [\"webd\", \"-v\"]\nargs = [\"x\"]\n"),
+        &["5:1 daemon.d.args: `command` has arguments already | put them all into `command`"],
+    );
+    check(
+        &daemon("command = [\"webd\"]\nbinary_path = \"webd\"\n"),
+        &[
+            "5:1 daemon.d.binary_path: the same as `command`, which is also given | keep `command` and remove `binary_path`",
+        ],
+    );
+    check(
+        &format!("{FLEET}[[daemon]]\nname = \"../x\"\nimage = \"s.wasm\"\n"),
+        &[
+            "3:8 daemon.name: `../x` is not a name | a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit",
+        ],
+    );
+    check(
+        &format!("{FLEET}[[daemon]]\nname = \"manager\"\nimage = \"s.wasm\"\n"),
+        &[
+            "3:8 daemon.name: this name is reserved for the log of the manager itself | choose another name",
+        ],
+    );
+    check(
+        &format!("{FLEET}[[daemon]]\nimage = \"s.wasm\"\n"),
+        &["2:1 daemon.name: this key is missing | add:  name = \"web\""],
+    );
+}
+
+#[test]
+fn a_component_on_wos() {
+    check_wos(
+        "comand = 1\nprioritty = 3\nxyzzy = 1\n",
+        &[
+            "5:1 daemon.s.comand: unknown key | did you mean `command`?",
+            "6:1 daemon.s.prioritty: unknown key | did you mean `priority`?",
+            "7:1 daemon.s.xyzzy: unknown key | known here: name, stop_grace, start_timeout, image, command, binary_path, isolation, args, env, env_file, working_dir, user, group, link, ready, priority, slice_budget, limits, resources, depends_on, channel, grant, health, config, restart",
+        ],
+    );
+    check_wos(
+        "env = {}\nready = \"notify\"\nlimits.open_files_max = 9\n",
+        &[
+            "5:1 daemon.s.env: a component has no such thing | remove the key; what a component needs to know goes into [daemon.config]",
+            "6:1 daemon.s.ready: a component is ready when its `init` returns | remove the key",
+            "7:8 daemon.s.limits.open_files_max: a component has no descriptors | remove the key",
+        ],
+    );
+    check_wos(
+        "priority = 8\n",
+        &["5:12 daemon.s.priority: out of range | from 0 to 7"],
+    );
+    check_wos(
+        "priority = -1\n",
+        &["5:12 daemon.s.priority: out of range | from 0 to 7"],
+    );
+    check_wos(
+        "priority = \"4\"\n",
+        &[
+            "5:12 daemon.s.priority: expected a whole number, found a string | write for example `priority = 0`",
+        ],
+    );
+    check_wos(
+        "stop_grace = 10\nstart_timeout = \"10\"\nslice_budget = \"0s\"\n",
+        &[
+            "5:14 daemon.s.stop_grace: expected a duration, found an integer | write for example `stop_grace = \"10s\"`",
+            "6:17 daemon.s.start_timeout: not a duration: time unit needed, for example 10sec or 10ms | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
+            "7:16 daemon.s.slice_budget: out of range | from 1ms to 1day",
+        ],
+    );
+    check_wos(
+        "limits = { memory_bytes = \"1B\", state_bytes = \"much\" }\n",
+        &[
+            "5:27 daemon.s.limits.memory_bytes: out of range | from 64.0 KiB to 4.0 GiB",
+            "5:47 daemon.s.limits.state_bytes: not a size | write for example \"256MiB\" or \"1.5GB\"",
+        ],
+    );
+    check_wos(
+        "limits = { memory_bytes = 1, memory_limit = 65536, cpu_shares = 5 }\n",
+        &[
+            "5:27 daemon.s.limits.memory_bytes: out of range | from 64.0 KiB to 4.0 GiB",
+            "5:30 daemon.s.limits.memory_limit: the same as `memory_bytes`, which is also given | keep `memory_bytes` and remove `memory_limit`",
+            "5:52 daemon.s.limits.cpu_shares: not enforced in this version | remove the key",
+        ],
+    );
+    check_wos(
+        "grant = [\"log\", \"stat\", \"channel:lnes\", \"network\", 3]\nchannel.lines.from = { stdin = true }\n",
+        &[
+            "5:17 daemon.s.grant: unknown capability `stat` | did you mean `state`?",
+            "5:25 daemon.s.grant: no channel `lnes` is configured | did you mean `lines`?",
+            "5:41 daemon.s.grant: unknown capability `network` | one of: log, clock, entropy, config, state, metric, channel:NAME",
+            "5:52 daemon.s.grant: expected a string, found an integer | each element is a string, for example \"…\"",
+        ],
+    );
+    check_wos(
+        "channel.a = {}\nchannel.b.from = { tail = \"x\", stdin = true }\nchannel.c.from = { fail = \"x\" }\nchannel.D.from = { stdin = false }\n",
+        &[
+            "5:13 daemon.s.channel.a.from: this key is missing | add:  from = { tail = \"access.log\" }",
+            "6:18 daemon.s.channel.b.from: a channel has exactly one source | write { tail = \"FILE\" }, { stdin = true } or { interval = \"1s\" }",
+            "7:18 daemon.s.channel.c.from: a channel has exactly one source | write { tail = \"FILE\" }, { stdin = true } or { interval = \"1s\" }",
+            "7:20 daemon.s.channel.c.from.fail: unknown key | did you mean `tail`?",
+            "8:9 daemon.s.channel.D: `D` is not a name | a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit",
+            "8:28 daemon.s.channel.D.from.stdin: a channel without a source | write true, or another source",
+        ],
+    );
+    check_wos(
+        "channel.a.from = { tail = \"nowhere/x\" }\nchannel.b.from = { tail = \"logs\" }\nchannel.c.from = { interval = \"1\" }\n",
+        &[
+            "5:27 daemon.s.channel.a.from.tail: the directory ~/nowhere does not exist | create it, or correct the path",
+            "6:27 daemon.s.channel.b.from.tail: ~/logs is a directory | name a file in it",
+            "7:31 daemon.s.channel.c.from.interval: not a duration: time unit needed, for example 1sec or 1ms | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
+        ],
+    );
+    check_wos(
+        "health = { period = \"1 parsec\", failures = 0, retries = 3 }\n",
+        &[
+            "5:21 daemon.s.health.period: not a duration: unknown time unit \"parsec\", supported units: ns, us/µs, ms, sec, min, hours, days, weeks, months, years (and few variations) | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
+            "5:44 daemon.s.health.failures: out of range | from 1 to 1000",
+            "5:47 daemon.s.health.retries: unknown key | known here: period, timeout, failures",
+        ],
+    );
+    check_wos(
+        "restart = { policy = \"onfailure\", max_retries = -1, limit = 0 }\n",
+        &[
+            "5:22 daemon.s.restart.policy: unknown value `onfailure` | did you mean `on-failure`?",
+            "5:49 daemon.s.restart.max_retries: out of range | from 0 to 10000",
+            "5:61 daemon.s.restart.limit: out of range | from 1 to 10000",
+        ],
+    );
+    check_wos(
+        "restart = { backoff_initial = \"1min\" }\n",
+        &[
+            "5:31 daemon.s.restart.backoff_initial: backoff_initial (1m) is more than backoff_max (30s) | lower backoff_initial or raise backoff_max",
+        ],
+    );
+    check_wos(
+        "[daemon.config]\n\"a.b\" = 1\na = { b = 2 }\n",
+        &[
+            "7:7 daemon.s.config.a.b: `a.b` is there twice once tables are joined with dots | rename one of them",
+        ],
+    );
+}
+
+#[test]
+fn a_native_program() {
+    check_native(
+        "grant = [\"log\"]\nchannel.a.from = { stdin = true }\nconfig.x = 1\nhealth.period = \"1s\"\n",
+        &[
+            "5:1 daemon.w.grant: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
+            "6:1 daemon.w.channel: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
+            "7:1 daemon.w.config: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
+            "8:1 daemon.w.health: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
+        ],
+    );
+    check_native(
+        "priority = 3\nslice_budget = \"1s\"\nlimits.memory_bytes = \"1MiB\"\nlimits.state_bytes = 5000\n",
+        &[
+            "5:1 daemon.w.priority: only WOS schedules slices | remove the key, or run a component on WOS",
+            "6:1 daemon.w.slice_budget: only WOS schedules slices | remove the key, or run a component on WOS",
+            "7:8 daemon.w.limits.memory_bytes: not enforced for native programs in this version | remove the key, or run a component on WOS",
+            "8:8 daemon.w.limits.state_bytes: a native program that is not built with the SDK has no state | remove the key",
+        ],
+    );
+    check_native(
+        "ready = { http = \"http://127.0.0.1/\" }\n",
+        &[
+            "5:9 daemon.w.ready: readiness by `http` is not in this version | use \"notify\" (sd_notify) or \"started\"",
+        ],
+    );
+    check_native(
+        "ready = \"redy\"\nlink = \"yes\"\n",
+        &[
+            "5:9 daemon.w.ready: unknown value `redy` | one of: started, notify",
+            "6:8 daemon.w.link: expected a boolean, found a string | write for example `link = true`",
+        ],
+    );
+    check_native(
+        "env_file = \"bad.env\"\nenv = { A = 1, \"B=\" = \"x\" }\n",
+        &[
+            "5:12 daemon.w.env_file: ~/bad.env:2: not a variable | write NAME=value, or start a comment with #",
+            "6:13 daemon.w.env.A: expected a string, found an integer | write for example `A = \"…\"`",
+            "6:16 daemon.w.env.B=: `B=` can't be the name of a variable | use letters, digits and `_`",
+        ],
+    );
+    check_native(
+        "env_file = \"gone.env\"\nworking_dir = \"s.wasm\"\n",
+        &[
+            "5:12 daemon.w.env_file: ~/gone.env does not exist | paths are relative to the directory of the configuration file",
+            "6:15 daemon.w.working_dir: ~/s.wasm is not a directory | name a directory",
+        ],
+    );
+    check_native(
+        "user = \"nobody-here\"\ngroup = \"www\"\n",
+        &[
+            "5:8 daemon.w.user: no user `nobody-here` on this machine | create the user, for example: useradd --system nobody-here",
+        ],
+    );
+    check_native(
+        "group = \"www\"\n",
+        &["5:1 daemon.w.group: a group without a user | add:  user = \"…\""],
+    );
+}
