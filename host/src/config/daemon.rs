@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use duende_core::supervise::INTENSITY_MAX;
 use duende_core::wire::link::{CHANNELS_MAX, KEY_BYTES_MAX, TEXT_BYTES_MAX};
 
 use crate::platform::Surroundings;
@@ -33,8 +34,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MEMORY_RANGE: RangeInclusive<u64> = 65_536..=4 << 30;
 /// State, in bytes. All of it is handed over at each start, hence the upper end.
 const STATE_RANGE: RangeInclusive<u64> = 1_024..=256 << 20;
-/// Most restarts that a window counts, and most retries.
-const RESTARTS_MAX: u32 = 10_000;
+/// Most retries.
+const RETRIES_MAX: u32 = 10_000;
+/// Most restarts that a window counts.
+#[allow(clippy::cast_possible_truncation)] // 32, checked below.
+const INTENSITY: u32 = INTENSITY_MAX as u32;
+const _: () = assert!(INTENSITY_MAX < u32::MAX as usize);
 
 /// What reading needs besides the text.
 pub(super) struct Reading<'a> {
@@ -601,7 +606,7 @@ fn read_restart(mut section: Section<'_>, report: &mut Report<'_>) -> RestartCon
         .and_then(|entry| entry.word(report, &POLICIES));
     let max_retries = section
         .take("max_retries")
-        .and_then(|entry| entry.integer_u32(report, 0..=RESTARTS_MAX));
+        .and_then(|entry| entry.integer_u32(report, 0..=RETRIES_MAX));
     let initial_entry = section.take("backoff_initial");
     let initial = initial_entry
         .as_ref()
@@ -615,10 +620,10 @@ fn read_restart(mut section: Section<'_>, report: &mut Report<'_>) -> RestartCon
         .and_then(|entry| entry.duration(report, FROM_ZERO));
     let limit = section
         .take("limit")
-        .and_then(|entry| entry.integer_u32(report, 1..=RESTARTS_MAX));
+        .and_then(|entry| entry.integer_u32(report, 0..=INTENSITY));
     let window = section
         .take("window")
-        .and_then(|entry| entry.duration(report, FROM_1_MS));
+        .and_then(|entry| entry.duration(report, FROM_ZERO));
     section.finish(report);
 
     let backoff_initial = initial.unwrap_or(default.backoff_initial);

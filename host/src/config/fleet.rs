@@ -33,8 +33,13 @@ pub fn load(
     overrides: &Overrides,
     surroundings: &Surroundings,
 ) -> Result<FleetConfig, Diagnostics> {
-    let file = dirs::absolute(path);
-    let bytes = read_bounded(&file).map_err(|error| {
+    let source = read_text(path)?;
+    parse(&source, path, overrides, surroundings)
+}
+
+/// The text of a configuration file.
+fn read_text(path: &Path) -> Result<String, Diagnostics> {
+    let bytes = read_bounded(path).map_err(|error| {
         let help = match error.kind() {
             std::io::ErrorKind::NotFound => {
                 "name the file: `duende up FILE`; examples/edge.toml is one to start from"
@@ -48,23 +53,42 @@ pub fn load(
             help,
         )
     })?;
-    let source = match String::from_utf8(bytes) {
-        Ok(source) => source,
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            let byte = error.as_bytes().get(at).copied().unwrap_or_default();
-            // What precedes the byte is valid, so line and column are exact.
-            let valid = String::from_utf8_lossy(&error.as_bytes()[..at]);
-            let place = Place::new(&valid, &(at..at));
-            return Err(whole_file(
-                path,
-                Some(place),
-                format!("not UTF-8: byte 0x{byte:02x}"),
-                "save the file as UTF-8",
-            ));
-        }
-    };
-    parse(&source, path, overrides, surroundings)
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+        // What precedes the byte is valid, so line and column are exact.
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..at]);
+        let place = Place::new(&valid, &(at..at));
+        let message = format!("not UTF-8: byte 0x{byte:02x}");
+        whole_file(path, Some(place), message, "save the file as UTF-8")
+    })
+}
+
+/// The name of the fleet that a configuration file describes. The rest of the file is not looked at,
+/// so a fleet can be asked and stopped while its file is being edited.
+///
+/// # Errors
+/// When there is no such file, or no valid name in it.
+pub fn fleet_name(path: &Path) -> Result<String, Diagnostics> {
+    let source = read_text(path)?;
+    let (document, _) = DeTable::parse_recoverable(&source);
+    let name = document.get_ref().get("fleet").and_then(|fleet| {
+        let name = fleet
+            .get_ref()
+            .as_table()?
+            .get("name")?
+            .get_ref()
+            .as_str()?;
+        is_name(name).then(|| name.to_owned())
+    });
+    name.ok_or_else(|| {
+        whole_file(
+            path,
+            None,
+            "no fleet.name in this file",
+            "see what is wrong: duende check FILE",
+        )
+    })
 }
 
 /// At most [`FILE_BYTES_MAX`] bytes of a file; a longer one is an error.

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use duende_core::supervise::DEPENDENCIES_MAX;
+
 use super::diagnostic::{Place, Report};
 use super::model::{DaemonConfig, Source};
 use super::suggest::did_you_mean;
@@ -70,6 +72,15 @@ pub(super) fn resolve(
         .iter()
         .map(|draft| {
             let key = format!("daemon.{}.depends_on", draft.config.name);
+            if let Some((_, span)) = draft.depends_on.get(DEPENDENCIES_MAX) {
+                let message = format!("more than {DEPENDENCIES_MAX} dependencies");
+                report.add_value(
+                    span,
+                    &key,
+                    message,
+                    "depend on one that depends on the others",
+                );
+            }
             let mut indices = Vec::with_capacity(draft.depends_on.len());
             for (wanted, span) in &draft.depends_on {
                 let index = index_of.get(wanted).copied();

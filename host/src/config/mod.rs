@@ -26,6 +26,6 @@ pub(crate) mod suggest;
 mod tests;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
-pub use fleet::{Overrides, load, parse};
+pub use fleet::{Overrides, fleet_name, load, parse};
 pub use model::*;
 pub use single::{SingleDaemon, SingleSource, single};

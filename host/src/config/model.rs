@@ -55,6 +55,32 @@ impl FleetConfig {
         super::dirs::socket_path(&self.runtime_dir, &self.name)
     }
 
+    /// The indices of all daemons, each after those that it depends on; otherwise in the order of the
+    /// file.
+    #[must_use]
+    pub fn dependencies_first(&self) -> Vec<usize> {
+        let mut placed = vec![false; self.daemons.len()];
+        let mut order = Vec::with_capacity(self.daemons.len());
+        // There is no cycle, so each round places at least one.
+        while order.len() < self.daemons.len() {
+            let before = order.len();
+            for (index, daemon) in self.daemons.iter().enumerate() {
+                let ready = daemon
+                    .depends_on
+                    .iter()
+                    .all(|&dependency| placed[dependency]);
+                if ready && !placed[index] {
+                    placed[index] = true;
+                    order.push(index);
+                }
+            }
+            if order.len() == before {
+                break;
+            }
+        }
+        order
+    }
+
     /// The daemon of this name.
     #[must_use]
     pub fn daemon(&self, name: &str) -> Option<&DaemonConfig> {
@@ -70,7 +96,8 @@ pub struct DaemonConfig {
     /// What is run, and how strongly it is isolated.
     pub isolation: Isolation,
     /// The daemons that must be ready before this one starts, as indices into
-    /// [`FleetConfig::daemons`].
+    /// [`FleetConfig::daemons`]; at most
+    /// [`DEPENDENCIES_MAX`](duende_core::supervise::DEPENDENCIES_MAX), in rising order.
     pub depends_on: Vec<usize>,
     /// What it may import.
     pub grants: Grants,
@@ -265,9 +292,10 @@ pub struct RestartConfig {
     pub backoff_max: Duration,
     /// A run this long forgets the backoff.
     pub stable_after: Duration,
-    /// More restarts than this within `window` put the daemon in quarantine.
+    /// More restarts than this within `window` put the daemon in quarantine; at most
+    /// [`INTENSITY_MAX`](duende_core::supervise::INTENSITY_MAX).
     pub limit: u32,
-    /// The length of the window.
+    /// The length of the window. Zero: any number of restarts.
     pub window: Duration,
 }
 

@@ -132,7 +132,7 @@ priority = 0
 slice_budget = "250ms"
 limits = { memory_bytes = "32MiB", state_bytes = 4_096 }
 health = { period = "2s" }
-restart = { policy = "always", max_retries = 10, backoff_initial = "0s", limit = 100 }
+restart = { policy = "always", max_retries = 10, backoff_initial = "0s", limit = 32 }
 channel.lines.from = { tail = "logs/access.log" }
 channel.tick.from = { interval = "1s" }
 [daemon.config]
@@ -189,6 +189,7 @@ config = { x = "1" }
         })
     );
     assert_eq!(sentinel.depends_on, [0, 2]);
+    assert_eq!(fleet.dependencies_first(), [0, 2, 1]);
     assert_eq!(
         sentinel.grants,
         Grants {
@@ -215,7 +216,7 @@ config = { x = "1" }
         policy: RestartPolicy::Always,
         max_retries: Some(10),
         backoff_initial: Duration::ZERO,
-        limit: 100,
+        limit: 32,
         ..RestartConfig::default()
     };
     assert_eq!(sentinel.restart, expected);
@@ -716,11 +717,11 @@ fn a_component_on_wos() {
         ],
     );
     check_wos(
-        "restart = { policy = \"onfailure\", max_retries = -1, limit = 0 }\n",
+        "restart = { policy = \"onfailure\", max_retries = -1, limit = 33 }\n",
         &[
             "5:22 daemon.s.restart.policy: unknown value `onfailure` | did you mean `on-failure`?",
             "5:49 daemon.s.restart.max_retries: out of range | from 0 to 10000",
-            "5:61 daemon.s.restart.limit: out of range | from 1 to 10000",
+            "5:61 daemon.s.restart.limit: out of range | from 0 to 32",
         ],
     );
     check_wos(
