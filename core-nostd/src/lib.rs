@@ -11,5 +11,6 @@ pub mod lifecycle;
 pub mod limiter;
 pub mod probe;
 pub mod restart;
+pub mod supervise;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,224 @@
+//! What goes into a supervisor and what comes out.
+
+use core::time::Duration;
+
+use crate::epitaph::Epitaph;
+use crate::lifecycle::State;
+use crate::limiter::IntensityError;
+use crate::probe::Health;
+use crate::restart::Exit;
+use crate::time::Instant;
+
+/// Names one daemon of one supervisor. A slot that is used again has another generation, so an
+/// identifier that is kept too long is refused instead of naming a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DaemonId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+impl DaemonId {
+    /// The place in the supervisor's table; [`Address::daemon`](crate::wire::link::Address) on the
+    /// link.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// Counts the daemons that had the slot before.
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl core::fmt::Display for DaemonId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "daemon {}.{}", self.slot, self.generation)
+    }
+}
+
+/// What a supervisor is told.
+///
+/// News of a process carry the incarnation of the [`Effect::Spawn`] that it answers. News of an
+/// incarnation that is over are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// An operator wants it started. Releases it from quarantine and forgets its failures. It waits
+    /// until all that it depends on is Running; starting those is the operator's.
+    Start(DaemonId),
+    /// An operator wants it stopped. What is stopped stays so; that is no error.
+    Stop(DaemonId),
+    /// An operator wants it stopped, then started; charged to nobody. What does not run is started.
+    Restart(DaemonId),
+    /// All daemons are to stop, each one after those that depend on it.
+    StopAll,
+    /// The process exists.
+    Spawned {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// The process is ready.
+    Ready {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// The process is gone, or could not be made.
+    Exited {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The answer to an [`Effect::Probe`].
+    Probed {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+        /// From the question.
+        token: u64,
+        /// The answer.
+        healthy: bool,
+    },
+    /// [`next_deadline`](super::Supervisor::next_deadline) has come.
+    Tick,
+}
+
+/// What a supervisor asks its owner to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A daemon is in another state. Comes before the effects that belong to the new state.
+    Changed {
+        /// Which daemon.
+        id: DaemonId,
+        /// Where it was.
+        from: State,
+        /// Where it is.
+        to: State,
+    },
+    /// Make a process; answer with [`Input::Spawned`] and [`Input::Ready`], or [`Input::Exited`].
+    Spawn {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts this is.
+        incarnation: u32,
+    },
+    /// Ask the process to end; it answers with [`Input::Exited`]. May come before the process was
+    /// said to be spawned.
+    Terminate {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+        /// How long it may take.
+        grace: Duration,
+    },
+    /// End the process now; answer with [`Input::Exited`].
+    Kill {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// Ask the daemon for its health; answer with [`Input::Probed`].
+    Probe {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+        /// To be given back in the answer.
+        token: u64,
+    },
+    /// An invariant is broken: the supervisor takes no more input.
+    Halt(Epitaph),
+}
+
+/// What can be seen of one daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Where it is in its life.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// Counts the starts in its slot; the last process that was asked for has this number.
+    pub incarnation: u32,
+    /// How often it was started again after an exit that nobody had asked for, since it was added.
+    pub restarts: u32,
+    /// What its health checks found.
+    pub health: Health,
+    /// The first dependency that is not ready, if it waits for one.
+    pub waits_for: Option<DaemonId>,
+    /// When it is started again, if it is in Backoff.
+    pub restart_at: Option<Instant>,
+    /// How its last process ended.
+    pub last_exit: Option<Exit>,
+}
+
+/// Why a daemon was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// Every slot is taken: remove a daemon, or give the supervisor more storage.
+    #[error("all {capacity} slots are taken")]
+    Full {
+        /// How many slots there are.
+        capacity: usize,
+    },
+    /// It depends on a daemon that is not known: add that one first.
+    #[error("it depends on {0}, which is not known")]
+    UnknownDependency(DaemonId),
+    /// Its restart limit can't be kept.
+    #[error(transparent)]
+    Limit(#[from] IntensityError),
+    /// A length of its health schedule, or the threshold, is zero.
+    #[error("period, timeout and threshold of a health check must not be zero")]
+    ProbeHasZero,
+    /// Its start timeout is zero: nothing would ever be ready in time.
+    #[error("the start timeout must not be zero")]
+    StartTimeoutIsZero,
+    /// The supervisor has halted.
+    #[error("the supervisor has halted")]
+    Halted,
+}
+
+/// Why a daemon was not removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// No daemon has this identifier, or not any more.
+    #[error("{0} is not known")]
+    UnknownDaemon(DaemonId),
+    /// It has a process: stop it first.
+    #[error("{0} has a process: stop it first")]
+    HasProcess(DaemonId),
+    /// Others depend on it: remove them first.
+    #[error("{dependents} daemons depend on {id}: remove them first")]
+    HasDependents {
+        /// The daemon.
+        id: DaemonId,
+        /// How many depend on it.
+        dependents: u32,
+    },
+}
+
+/// Why an input was refused. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// No daemon has this identifier, or not any more.
+    #[error("{0} is not known")]
+    UnknownDaemon(DaemonId),
+    /// It is started already.
+    #[error("{0} is started already")]
+    AlreadyStarted(DaemonId),
+    /// It is stopping.
+    #[error("{0} is stopping: start it when it is stopped, or ask for a restart")]
+    Stopping(DaemonId),
+    /// An invariant is broken, now or earlier; the reason was in [`Effect::Halt`].
+    #[error("the supervisor has halted")]
+    Halted,
+}
