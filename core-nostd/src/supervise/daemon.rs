@@ -70,6 +70,15 @@ pub struct Slot {
     pub(super) daemon: Option<Daemon>,
 }
 
+impl Slot {
+    /// A slot that no daemon has. A constant, for storage that is an array.
+    pub const EMPTY: Self = Self {
+        generation: 0,
+        incarnation: 0,
+        daemon: None,
+    };
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Daemon {
     pub(super) spec: Spec,

@@ -1,4 +1,5 @@
 use core::time::Duration;
+use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
@@ -520,15 +521,7 @@ fn what_dies_while_all_are_stopped_stays_dead() {
 
 #[test]
 fn bad_specifications_are_refused() {
-    let mut supervisor = Supervisor::new(
-        [const {
-            Slot {
-                generation: 0,
-                incarnation: 0,
-                daemon: None,
-            }
-        }; 1],
-    );
+    let mut supervisor = Supervisor::new([Slot::EMPTY]);
     let stranger = DaemonId {
         slot: 7,
         generation: 0,
@@ -652,8 +645,6 @@ enum Op {
     StepBack,
     ToTheEnd,
 }
-
-use std::boxed::Box;
 
 fn specs() -> impl Strategy<Value = Spec> {
     let length = prop_oneof![Just(Duration::ZERO), Just(SECOND), Just(Duration::MAX)];
