@@ -1,0 +1,401 @@
+//! The daemon: it listens, accepts, reloads, drains, and answers for its health.
+//!
+//! - Ready means: the socket listens, and root and access log are open.
+//! - At most [`CONNECTIONS_MAX`] connections are open; further ones wait in the kernel's queue.
+//! - SIGHUP opens access log and root anew. What can't be opened keeps its old one, and stderr says
+//!   why; it never ends the server.
+//! - Asked to stop, it closes the listening socket, finishes the requests under way, and cuts what is
+//!   left when the drain timeout (or nine tenths of the time that whoever asked allows) is over.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use duende::{
+    CheckResult, ConfigView, Daemon, DaemonContext, DaemonError, DaemonId, DaemonMetrics,
+    ExitReason, HealthCheck, HealthStatus, Priority, log,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use crate::access_log::{AccessLog, Entry};
+use crate::args::Args;
+use crate::connection;
+use crate::site::{Found, Site};
+
+/// Most connections at one time.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// How long to wait when no connection can be accepted (no descriptor or memory left), before trying
+/// again.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    site: Site,
+    access_log: AccessLog,
+    has_diagnostics: bool,
+    requests: AtomicU64,
+    in_flight: AtomicU64,
+    bytes_sent: AtomicU64,
+    /// Why no connection is accepted; `None` while the server accepts.
+    not_accepting: Mutex<Option<String>>,
+    drain: watch::Sender<Drain>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// Serving, or finishing what is under way.
+    Open,
+    /// The time is over: connections are cut.
+    Over,
+    /// No connection is left.
+    Done,
+}
+
+impl Shared {
+    /// Looks up the path of a URL. Blocks.
+    pub(crate) fn find(&self, url_path: &str) -> Found {
+        self.site.find(url_path)
+    }
+
+    pub(crate) fn has_diagnostics(&self) -> bool {
+        self.has_diagnostics
+    }
+
+    pub(crate) fn request_started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Writes a request's line and counts it.
+    pub(crate) fn log_request(&self, entry: &Entry) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes_sent
+            .fetch_add(entry.body_bytes, Ordering::Relaxed);
+        self.access_log.write(entry);
+    }
+
+    /// Waits until connections are cut.
+    pub(crate) async fn drain_is_over(&self) {
+        self.reached(Drain::Over).await;
+    }
+
+    /// Looks at everything that serving needs.
+    pub(crate) async fn health(self: &Arc<Self>) -> HealthStatus {
+        let started = Instant::now();
+        let shared = self.clone();
+        let root = spawn_blocking(move || shared.site.check()).await;
+        let root = root.map_err(io::Error::other).flatten().err();
+        let check = |name, failure: Option<String>| HealthCheck {
+            name,
+            result: failure.map_or(CheckResult::Passed, CheckResult::Failed),
+        };
+        let checks = vec![
+            check("listener", self.not_accepting().clone()),
+            check("root", root.map(|error| error.to_string())),
+            check("access log", self.access_log.failure()),
+        ];
+        HealthStatus::from_checks(checks, started.elapsed())
+    }
+
+    fn not_accepting(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.not_accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reached(&self, wanted: Drain) {
+        // The sender lives in `self`, so waiting can't fail.
+        let _ = self
+            .drain
+            .subscribe()
+            .wait_for(|drain| *drain == wanted)
+            .await;
+    }
+}
+
+/// What `init` opened.
+#[derive(Debug)]
+struct Opened {
+    shared: Arc<Shared>,
+    /// Where the socket listens.
+    address: SocketAddr,
+    /// Taken by `run`.
+    listener: Mutex<Option<StdListener>>,
+}
+
+/// The daemon.
+#[derive(Debug)]
+pub(crate) struct Webd {
+    id: DaemonId,
+    args: Args,
+    opened: Option<Opened>,
+}
+
+impl Webd {
+    pub(crate) fn new(id: DaemonId, args: Args) -> Self {
+        Self {
+            id,
+            args,
+            opened: None,
+        }
+    }
+
+    fn open(&self) -> Result<Opened, DaemonError> {
+        let Args {
+            root,
+            access_log,
+            listen,
+            ..
+        } = &self.args;
+        let site = Site::open(root).map_err(|source| root_error(root, source))?;
+        let log = AccessLog::open(access_log).map_err(|source| log_error(access_log, source))?;
+        let listener = listen_on(*listen).map_err(|source| listen_error(*listen, source))?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| listen_error(*listen, source))?;
+        Ok(Opened {
+            shared: Arc::new(Shared {
+                site,
+                access_log: log,
+                has_diagnostics: self.args.diagnostics,
+                requests: AtomicU64::new(0),
+                in_flight: AtomicU64::new(0),
+                bytes_sent: AtomicU64::new(0),
+                not_accepting: Mutex::new(None),
+                drain: watch::Sender::new(Drain::Open),
+            }),
+            address,
+            listener: Mutex::new(Some(listener)),
+        })
+    }
+
+    fn opened(&self) -> Result<&Opened, DaemonError> {
+        self.opened
+            .as_ref()
+            .ok_or_else(|| DaemonError::Failed("init was not called".to_owned()))
+    }
+
+    /// Opens log and root anew.
+    async fn reload(&self, shared: &Arc<Shared>) {
+        if let Err(source) = shared.access_log.reopen() {
+            kept(&log_error(&self.args.access_log, source));
+        }
+        let reopened = {
+            let shared = shared.clone();
+            spawn_blocking(move || shared.site.reopen()).await
+        };
+        if let Err(source) = reopened.map_err(io::Error::other).flatten() {
+            kept(&root_error(&self.args.root, source));
+        }
+        log(Priority::Info, "webd: reloaded");
+    }
+}
+
+fn kept(error: &DaemonError) {
+    let text = error.with_causes();
+    log(
+        Priority::Error,
+        format_args!("webd: reload keeps the old one: {text}"),
+    );
+}
+
+impl Daemon for Webd {
+    fn id(&self) -> DaemonId {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        "webd"
+    }
+
+    async fn init(&mut self, _config: &ConfigView) -> Result<(), DaemonError> {
+        self.opened = Some(self.open()?);
+        Ok(())
+    }
+
+    async fn run(&self, ctx: &DaemonContext) -> Result<ExitReason, DaemonError> {
+        let opened = self.opened()?;
+        let shared = &opened.shared;
+        let listener = opened
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let listener = listener
+            .ok_or_else(|| DaemonError::Failed("run was called twice".to_owned()))
+            .and_then(|listener| {
+                TcpListener::from_std(listener)
+                    .map_err(|source| listen_error(opened.address, source))
+            })?;
+        let root = self.args.root.display();
+        let status = format!("listening on {}, serving {root}", opened.address);
+        log(Priority::Info, format_args!("webd: {status}"));
+        ctx.status(&status);
+        ctx.notify_ready();
+
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = ctx.shutdown_requested() => break,
+                reload = ctx.reload_requested() => {
+                    self.reload(shared).await;
+                    drop(reload);
+                }
+                Some(_) = connections.join_next() => {}
+                (stream, peer) = accept(&listener, shared), if connections.len() < CONNECTIONS_MAX => {
+                    let (shared, ctx) = (shared.clone(), ctx.clone());
+                    connections.spawn(connection::serve(stream, peer.ip(), shared, ctx));
+                }
+            }
+        }
+
+        drop(listener);
+        *shared.not_accepting() = Some("stopping".to_owned());
+        ctx.status(&format!("finishing {} connections", connections.len()));
+        while connections.join_next().await.is_some() {}
+        shared.drain.send_replace(Drain::Done);
+        Ok(ExitReason::Graceful)
+    }
+
+    async fn shutdown(&self, timeout: Duration) -> Result<(), DaemonError> {
+        let shared = &self.opened()?.shared;
+        // A tenth is kept for cutting and for ending.
+        let allowed = timeout.saturating_sub(timeout / 10);
+        let drain_timeout = self.args.drain_timeout.min(allowed);
+        tokio::select! {
+            biased;
+            () = shared.reached(Drain::Done) => {}
+            () = tokio::time::sleep(drain_timeout) => {
+                log(
+                    Priority::Warning,
+                    format_args!(
+                        "webd: {} requests were cut, not finished within {}",
+                        shared.in_flight.load(Ordering::Relaxed),
+                        humantime::format_duration(drain_timeout)
+                    ),
+                );
+                shared.drain.send_if_modified(|drain| {
+                    let is_open = *drain == Drain::Open;
+                    if is_open {
+                        *drain = Drain::Over;
+                    }
+                    is_open
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn health_check(&self) -> HealthStatus {
+        match &self.opened {
+            Some(opened) => opened.shared.health().await,
+            None => HealthStatus::unhealthy("init was not called", Duration::ZERO),
+        }
+    }
+
+    fn metrics(&self) -> DaemonMetrics {
+        let Some(Opened { shared, .. }) = &self.opened else {
+            return DaemonMetrics::new();
+        };
+        // Exact up to 2^53, far more than there can be connections.
+        #[allow(clippy::cast_precision_loss)]
+        let in_flight = shared.in_flight.load(Ordering::Relaxed) as f64;
+        DaemonMetrics::new()
+            .counter("requests_total", shared.requests.load(Ordering::Relaxed))
+            .gauge("in_flight", in_flight)
+            .counter(
+                "bytes_sent_total",
+                shared.bytes_sent.load(Ordering::Relaxed),
+            )
+            .counter(
+                "access_log_lines_lost_total",
+                shared.access_log.lines_lost(),
+            )
+    }
+}
+
+/// The next connection. What fails for want of descriptors or memory is tried again; a client that
+/// went away before it was accepted is none.
+async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                *shared.not_accepting() = None;
+                // Answers are written whole; waiting for more to send with them only adds delay.
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                let text = error.to_string();
+                let before = shared.not_accepting().replace(text);
+                if before.is_none() {
+                    log(
+                        Priority::Error,
+                        format_args!("webd: cannot accept connections: {error}"),
+                    );
+                }
+                tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<StdListener> {
+    let listener = StdListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn listen_error(address: SocketAddr, source: io::Error) -> DaemonError {
+    let (ip, port) = (address.ip(), address.port());
+    let way_out = match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program listens there (`ss -ltnp 'sport = :{port}'` shows it): stop it, or \
+             choose another port with --listen"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have the address {ip}: choose another with --listen")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen".to_owned()
+        }
+        _ => "choose another address with --listen".to_owned(),
+    };
+    DaemonError::Io {
+        what: format!("cannot listen on {address}: {way_out}"),
+        source,
+    }
+}
+
+fn root_error(root: &Path, source: io::Error) -> DaemonError {
+    DaemonError::Io {
+        what: format!(
+            "cannot serve {}: give a directory that this user may read with --root",
+            root.display()
+        ),
+        source,
+    }
+}
+
+fn log_error(path: &Path, source: io::Error) -> DaemonError {
+    DaemonError::Io {
+        what: format!(
+            "cannot append to the access log {}: give a file in an existing directory that this \
+             user may write with --access-log",
+            path.display()
+        ),
+        source,
+    }
+}
