@@ -96,9 +96,12 @@ impl DaemonContext {
         self.0.notifier.status(text);
     }
 
-    /// Asks the daemon to stop. A second signal asks it to stop at once; anything else that comes
-    /// second changes nothing.
+    /// Asks the daemon to stop, and tells the service manager so before the daemon can see it. A
+    /// second signal asks it to stop at once; anything else that comes second changes nothing.
     pub(super) fn request_stop(&self, stop: Stop) {
+        if !self.should_shutdown() {
+            self.0.notifier.stopping();
+        }
         self.0.phase.send_if_modified(|phase| {
             let next = match (*phase, stop.cause) {
                 (Phase::Running, _) => Phase::Stopping(stop),
@@ -129,10 +132,6 @@ impl DaemonContext {
     /// Waits for the second signal.
     pub(super) async fn aborted(&self) {
         self.reached(|phase| *phase == Phase::Aborted).await;
-    }
-
-    pub(super) fn notify_stopping(&self) {
-        self.0.notifier.stopping();
     }
 
     async fn reached(&self, is_reached: impl FnMut(&Phase) -> bool) -> Phase {

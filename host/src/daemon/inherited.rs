@@ -4,7 +4,7 @@
 //! link's descriptor is closed on exec, so that a child never speaks in this daemon's name.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -38,7 +38,7 @@ impl Inherited {
         }
         Ok(Self {
             notifier: Notifier::connect(notify_socket.as_deref())?,
-            link: link_fd.map(take_link).transpose()?,
+            link: link_fd.as_deref().map(take_link).transpose()?,
         })
     }
 }
@@ -66,10 +66,10 @@ fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
-fn take_link(value: OsString) -> Result<UnixStream, DaemonError> {
+fn take_link(value: &OsStr) -> Result<UnixStream, DaemonError> {
     // Set once and never cleared: a second owner of the same descriptor can't come to be.
     static IS_TAKEN: AtomicBool = AtomicBool::new(false);
-    let fd = parse_fd(&value)?;
+    let fd = parse_fd(value)?;
     if IS_TAKEN.swap(true, Ordering::Relaxed) {
         return Err(DaemonError::Config(
             "the link to the manager was taken already: call run_daemon once".to_owned(),

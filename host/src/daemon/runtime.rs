@@ -192,7 +192,6 @@ async fn run_until_stopped<D: Daemon>(
         ended = &mut run => return ended,
         stop = ctx.stop_requested() => stop,
     };
-    ctx.notify_stopping();
     log(
         Priority::Info,
         format_args!("{}: asked to stop by {}", daemon.name(), stop.cause),
