@@ -9,10 +9,10 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::backoff::Backoff;
-use crate::lifecycle::{StopCause, Then};
+use crate::lifecycle::{FailureReason, StopCause, Stopping, Then};
 use crate::limiter::{IntensityError, RestartLimit};
 use crate::probe::ProbeSpec;
-use crate::restart::RestartPolicy;
+use crate::restart::{Exit, RestartPolicy};
 
 /// A supervisor and the processes that its effects would have made.
 struct World {
@@ -264,8 +264,9 @@ fn too_many_restarts_quarantine_until_an_operator_starts_it() {
     let mut world = World::new(1);
     let spec = at_once();
     let id = world.add(spec.clone());
-    for _ in 0..2 {
-        world.run(id);
+    for again in [Input::Start(id), Input::Start(id), Input::Restart(id)] {
+        world.must(again);
+        world.ready(id);
         for _ in 0..spec.limit.intensity {
             world.exit(id, CRASH);
             assert!(world.spawned());
@@ -273,9 +274,9 @@ fn too_many_restarts_quarantine_until_an_operator_starts_it() {
         }
         world.exit(id, CRASH);
         assert_eq!(world.state(id), quarantined(&spec));
-        world.pass(Duration::from_secs(1_000_000));
-        assert_eq!(world.state(id), quarantined(&spec));
     }
+    world.pass(Duration::from_secs(1_000_000));
+    assert_eq!(world.state(id), quarantined(&spec));
 }
 
 #[test]
@@ -517,6 +518,40 @@ fn what_dies_while_all_are_stopped_stays_dead() {
     assert_eq!(world.state(web), State::Stopped(StopCause::Operator));
     world.settle();
     assert!(world.processes.is_empty());
+}
+
+#[test]
+fn what_waits_to_be_stopped_is_no_longer_ready() {
+    let mut world = World::new(3);
+    let probe = Some(ProbeSpec {
+        failure_threshold: 1,
+        ..ProbeSpec::default()
+    });
+    let web = world.add(Spec {
+        probe,
+        ..Spec::default()
+    });
+    let depends_on = heapless::Vec::from_slice(&[web]).unwrap();
+    let [sentinel, alert] = [(); 2].map(|()| {
+        world.add(Spec {
+            depends_on: depends_on.clone(),
+            ..Spec::default()
+        })
+    });
+    world.run(web);
+    world.run(sentinel);
+    world.must(Input::StopAll);
+    world.must(Input::Start(alert));
+    assert_eq!(world.supervisor.view(alert).unwrap().waits_for, Some(web));
+    // A failure on the way does not bring it back.
+    world.pass(Duration::from_secs(10));
+    world.pass(SECOND);
+    assert_eq!(
+        world.state(web),
+        State::Stopping(Stopping::Killing { then: Then::Stop })
+    );
+    world.exit(web, CRASH);
+    assert_eq!(world.state(web), State::Stopped(StopCause::Operator));
 }
 
 #[test]
@@ -831,6 +866,9 @@ proptest! {
                 state => prop_assert!(false, "{} stays {:?}", id, state),
             }
         }
+        world.must(Input::StopAll);
+        world.settle();
+        prop_assert!(world.processes.is_empty(), "{:?}", world.states);
     }
 
     /// Nothing overflows at the end of time.

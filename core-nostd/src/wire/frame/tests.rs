@@ -346,6 +346,14 @@ fn each_fault_has_its_error() {
         FrameError::Trailing { kind: 2, bytes: 2 },
     );
     check(64, &reframed(&[]), FrameError::Payload { kind: 2, reason });
+    // The kind is under the checksum: a frame can't be relabelled.
+    let mut relabelled = command.clone();
+    relabelled[3] = 2;
+    let damage = FrameError::Checksum {
+        found: checksum(1, &command[HEADER_BYTES..]),
+        computed: checksum(2, &command[HEADER_BYTES..]),
+    };
+    check(64, &relabelled, damage);
     let oversize = FrameError::TooLarge {
         payload_bytes: 0x00ff_0004,
         payload_bytes_max: FRAME_BYTES_MAX - HEADER_BYTES,

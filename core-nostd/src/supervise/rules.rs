@@ -1,0 +1,388 @@
+//! What each input leads to: the supervisor's rules at work.
+//!
+//! All of them change a daemon through one function, `step`, which keeps what is counted in step with
+//! the state and gives the effects that the new state asks for.
+
+use super::daemon::{Daemon, Slot};
+use super::message::{DaemonId, Effect, InputError};
+use super::{Effects, Supervisor};
+use crate::epitaph::Epitaph;
+use crate::lifecycle::{FailureReason, Starting, State, Step, StepError, Stopping};
+use crate::probe::ProbeAction;
+use crate::restart::Exit;
+use crate::time::Instant;
+
+/// Why an input went no further.
+pub(super) enum Fault {
+    /// It was refused; nothing has changed.
+    Refused(InputError),
+    /// A rule of this module is broken.
+    Broken(Epitaph),
+}
+
+impl Fault {
+    fn of(error: StepError, id: DaemonId, step: Step) -> Self {
+        match error {
+            StepError::AlreadyStarted => Self::Refused(InputError::AlreadyStarted(id)),
+            StepError::Stopping => Self::Refused(InputError::Stopping(id)),
+            StepError::Unexpected => Self::Broken(Epitaph::new(format_args!("{id}: {step:?}"))),
+        }
+    }
+}
+
+/// The answers to each input.
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
+    pub(super) fn start(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.step(id, Step::Start, effects)?;
+        self.known_mut(id)?.forgive();
+        self.spawn_if_ready(id, effects)
+    }
+
+    pub(super) fn stop(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let grace = self.known(id)?.spec.stop_grace;
+        let deadline = self.now.saturating_add(grace);
+        self.step(id, Step::Stop { deadline }, effects)
+    }
+
+    pub(super) fn restart(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let deadline = self.now;
+        let daemon = self.known_mut(id)?;
+        let deadline = deadline.saturating_add(daemon.spec.stop_grace);
+        if !daemon.state().has_process() {
+            daemon.forgive();
+        }
+        self.step(id, Step::Restart { deadline }, effects)?;
+        self.spawn_if_ready(id, effects)
+    }
+
+    pub(super) fn stop_all(&mut self, effects: Effects<'_>) -> Result<(), Fault> {
+        for slot in 0..self.slot_count() {
+            let Some(id) = self.id_of_slot(slot) else {
+                continue;
+            };
+            let daemon = self.known_mut(id)?;
+            let state = daemon.state();
+            let stopping = matches!(state, State::Stopping(_));
+            // What has a process that depends on it stays until that one is gone: `process_ended`.
+            daemon.leaving = state.has_process() && !stopping && daemon.dependents_alive > 0;
+            if !daemon.leaving {
+                self.stop(id, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.step(id, Step::Ready, effects)?;
+        if self.known(id)?.dependents == 0 {
+            return Ok(());
+        }
+        for slot in 0..self.slot_count() {
+            let Some(other) = self.id_of_slot(slot) else {
+                continue;
+            };
+            if self.known(other)?.spec.depends_on.contains(&id) {
+                self.spawn_if_ready(other, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn exited(
+        &mut self,
+        id: DaemonId,
+        exit: Exit,
+        entropy: u64,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let now = self.now;
+        let daemon = self.known_mut(id)?;
+        let Some(charge) = daemon.state().charge(exit) else {
+            return Ok(());
+        };
+        daemon.last_exit = Some(exit);
+        let verdict = daemon.verdict(charge, now, entropy);
+        self.step(id, Step::Exited(verdict), effects)?;
+        self.process_ended(id, effects)?;
+        match self.known(id)?.state() {
+            State::Backoff { until, .. } if until <= now => self.retry(id, effects),
+            _ => self.spawn_if_ready(id, effects),
+        }
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        id: DaemonId,
+        token: u64,
+        healthy: bool,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let daemon = self.known_mut(id)?;
+        let Some(probe) = &mut daemon.probe else {
+            return Ok(());
+        };
+        let action = probe.answer(token, healthy);
+        let deadline = daemon.deadline();
+        self.wake_by(deadline);
+        self.act_on_probe(id, action, effects)
+    }
+
+    pub(super) fn tick(&mut self, effects: Effects<'_>) -> Result<(), Fault> {
+        if self.wake_at.is_none_or(|wake_at| wake_at > self.now) {
+            return Ok(());
+        }
+        self.wake_at = None;
+        for slot in 0..self.slot_count() {
+            let Some(id) = self.id_of_slot(slot) else {
+                continue;
+            };
+            self.on_deadline(id, effects)?;
+            let deadline = self.known(id)?.deadline();
+            self.wake_by(deadline);
+        }
+        Ok(())
+    }
+}
+
+/// The parts that they share.
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
+    /// Does what is due for one daemon.
+    fn on_deadline(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let now = self.now;
+        let state = self.known(id)?.state();
+        if state.deadline().is_some_and(|deadline| deadline <= now) {
+            return match state {
+                State::Starting(_) => self.condemn(id, FailureReason::StartTimeout, effects),
+                State::Stopping(_) => self.step(id, Step::Overdue, effects),
+                State::Backoff { .. } => self.retry(id, effects),
+                State::Created | State::Running | State::Stopped(_) | State::Failed(_) => Ok(()),
+            };
+        }
+        let Some(probe) = &mut self.known_mut(id)?.probe else {
+            return Ok(());
+        };
+        let action = probe.poll(now);
+        self.act_on_probe(id, action, effects)
+    }
+
+    fn act_on_probe(
+        &mut self,
+        id: DaemonId,
+        action: ProbeAction,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        match action {
+            ProbeAction::Wait => Ok(()),
+            ProbeAction::Ask { token } => {
+                let incarnation = self.incarnation(id)?;
+                effects(Effect::Probe {
+                    id,
+                    incarnation,
+                    token,
+                });
+                Ok(())
+            }
+            ProbeAction::Condemn => self.condemn(id, FailureReason::Unhealthy, effects),
+        }
+    }
+
+    fn condemn(
+        &mut self,
+        id: DaemonId,
+        reason: FailureReason,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let leaving = self.known(id)?.leaving;
+        self.step(id, Step::Condemn(reason), effects)?;
+        if leaving {
+            // It was to stop anyway: the stop of all goes before the failure.
+            self.stop(id, effects)?;
+        }
+        Ok(())
+    }
+
+    fn retry(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let daemon = self.known_mut(id)?;
+        daemon.restarts = daemon.restarts.saturating_add(1);
+        self.step(id, Step::Retry, effects)?;
+        self.spawn_if_ready(id, effects)
+    }
+
+    /// Spawns a daemon that waits for its dependencies, if they are ready.
+    fn spawn_if_ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let daemon = self.known(id)?;
+        let waits = daemon.state() == State::Starting(Starting::Waiting);
+        if !waits || self.first_not_ready(daemon).is_some() {
+            return Ok(());
+        }
+        let deadline = self.now.saturating_add(daemon.spec.start_timeout);
+        self.step(id, Step::Spawn { deadline }, effects)
+    }
+
+    /// Stops those dependencies of `id` that waited only for its process to end.
+    fn process_ended(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let depends_on = self.known(id)?.spec.depends_on.clone();
+        for on in &depends_on {
+            let dependency = self.known_mut(*on)?;
+            if dependency.leaving && dependency.dependents_alive == 0 {
+                dependency.leaving = false;
+                self.stop(*on, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The one place where a daemon's state changes: keeps the books and gives the effects.
+    pub(super) fn step(
+        &mut self,
+        id: DaemonId,
+        step: Step,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let now = self.now;
+        let daemon = self.known_mut(id)?;
+        let from = daemon
+            .lifecycle
+            .step(now, step)
+            .map_err(|error| Fault::of(error, id, step))?;
+        let to = daemon.state();
+        if from == to {
+            return Ok(());
+        }
+        daemon.entered(to, now);
+        let deadline = daemon.deadline();
+        self.wake_by(deadline);
+        if from.has_process() != to.has_process() {
+            self.count_process(id, to.has_process())?;
+        }
+        let demand = Demand::of(to);
+        if demand == Some(Demand::Spawn)
+            && let Some(slot) = self.slot_mut(id)
+        {
+            slot.incarnation = slot.incarnation.wrapping_add(1);
+        }
+        let incarnation = self.incarnation(id)?;
+        effects(Effect::Changed { id, from, to });
+        if demand == Demand::of(from) {
+            return Ok(());
+        }
+        match demand {
+            None => {}
+            Some(Demand::Spawn) => effects(Effect::Spawn { id, incarnation }),
+            Some(Demand::Terminate { deadline }) => effects(Effect::Terminate {
+                id,
+                incarnation,
+                grace: deadline.saturating_since(now),
+            }),
+            Some(Demand::Kill) => effects(Effect::Kill { id, incarnation }),
+        }
+        Ok(())
+    }
+
+    /// Tells the dependencies of `id` whether it has a process.
+    fn count_process(&mut self, id: DaemonId, alive: bool) -> Result<(), Fault> {
+        let depends_on = self.known(id)?.spec.depends_on.clone();
+        for on in &depends_on {
+            let count = &mut self.known_mut(*on)?.dependents_alive;
+            *count = if alive {
+                count.saturating_add(1)
+            } else {
+                count.saturating_sub(1)
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) fn first_not_ready(&self, daemon: &Daemon) -> Option<DaemonId> {
+        let mut depends_on = daemon.spec.depends_on.iter().copied();
+        depends_on.find(|on| !self.daemon(*on).is_some_and(Daemon::is_ready))
+    }
+
+    /// Runs `news` if it is about the process that the daemon has now.
+    pub(super) fn if_current(
+        &mut self,
+        id: DaemonId,
+        incarnation: u32,
+        news: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let alive = self.known(id)?.state().has_process();
+        if alive && self.incarnation(id)? == incarnation {
+            news(self)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn wake_by(&mut self, deadline: Option<Instant>) {
+        self.wake_at = match (self.wake_at, deadline) {
+            (Some(wake_at), Some(deadline)) => Some(wake_at.min(deadline)),
+            (at, None) | (None, at) => at,
+        };
+    }
+
+    pub(super) fn slot_count(&self) -> u32 {
+        u32::try_from(self.slots.as_ref().len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn slot(&self, id: DaemonId) -> Option<&Slot> {
+        let slot = self.slots.as_ref().get(usize::try_from(id.slot).ok()?)?;
+        (slot.generation == id.generation).then_some(slot)
+    }
+
+    pub(super) fn slot_mut(&mut self, id: DaemonId) -> Option<&mut Slot> {
+        let slot = self
+            .slots
+            .as_mut()
+            .get_mut(usize::try_from(id.slot).ok()?)?;
+        (slot.generation == id.generation).then_some(slot)
+    }
+
+    pub(super) fn daemon(&self, id: DaemonId) -> Option<&Daemon> {
+        self.slot(id)?.daemon.as_ref()
+    }
+
+    pub(super) fn daemon_mut(&mut self, id: DaemonId) -> Option<&mut Daemon> {
+        self.slot_mut(id)?.daemon.as_mut()
+    }
+
+    pub(super) fn known(&self, id: DaemonId) -> Result<&Daemon, Fault> {
+        self.daemon(id)
+            .ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
+    }
+
+    pub(super) fn known_mut(&mut self, id: DaemonId) -> Result<&mut Daemon, Fault> {
+        self.daemon_mut(id)
+            .ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
+    }
+
+    fn incarnation(&self, id: DaemonId) -> Result<u32, Fault> {
+        let slot = self
+            .slot(id)
+            .ok_or(Fault::Refused(InputError::UnknownDaemon(id)))?;
+        Ok(slot.incarnation)
+    }
+}
+
+/// What a state wants to happen to the process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    Spawn,
+    Terminate { deadline: Instant },
+    Kill,
+}
+
+impl Demand {
+    const fn of(state: State) -> Option<Self> {
+        match state {
+            State::Starting(Starting::Spawning { .. }) => Some(Self::Spawn),
+            State::Stopping(Stopping::Asked { deadline, .. }) => Some(Self::Terminate { deadline }),
+            State::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_)) => Some(Self::Kill),
+            State::Created
+            | State::Starting(Starting::Waiting | Starting::Initialising { .. })
+            | State::Running
+            | State::Stopped(_)
+            | State::Backoff { .. }
+            | State::Failed(_) => None,
+        }
+    }
+}
