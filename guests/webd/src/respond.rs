@@ -11,7 +11,7 @@ use bytes::Bytes;
 use duende::{Priority, log};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::task::spawn_blocking;
 
 use crate::body::{FileSlice, Payload, ResponseBody};
@@ -43,6 +43,11 @@ pub(crate) async fn respond(
 
 async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Payload> {
     let is_head = request.method() == Method::HEAD;
+    // RFC 9112, 3.2: refused, because a proxy in front may have understood it in another way.
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if request.version() == Version::HTTP_11 && hosts != 1 {
+        return text(StatusCode::BAD_REQUEST, is_head);
+    }
     if !is_head && request.method() != Method::GET {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, is_head);
         response

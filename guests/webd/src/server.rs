@@ -280,9 +280,9 @@ impl Daemon for Webd {
                 log(
                     Priority::Warning,
                     format_args!(
-                        "webd: {} requests were cut, not finished within {}",
-                        shared.in_flight.load(Ordering::Relaxed),
-                        humantime::format_duration(drain_timeout)
+                        "webd: requests cut, not finished within {}: {}",
+                        humantime::format_duration(drain_timeout),
+                        shared.in_flight.load(Ordering::Relaxed)
                     ),
                 );
                 shared.drain.send_if_modified(|drain| {

@@ -360,6 +360,20 @@ fn heads_that_are_none_are_refused_and_logged() {
                 .is_some_and(|line| middle_of(line) == expected)
         });
     }
+    // Understood, and so logged as it came; but without `Host`, or with two of them.
+    for hosts in ["", "Host: x\r\nHost: y\r\n"] {
+        let mut stream = server.connect();
+        let request = format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(
+            Answer::parse(&read_what_comes(&mut stream)).status,
+            400,
+            "{hosts}"
+        );
+        let log = site.log();
+        let line = middle_of(log.lines().last().unwrap());
+        assert_eq!(line, "\"GET / HTTP/1.1\" 400 16 \"-\" \"-\"");
+    }
     let forged = "GET / HTTP/1.1\r\nUser-Agent: a\" 200 \\\u{e9}";
     assert_eq!(server.ask(forged).status, 200);
     assert!(
@@ -466,7 +480,7 @@ fn the_drain_timeout_cuts_what_is_left_and_says_so() {
     let (status, stderr) = server.stop();
     assert!(status.success(), "{stderr}");
     assert!(
-        stderr.contains("<4>webd: 1 requests were cut, not finished within 50ms"),
+        stderr.contains("<4>webd: requests cut, not finished within 50ms: 1"),
         "{stderr}"
     );
     assert!(

@@ -8,6 +8,9 @@
 //!    the queue of answers grow.
 //! 3. At most one health check is under way. A second question meanwhile is answered `Busy`, at once.
 //! 4. Commands for another address are of another incarnation and ignored.
+//! 5. The limits, level and grants of `Create` are not for this end: what a native process may use,
+//!    the manager enforces from outside. State and channels, which only the SDK's natives have, are
+//!    refused.
 
 use std::io;
 use std::pin::Pin;

@@ -189,8 +189,9 @@ async fn run_until_stopped<D: Daemon>(
     let mut run = pin!(daemon.run(ctx));
     let stop = tokio::select! {
         biased;
-        ended = &mut run => return ended,
+        // First, so that `shutdown` is called even if `run` ends the moment it sees the request.
         stop = ctx.stop_requested() => stop,
+        ended = &mut run => return ended,
     };
     log(
         Priority::Info,

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use duende_core::wire::link::{Address, Command, Event, Grants, HealthReport, Limits};
@@ -104,7 +105,9 @@ struct Probe {
     health_gate: Option<&'static Notify>,
     fails_init: bool,
     never_stops: bool,
-    was_shut_down: AtomicBool,
+    /// `run` ends as soon as it sees the request to stop, whether `shutdown` was called or not.
+    is_prompt: bool,
+    was_shut_down: Arc<AtomicBool>,
 }
 
 impl Daemon for Probe {
@@ -132,7 +135,7 @@ impl Daemon for Probe {
         if self.never_stops {
             std::future::pending::<()>().await;
         }
-        while !self.was_shut_down.load(Ordering::Relaxed) {
+        while !self.is_prompt && !self.was_shut_down.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;
         }
         Ok(ExitReason::Graceful)
@@ -351,6 +354,29 @@ fn a_manager_that_dies_does_not_end_the_daemon() {
     });
     manager.join().unwrap();
     assert!(matches!(ended, Ok(ExitReason::Graceful)), "{ended:?}");
+}
+
+#[test]
+fn shutdown_is_called_even_if_run_ends_at_once() {
+    let was_shut_down = Arc::new(AtomicBool::new(false));
+    let probe = Probe {
+        is_prompt: true,
+        was_shut_down: was_shut_down.clone(),
+        ..Probe::default()
+    };
+    let ctx = DaemonContext::new(Notifier::default());
+    let ended = block_on(async {
+        let signal = async {
+            tokio::task::yield_now().await;
+            ctx.request_stop(Stop {
+                cause: StopCause::Signal(Signal::Interrupt),
+                timeout: DEADLINE,
+            });
+        };
+        tokio::join!(live(probe, &ctx, None), signal).0
+    });
+    assert!(matches!(ended, Ok(ExitReason::Graceful)), "{ended:?}");
+    assert!(was_shut_down.load(Ordering::Relaxed));
 }
 
 #[test]
