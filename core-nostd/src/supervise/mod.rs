@@ -42,8 +42,8 @@ pub struct Supervisor<S> {
     slots: S,
     /// The latest instant that was told.
     now: Instant,
-    /// At or before the earliest deadline of any daemon. It is made exact by each tick; in between
-    /// it only moves forward, so that no input has to look at every daemon.
+    /// At or before the earliest deadline of any daemon. Each tick makes it exact; in between it
+    /// only moves earlier, so that no input has to look at every daemon.
     wake_at: Option<Instant>,
     halted: bool,
 }

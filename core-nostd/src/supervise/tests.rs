@@ -329,6 +329,24 @@ fn the_backoff_grows_and_forgets() {
 }
 
 #[test]
+fn a_start_that_was_never_ready_is_no_stable_run() {
+    let mut world = World::new(1);
+    let id = world.add(Spec {
+        stable_after: SECOND * 5,
+        ..Spec::default()
+    });
+    world.run(id);
+    for delay_ms in [100, 200, 400] {
+        world.exit(id, CRASH);
+        let until = world.now.saturating_add(Duration::from_millis(delay_ms));
+        assert_eq!(world.supervisor.view(id).unwrap().restart_at, Some(until));
+        world.pass(Duration::from_millis(delay_ms));
+        assert!(world.spawned());
+        world.pass(SECOND * 10);
+    }
+}
+
+#[test]
 fn a_clean_exit_is_charged_to_nobody() {
     for (restart, restarted) in [
         (RestartPolicy::Never, false),
