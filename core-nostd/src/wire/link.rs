@@ -291,6 +291,8 @@ pub enum Event<'a> {
         at: Address,
         /// Counts the slices of this incarnation that committed something, from 1.
         slice: u64,
+        /// Linear memory in use, in bytes; 0 from a process, whose memory its manager can see.
+        memory_bytes: u64,
     },
     /// The answer to [`Command::HealthCheck`].
     Health {

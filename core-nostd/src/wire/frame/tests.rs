@@ -135,7 +135,7 @@ fn events(p: &Parts) -> Vec<Event<'_>> {
             name: &p.text,
             value: p.float,
         },
-        Event::SliceEnd { at, slice: p.b },
+        Event::SliceEnd { at, slice: p.b, memory_bytes: p.b },
         Event::Health {
             at,
             token: p.b,
