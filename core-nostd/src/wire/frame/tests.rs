@@ -135,7 +135,11 @@ fn events(p: &Parts) -> Vec<Event<'_>> {
             name: &p.text,
             value: p.float,
         },
-        Event::SliceEnd { at, slice: p.b, memory_bytes: p.b },
+        Event::SliceEnd {
+            at,
+            slice: p.b,
+            memory_bytes: p.b,
+        },
         Event::Health {
             at,
             token: p.b,
