@@ -77,7 +77,7 @@ pub(super) fn read(
         .and_then(|entry| reading.existing_dir(&entry, report));
     let user = section.take("user");
     let group = section.take("group");
-    let user = read_user(user, group, reading.surroundings, report);
+    let user = read_user(user.as_ref(), group.as_ref(), reading.surroundings, report);
 
     NativeConfig {
         program,
@@ -250,13 +250,13 @@ fn unquote(value: &str) -> &str {
 }
 
 fn read_user(
-    user: Option<Entry<'_>>,
-    group: Option<Entry<'_>>,
+    user: Option<&Entry<'_>>,
+    group: Option<&Entry<'_>>,
     surroundings: &Surroundings,
     report: &mut Report<'_>,
 ) -> Option<UserIds> {
     let mut ids = None;
-    if let Some(entry) = &user {
+    if let Some(entry) = user {
         let name = entry.string(report)?;
         ids = names::user(surroundings, name);
         if ids.is_none() {
@@ -265,9 +265,9 @@ fn read_user(
             return None;
         }
     }
-    let Some(entry) = &group else {
+    let Some(entry) = group else {
         let (uid, gid) = ids?;
-        require_root(user.as_ref()?, uid, surroundings, report);
+        require_root(user?, uid, surroundings, report);
         return Some(UserIds { uid, gid });
     };
     let name = entry.string(report)?;

@@ -252,6 +252,41 @@ config = { x = "1" }
 }
 
 #[test]
+fn the_example_is_valid_once_its_programs_are_built() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (house, surroundings) = house();
+    for built in [
+        "target/debug/webd",
+        "target/debug/log-sentinel",
+        "artifacts/log-sentinel.wasm",
+        "artifacts/flaky.wasm",
+        "examples/edge.toml",
+    ] {
+        let path = house.path().join(built);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        std::fs::write(&path, "").expect("file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+    let text = include_str!("../../../examples/edge.toml");
+    let file = house.path().join("examples/edge.toml");
+    let fleet = parse(text, &file, &Overrides::default(), &surroundings)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let names: Vec<&str> = fleet
+        .daemons
+        .iter()
+        .map(|daemon| daemon.name.as_str())
+        .collect();
+    assert_eq!(names, ["web", "sentinel", "sentinel-native", "flaky"]);
+    // What the example shows as defaults are the defaults.
+    assert_eq!(fleet.daemons[1].health, fleet.daemons[2].health);
+    let flaky = RestartConfig {
+        max_retries: None,
+        ..fleet.daemons[3].restart
+    };
+    assert_eq!(flaky, RestartConfig::default());
+}
+
+#[test]
 fn flags_beat_the_environment_and_it_beats_the_file() {
     let (house, mut surroundings) = house();
     let text = "fleet = { name = \"f\", state_dir = \"/file\", log_dir = \"/filelog\" }\n\

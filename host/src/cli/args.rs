@@ -1,0 +1,298 @@
+//! The command line: one definition, from which parsing, help and errors come.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::RestartPolicy;
+
+/// Runs daemons and brings them back when they fail.
+#[derive(Debug, Parser)]
+#[command(
+    name = "duende",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 configuration invalid, 4 not running, 5 unknown \
+                  daemon,\n6 already running, 7 a daemon failed."
+)]
+pub(super) struct Arguments {
+    /// Print JSON: one document, or one for each line of what has no end
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run one component in the foreground
+    Run(RunArgs),
+    /// Start the fleet that a file describes
+    Up(UpArgs),
+    /// Stop all daemons in order, then the manager
+    Down {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// List the daemons
+    Ps {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Show the fleet, or all about one daemon
+    Status {
+        /// The daemon
+        name: Option<String>,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Show what a daemon printed and logged
+    Logs(LogsArgs),
+    /// Start daemons, and what they depend on
+    Start {
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Stop daemons, and before them what depends on them
+    Stop {
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Stop and start daemons; releases them from quarantine
+    Restart {
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Show what happened
+    Events {
+        /// Go on with what happens next
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        which: WhichLong,
+    },
+    /// Check a configuration file, and the components that it names
+    Check {
+        /// The file
+        #[arg(default_value = super::DEFAULT_FILE)]
+        file: PathBuf,
+    },
+    /// Look what this machine offers
+    Doctor,
+    /// Hold the native daemons of a fleet
+    #[command(hide = true)]
+    Keep(Inner),
+    /// Host components
+    #[command(hide = true)]
+    WosWorker(Inner),
+}
+
+/// What a process of ours tells one of its own; the receiver reads it itself.
+#[derive(Debug, Args)]
+pub(super) struct Inner {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) rest: Vec<OsString>,
+}
+
+/// Which fleet is meant. If just one runs, it need not be named.
+#[derive(Debug, Default, Args)]
+#[group(id = "which", multiple = false)]
+pub(super) struct Which {
+    /// The fleet's name
+    #[arg(long, value_name = "NAME")]
+    pub(super) fleet: Option<String>,
+    /// The fleet's configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
+/// As [`Which`], for verbs whose `-f` means `--follow`.
+#[derive(Debug, Args)]
+#[group(id = "which", multiple = false)]
+pub(super) struct WhichLong {
+    /// The fleet's name
+    #[arg(long, value_name = "NAME")]
+    fleet: Option<String>,
+    /// The fleet's configuration file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl From<WhichLong> for Which {
+    fn from(which: WhichLong) -> Self {
+        Self {
+            fleet: which.fleet,
+            file: which.file,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Names {
+    /// The daemons
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// The daemon
+    pub(super) name: String,
+    /// Go on with what is logged next
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// How many of the last lines to show
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    pub(super) lines: usize,
+    #[command(flatten)]
+    pub(super) which: WhichLong,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Directories {
+    /// Where state lies
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Where logs lie
+    #[arg(long, value_name = "DIR")]
+    pub(super) log_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// The fleet's configuration file
+    #[arg(default_value = super::DEFAULT_FILE)]
+    pub(super) file: PathBuf,
+    /// Go on in the background once the manager answers
+    #[arg(short, long)]
+    pub(super) detach: bool,
+    /// Given by `--detach` to the process that goes on
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(super) detached: bool,
+    #[command(flatten)]
+    pub(super) directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The component
+    pub(super) image: PathBuf,
+    /// The daemon's name [default: the file's]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Grant only these capabilities: log, state, metric [default: all]
+    #[arg(long = "grant", value_name = "CAPABILITY", value_delimiter = ',')]
+    pub(super) grants: Vec<String>,
+    /// Feed a channel with the lines that are appended to a file
+    #[arg(long, value_name = "[CHANNEL=]FILE", value_parser = parse_tail)]
+    pub(super) tail: Vec<(String, PathBuf)>,
+    /// Feed a channel with the lines of standard input
+    #[arg(long, value_name = "CHANNEL", num_args = 0..=1, default_missing_value = DEFAULT_CHANNEL)]
+    pub(super) stdin: Option<String>,
+    /// Feed a channel with an empty message in each period
+    #[arg(long, value_name = "CHANNEL=PERIOD", value_parser = parse_interval)]
+    pub(super) interval: Vec<(String, Duration)>,
+    /// Hand a value to the daemon's `config`
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub(super) config: Vec<(String, String)>,
+    /// Which ends are followed by a restart
+    #[arg(long, value_enum, default_value_t = Restart::Never)]
+    pub(super) restart: Restart,
+    #[command(flatten)]
+    pub(super) directories: Directories,
+}
+
+/// The channel that is meant when none is named.
+const DEFAULT_CHANNEL: &str = "lines";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Restart {
+    /// None
+    Never,
+    /// Failures
+    OnFailure,
+    /// All
+    Always,
+}
+
+impl From<Restart> for RestartPolicy {
+    fn from(restart: Restart) -> Self {
+        match restart {
+            Restart::Never => Self::Never,
+            Restart::OnFailure => Self::OnFailure,
+            Restart::Always => Self::Always,
+        }
+    }
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn parse_tail(text: &str) -> Result<(String, PathBuf), String> {
+    // What precedes `=` is a channel only if it could be the name of one: a path may hold `=` too.
+    match text.split_once('=') {
+        Some((channel, file)) if !channel.contains('/') => Ok((channel.to_owned(), file.into())),
+        _ => Ok((DEFAULT_CHANNEL.to_owned(), text.into())),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<(String, Duration), String> {
+    let (channel, period) = text
+        .split_once('=')
+        .ok_or("write CHANNEL=PERIOD, as tick=1s")?;
+    let period = humantime::parse_duration(period).map_err(|error| error.to_string())?;
+    if period < Duration::from_millis(1) {
+        return Err("a period has at least 1ms".to_owned());
+    }
+    Ok((channel.to_owned(), period))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    /// Whether a command line is accepted.
+    #[track_caller]
+    fn check(line: &str, accepted: bool) {
+        let parsed = Arguments::try_parse_from(line.split_whitespace());
+        assert_eq!(parsed.is_ok(), accepted, "{line}: {parsed:?}");
+    }
+
+    #[test]
+    fn command_lines() {
+        check(
+            "duende run a.wasm --tail access.log --tail x=b.log -c a=b --json",
+            true,
+        );
+        check(
+            "duende run a.wasm --stdin --grant log,state --interval tick=1s",
+            true,
+        );
+        check("duende run a.wasm --interval tick=0s", false);
+        check("duende run a.wasm -c novalue", false);
+        check("duende run", false);
+        check("duende up -d --state-dir /x", true);
+        check("duende up --detach --detached", false);
+        check("duende ps -f edge.toml --json", true);
+        check("duende ps -f edge.toml --fleet edge", false);
+        check("duende logs web -f -n 5 --fleet edge", true);
+        check("duende events -f --file edge.toml", true);
+        check("duende stop", false);
+        check("duende stop a b --fleet edge", true);
+        check("duende keep --fd 3 anything", true);
+        check("duende frobnicate", false);
+        check("duende", false);
+    }
+}

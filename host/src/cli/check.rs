@@ -1,0 +1,129 @@
+//! `duende check`: the configuration, and the components that it names.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::config::{self, DaemonConfig, Isolation, Overrides};
+use crate::platform::Surroundings;
+
+use super::error::CliError;
+use super::exit_code::ExitCode;
+use super::output::{self, Colour, Progress, Table};
+use super::{ImageReport, Runner};
+
+/// What was found of one daemon.
+struct Finding<'f> {
+    daemon: &'f DaemonConfig,
+    /// Of a component: what it is, or why it can't run.
+    image: Option<Result<ImageReport, String>>,
+}
+
+impl Finding<'_> {
+    /// What it imports and is not granted. That is allowed, and its calls are denied.
+    fn denied(&self) -> Vec<&str> {
+        let Some(Ok(report)) = &self.image else {
+            return Vec::new();
+        };
+        let grants = &self.daemon.grants;
+        let granted = |import: &str| match import {
+            "log" => grants.log,
+            "state" => grants.state,
+            "metric" => grants.metric,
+            "channel" => self.daemon.channels.iter().any(|channel| channel.granted),
+            _ => true,
+        };
+        report
+            .imports
+            .iter()
+            .map(String::as_str)
+            .filter(|import| !granted(import))
+            .collect()
+    }
+}
+
+pub(super) fn check(
+    file: &Path,
+    json: bool,
+    surroundings: &Surroundings,
+    runner: Runner,
+) -> Result<ExitCode, CliError> {
+    let fleet = config::load(file, &Overrides::default(), surroundings)?;
+    let mut progress = Progress::new("looking into components");
+    let findings: Vec<Finding<'_>> = fleet
+        .daemons
+        .iter()
+        .map(|daemon| {
+            progress.tick();
+            let image = match &daemon.isolation {
+                Isolation::Wos(wos) => Some((runner.inspect_image)(&wos.image)),
+                Isolation::Native(_) => None,
+            };
+            Finding { daemon, image }
+        })
+        .collect();
+    drop(progress);
+    let bad = findings
+        .iter()
+        .any(|finding| matches!(finding.image, Some(Err(_))));
+
+    if json {
+        let daemons: Vec<_> = findings
+            .iter()
+            .map(|finding| {
+                let (report, error) = match &finding.image {
+                    Some(Ok(report)) => (Some(report), None),
+                    Some(Err(error)) => (None, Some(error)),
+                    None => (None, None),
+                };
+                json!({
+                    "name": finding.daemon.name,
+                    "isolation": finding.daemon.isolation.as_str(),
+                    "image": report,
+                    "error": error,
+                    "imports_denied": finding.denied(),
+                })
+            })
+            .collect();
+        output::json(&json!({ "valid": !bad, "fleet": fleet.name, "daemons": daemons }))?;
+    } else {
+        output::line(render(&findings, output::stdout_has_colour()).trim_end())?;
+        let verdict = if bad { "not valid" } else { "valid" };
+        output::line(&format!("{}: {verdict}", file.display()))?;
+    }
+    Ok(if bad {
+        ExitCode::ConfigInvalid
+    } else {
+        ExitCode::Success
+    })
+}
+
+fn render(findings: &[Finding<'_>], colour: bool) -> String {
+    let mut table = Table::new(&["DAEMON", "ISOLATION", "RUNS", "RESULT"]);
+    for finding in findings {
+        let runs = match &finding.daemon.isolation {
+            Isolation::Wos(wos) => &wos.image,
+            Isolation::Native(native) => &native.program,
+        };
+        let denied = finding.denied();
+        let (result, style) = match &finding.image {
+            Some(Err(error)) => (error.clone(), Colour::Red),
+            Some(Ok(_)) if !denied.is_empty() => {
+                let list = denied.join(", ");
+                (
+                    format!("imports {list} without a grant: such calls are denied"),
+                    Colour::Yellow,
+                )
+            }
+            Some(Ok(report)) => (report.contract.clone(), Colour::Green),
+            None => ("ok".to_owned(), Colour::Green),
+        };
+        table.row(vec![
+            (finding.daemon.name.clone(), None),
+            (finding.daemon.isolation.as_str().to_owned(), None),
+            (output::harmless(&runs.display().to_string()), None),
+            (output::harmless(&result), Some(style)),
+        ]);
+    }
+    table.render(colour)
+}

@@ -1,0 +1,156 @@
+//! `duende up --detach`: the same program again, in a session of its own.
+//!
+//! The process that the user started waits until the other one answers on the control socket, so
+//! that "detached" means "it runs", and a failure is told where the user looks.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::config::FleetConfig;
+use crate::control::client::{Client, ClientError};
+use crate::control::protocol::Request;
+use crate::daemon_log::tail_last;
+use crate::platform::Surroundings;
+
+use super::error::CliError;
+use super::exit_code::ExitCode;
+use super::output::{self, Progress};
+use super::verbs;
+
+/// How long a manager may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+/// How much of its log is shown if it ends instead.
+const LOG_LINES: usize = 20;
+
+/// Starts the manager of a fleet in the background.
+pub(super) fn detach(
+    fleet: &FleetConfig,
+    json: bool,
+    surroundings: &Surroundings,
+) -> Result<ExitCode, CliError> {
+    let socket = fleet.socket_path();
+    match Client::connect(&socket, &fleet.name, surroundings.uid) {
+        Ok(client) => {
+            let message = format!(
+                "fleet `{}` runs already (manager {}); stop it first: duende down --fleet {0}",
+                fleet.name,
+                client.info().pid
+            );
+            return Err(CliError::other(ExitCode::AlreadyRunning, message));
+        }
+        Err(ClientError::NotRunning { .. } | ClientError::Stale { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+
+    let log = fleet.log_dir.join("manager.log");
+    let mut child = spawn(fleet, &log).map_err(|error| {
+        CliError::other(
+            ExitCode::Failure,
+            format!("the manager can't be started: {error}"),
+        )
+    })?;
+    let mut progress = Progress::new(format!("starting fleet {}", fleet.name));
+    let started = Instant::now();
+    let mut client = loop {
+        match Client::connect(&socket, &fleet.name, surroundings.uid) {
+            Ok(client) => break client,
+            Err(ClientError::NotRunning { .. } | ClientError::Stale { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = child.try_wait()? {
+            drop(progress);
+            return Err(ended(status, &log));
+        }
+        if started.elapsed() >= START_TIMEOUT {
+            let message = format!(
+                "the manager (process {}) does not answer after {} s; look at {}",
+                child.id(),
+                START_TIMEOUT.as_secs(),
+                log.display()
+            );
+            return Err(CliError::other(ExitCode::Failure, message));
+        }
+        progress.tick();
+        std::thread::sleep(LOOK_PERIOD);
+    };
+    drop(progress);
+
+    let daemons = verbs::rows(&mut client, &Request::Ps)?.len();
+    let info = client.info();
+    if json {
+        let document = json!({ "fleet": info, "socket": socket, "log": log, "daemons": daemons });
+        output::json(&document)?;
+    } else {
+        let text = format!(
+            "fleet {} is up: manager {}, {daemons} daemons, log {}",
+            info.fleet,
+            info.pid,
+            log.display()
+        );
+        output::line(&text)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
+    std::fs::create_dir_all(&fleet.log_dir)?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(log)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("up").arg("--detached");
+    let arguments: [(&str, &PathBuf); 2] = [
+        ("--state-dir", &fleet.state_dir),
+        ("--log-dir", &fleet.log_dir),
+    ];
+    for (flag, directory) in arguments {
+        command.arg(flag).arg(directory);
+    }
+    if let Some(file) = &fleet.file {
+        command.arg("--").arg(file);
+    }
+    // It may be relative to the directory that is left here.
+    command.env("DUENDE_RUNTIME_DIR", &fleet.runtime_dir);
+    // Not in the user's directory, which must stay free to be removed or unmounted.
+    command.current_dir("/");
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    command.spawn()
+}
+
+/// What the started process does first: it leaves the terminal's session, so that neither Ctrl-C nor
+/// the end of the terminal reaches it.
+pub(super) fn leave_session() -> Result<(), CliError> {
+    rustix::process::setsid().map(|_| ()).map_err(|error| {
+        let message = format!("a session of its own: {error}; use `duende up --detach`");
+        CliError::other(ExitCode::Failure, message)
+    })
+}
+
+fn ended(status: std::process::ExitStatus, log: &Path) -> CliError {
+    let lines = tail_last(log, LOG_LINES).unwrap_or_default();
+    let lines: Vec<String> = lines.iter().map(|line| output::harmless(line)).collect();
+    let code = match status.code() {
+        Some(3) => ExitCode::ConfigInvalid,
+        Some(6) => ExitCode::AlreadyRunning,
+        _ => ExitCode::Failure,
+    };
+    let message = format!(
+        "the manager ended at once ({status}); the end of {}:\n{}",
+        log.display(),
+        lines.join("\n")
+    );
+    CliError::other(code, message)
+}

@@ -1,0 +1,90 @@
+//! What can go wrong on the command line, and how it is said.
+
+use std::io::{self, Write as _};
+
+use serde_json::json;
+
+use crate::config::Diagnostics;
+use crate::control::client::ClientError;
+
+use super::exit_code::ExitCode;
+use super::output;
+
+/// Why a verb was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The manager could not be asked, or refused.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] Diagnostics),
+    /// Standard output can't be written.
+    #[error("standard output: {0}")]
+    Output(#[from] io::Error),
+    /// Anything else.
+    #[error("{message}")]
+    Other {
+        /// For scripts.
+        code: ExitCode,
+        /// For people, with the way out.
+        message: String,
+    },
+}
+
+impl CliError {
+    pub(super) fn other(code: ExitCode, message: impl Into<String>) -> Self {
+        Self::Other {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Says it, and gives the exit code. A reader that closed the pipe has seen enough: that is a
+    /// success, in silence.
+    pub(super) fn report(&self, json: bool) -> ExitCode {
+        let code = match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::Success;
+            }
+            Self::Client(error) => error.into(),
+            Self::Config(_) => ExitCode::ConfigInvalid,
+            Self::Output(_) => ExitCode::Failure,
+            Self::Other { code, .. } => *code,
+        };
+        if json {
+            let problems = match self {
+                Self::Config(diagnostics) => diagnostics.problems.as_slice(),
+                _ => &[],
+            };
+            // If this can't be written either, the exit code remains.
+            let _ = output::json(&json!({
+                "error": {
+                    "kind": code.as_str(),
+                    "exit_code": code.code(),
+                    "message": self.to_string(),
+                    "problems": problems,
+                }
+            }));
+        } else {
+            let text = match self {
+                // Diagnostics say `error:` themselves, each for itself.
+                Self::Config(diagnostics) => diagnostics.to_string(),
+                other => format!("duende: {other}"),
+            };
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+        code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_success() {
+        let broken = CliError::Output(io::ErrorKind::BrokenPipe.into());
+        assert_eq!(broken.report(false), ExitCode::Success);
+    }
+}

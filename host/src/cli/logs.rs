@@ -1,0 +1,114 @@
+//! `duende logs`: reads the log files themselves, so that it works whether a manager runs or not.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::config::{self, Overrides, dirs};
+use crate::control::client::ClientError;
+use crate::control::protocol::Request;
+use crate::daemon_log::{LogEntry, LogFollower, level_name, log_path};
+use crate::platform::Surroundings;
+
+use super::args::{LogsArgs, Which};
+use super::error::CliError;
+use super::exit_code::ExitCode;
+use super::output::{self, Colour, harmless, paint};
+use super::{DEFAULT_FILE, verbs};
+
+/// How often a log is looked at for more.
+const FOLLOW_PERIOD: Duration = Duration::from_millis(100);
+
+pub(super) fn logs(args: LogsArgs, json: bool, at: &Surroundings) -> Result<ExitCode, CliError> {
+    let path = find_log(&args.name, &args.which.into(), at)?;
+    let failed = |error: std::io::Error| {
+        CliError::other(ExitCode::Failure, format!("{}: {error}", path.display()))
+    };
+    let colour = output::stdout_has_colour();
+    let (lines, mut follower) = LogFollower::open(&path, args.lines).map_err(failed)?;
+    print(&lines, json, colour)?;
+    if !args.follow {
+        return Ok(ExitCode::Success);
+    }
+    loop {
+        let lines = follower.poll_lines().map_err(failed)?;
+        if lines.is_empty() {
+            output::wait_or_reader_gone(FOLLOW_PERIOD)?;
+        }
+        print(&lines, json, colour)?;
+    }
+}
+
+fn print(lines: &[String], json: bool, colour: bool) -> Result<(), CliError> {
+    for line in lines {
+        let entry = LogEntry::parse(line);
+        match (&entry, json) {
+            (Ok(entry), true) => output::json_line(entry)?,
+            // Somebody else wrote into the file.
+            (Err(_), true) => output::json_line(&json!({ "text": line }))?,
+            (Ok(entry), false) => output::line(&paint(line, level_colour(entry), colour))?,
+            (Err(_), false) => output::line(&harmless(line))?,
+        }
+    }
+    Ok(())
+}
+
+fn level_colour(entry: &LogEntry) -> Option<Colour> {
+    match level_name(entry.level) {
+        "error" => Some(Colour::Red),
+        "warn" => Some(Colour::Yellow),
+        "debug" | "trace" => Some(Colour::Dim),
+        _ => None,
+    }
+}
+
+/// The file of a daemon's log: the manager knows it; if none runs, the configuration does.
+fn find_log(name: &str, which: &Which, at: &Surroundings) -> Result<PathBuf, CliError> {
+    let error = match verbs::connect(which, at) {
+        Ok(mut client) => {
+            let request = Request::Status {
+                name: name.to_owned(),
+            };
+            let rows = verbs::rows(&mut client, &request)?;
+            return rows
+                .into_iter()
+                .next()
+                .map(|row| row.log_path.into())
+                .ok_or_else(|| {
+                    CliError::other(
+                        ExitCode::Failure,
+                        "the manager does not say where its log lies",
+                    )
+                });
+        }
+        Err(error) => error,
+    };
+    let nobody = matches!(
+        error,
+        CliError::Client(ClientError::NotRunning { .. } | ClientError::Stale { .. })
+    );
+    if !nobody {
+        return Err(error);
+    }
+    let directory = match (&which.file, &which.fleet) {
+        (_, Some(fleet)) => {
+            let state_dir = dirs::state_dir(at, fleet);
+            dirs::log_dir(at, fleet, &state_dir)
+        }
+        (Some(file), None) => config::load(file, &Overrides::default(), at)?.log_dir,
+        (None, None) => match config::load(Path::new(DEFAULT_FILE), &Overrides::default(), at) {
+            Ok(fleet) => fleet.log_dir,
+            Err(_) => return Err(error),
+        },
+    };
+    let path = log_path(&directory, name);
+    if !path.exists() {
+        let message = format!(
+            "no log of `{name}` ({}); name the fleet with --fleet or --file, or start it: duende up",
+            path.display()
+        );
+        return Err(CliError::other(ExitCode::UnknownDaemon, message));
+    }
+    Ok(path)
+}

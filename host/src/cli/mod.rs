@@ -1,0 +1,192 @@
+//! The command line.
+//!
+//! One definition ([`args`]) gives parsing, help and errors. Verbs that talk to a manager are clients
+//! of its control socket; verbs that become a manager, or a process of one, hand over to the
+//! functions in [`Runner`].
+//!
+//! Every verb takes `--json`. What has an end prints one document; `logs` and `events` print one
+//! document for each line. An error prints `{"error": {"kind", "exit_code", "message", "problems"}}`
+//! to standard output, and its exit code is the same as without `--json`.
+
+mod args;
+mod check;
+mod detach;
+mod error;
+mod exit_code;
+mod logs;
+pub mod output;
+pub mod ps;
+mod verbs;
+
+use std::path::Path;
+
+use clap::Parser as _;
+
+use crate::config::{self, FleetConfig, Overrides, SingleDaemon, SingleSource};
+use crate::doctor;
+use crate::platform::Surroundings;
+
+use args::{Arguments, Directories, RunArgs, UpArgs, Verb};
+use error::CliError;
+pub use exit_code::ExitCode;
+
+/// The configuration file that is meant when none is named.
+const DEFAULT_FILE: &str = "duende.toml";
+
+/// What `duende up` is to do, in the foreground or in the process that `--detach` left behind.
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    /// What to run.
+    pub fleet: FleetConfig,
+    /// Whether to print JSON: one line for each event.
+    pub json: bool,
+    /// Whether nobody watches: standard output and standard error are the manager's log.
+    pub detached: bool,
+}
+
+/// What `duende run` is to do.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The fleet of one daemon.
+    pub fleet: FleetConfig,
+    /// Whether to print JSON: one line for each event and log entry.
+    pub json: bool,
+}
+
+/// What `check` learns of a component.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ImageReport {
+    /// The contract that it implements, as `duende:daemon@0.1.0`.
+    pub contract: String,
+    /// The capabilities that it imports: `log`, `state`, `channel`, …
+    pub imports: Vec<String>,
+    /// Its size, in bytes.
+    pub bytes: u64,
+}
+
+/// The functions behind the verbs that are no clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Runner {
+    /// Runs a fleet until it is told to stop.
+    pub up: fn(UpOptions) -> ExitCode,
+    /// Runs one component until it ends.
+    pub run: fn(RunOptions) -> ExitCode,
+    /// Is `duende keep`; reads its own arguments.
+    pub keep: fn() -> ExitCode,
+    /// Is `duende wos-worker`; reads its own arguments.
+    pub wos_worker: fn() -> ExitCode,
+    /// Looks whether a file is a component that can run, and what it imports.
+    pub inspect_image: fn(&Path) -> Result<ImageReport, String>,
+}
+
+/// Parses the command line and does what it says.
+pub fn main(runner: Runner) -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too. If nobody can read them, nobody misses them.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Success
+            };
+        }
+    };
+    let json = arguments.json;
+    match dispatch(arguments, runner) {
+        Ok(code) => code,
+        Err(error) => error.report(json),
+    }
+}
+
+fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> {
+    let json = arguments.json;
+    let surroundings = Surroundings::current();
+    match arguments.verb {
+        Verb::Run(args) => run(args, json, &surroundings, runner),
+        Verb::Up(args) => up(args, json, &surroundings, runner),
+        Verb::Down { which } => verbs::down(&which, json, &surroundings),
+        Verb::Ps { which } => verbs::ps(&which, json, &surroundings),
+        Verb::Status { name, which } => verbs::status(name, &which, json, &surroundings),
+        Verb::Logs(args) => logs::logs(args, json, &surroundings),
+        Verb::Start { names } => verbs::change(verbs::Change::Start, names, json, &surroundings),
+        Verb::Stop { names } => verbs::change(verbs::Change::Stop, names, json, &surroundings),
+        Verb::Restart { names } => {
+            verbs::change(verbs::Change::Restart, names, json, &surroundings)
+        }
+        Verb::Events { follow, which } => verbs::events(follow, &which.into(), json, &surroundings),
+        Verb::Check { file } => check::check(&file, json, &surroundings, runner),
+        Verb::Doctor => show_doctor(json, &surroundings),
+        Verb::Keep(_) => Ok((runner.keep)()),
+        Verb::WosWorker(_) => Ok((runner.wos_worker)()),
+    }
+}
+
+impl From<Directories> for Overrides {
+    fn from(directories: Directories) -> Self {
+        Self {
+            state_dir: directories.state_dir,
+            log_dir: directories.log_dir,
+        }
+    }
+}
+
+fn up(
+    args: UpArgs,
+    json: bool,
+    surroundings: &Surroundings,
+    runner: Runner,
+) -> Result<ExitCode, CliError> {
+    let overrides = args.directories.into();
+    let fleet = config::load(&args.file, &overrides, surroundings)?;
+    if args.detach {
+        return detach::detach(&fleet, json, surroundings);
+    }
+    if args.detached {
+        detach::leave_session()?;
+    }
+    Ok((runner.up)(UpOptions {
+        fleet,
+        json,
+        detached: args.detached,
+    }))
+}
+
+fn run(
+    args: RunArgs,
+    json: bool,
+    surroundings: &Surroundings,
+    runner: Runner,
+) -> Result<ExitCode, CliError> {
+    let tails = args
+        .tail
+        .into_iter()
+        .map(|(name, file)| (name, SingleSource::Tail(file)));
+    let stdin = args
+        .stdin
+        .into_iter()
+        .map(|name| (name, SingleSource::Stdin));
+    let intervals = args.interval.into_iter();
+    let intervals = intervals.map(|(name, period)| (name, SingleSource::Interval(period)));
+    let options = SingleDaemon {
+        image: args.image,
+        name: args.name,
+        grants: args.grants,
+        channels: tails.chain(stdin).chain(intervals).collect(),
+        config: args.config,
+        restart: Some(args.restart.into()),
+    };
+    let fleet = config::single(&options, &args.directories.into(), surroundings)?;
+    Ok((runner.run)(RunOptions { fleet, json }))
+}
+
+fn show_doctor(json: bool, surroundings: &Surroundings) -> Result<ExitCode, CliError> {
+    let report = doctor::examine(surroundings);
+    if json {
+        output::json(&report)?;
+    } else {
+        output::line(report.render(output::stdout_has_colour()).trim_end())?;
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,168 @@
+//! The verbs that ask the manager.
+
+use serde_json::json;
+
+use crate::config::{self, dirs};
+use crate::control::client::{Client, unexpected};
+use crate::control::protocol::{DaemonRow, Request, Response};
+use crate::platform::Surroundings;
+
+use super::args::{Names, Which};
+use super::error::CliError;
+use super::exit_code::ExitCode;
+use super::output::{self, Progress};
+use super::ps;
+
+/// Connects to the manager that is meant.
+pub(super) fn connect(which: &Which, surroundings: &Surroundings) -> Result<Client, CliError> {
+    let named = match &which.file {
+        Some(file) => Some(config::fleet_name(file)?),
+        None => which.fleet.clone(),
+    };
+    let runtime_dir = dirs::runtime_dir(surroundings);
+    Ok(Client::find(
+        &runtime_dir,
+        surroundings.uid,
+        named.as_deref(),
+    )?)
+}
+
+/// Asks for rows.
+pub(super) fn rows(client: &mut Client, request: &Request) -> Result<Vec<DaemonRow>, CliError> {
+    let mut rows = Vec::new();
+    client.ask_quickly(request, |response| match response {
+        Response::Daemons(part) => {
+            rows.extend(part);
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    })?;
+    Ok(rows)
+}
+
+fn print_rows(client: &Client, rows: &[DaemonRow], json: bool) -> Result<ExitCode, CliError> {
+    if json {
+        output::json(&json!({ "fleet": client.info(), "daemons": rows }))?;
+    } else {
+        output::line(ps::table(rows, output::stdout_has_colour()).trim_end())?;
+    }
+    Ok(ExitCode::Success)
+}
+
+pub(super) fn ps(which: &Which, json: bool, at: &Surroundings) -> Result<ExitCode, CliError> {
+    let mut client = connect(which, at)?;
+    let rows = rows(&mut client, &Request::Ps)?;
+    print_rows(&client, &rows, json)
+}
+
+pub(super) fn status(
+    name: Option<String>,
+    which: &Which,
+    json: bool,
+    at: &Surroundings,
+) -> Result<ExitCode, CliError> {
+    let mut client = connect(which, at)?;
+    let one = name.is_some();
+    let request = name.map_or(Request::Ps, |name| Request::Status { name });
+    let rows = rows(&mut client, &request)?;
+    if json {
+        return print_rows(&client, &rows, json);
+    }
+    if !one {
+        output::line(&ps::manager_line(client.info()))?;
+        return print_rows(&client, &rows, json);
+    }
+    for row in rows {
+        output::line(ps::details(&row, output::stdout_has_colour()).trim_end())?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// What is to be done with daemons.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    Start,
+    Stop,
+    Restart,
+}
+
+pub(super) fn change(
+    change: Change,
+    names: Names,
+    json: bool,
+    at: &Surroundings,
+) -> Result<ExitCode, CliError> {
+    let mut client = connect(&names.which, at)?;
+    let list = names.names.join(", ");
+    let names = names.names;
+    let (request, doing, done) = match change {
+        Change::Start => (Request::Start { names }, "starting", "started"),
+        Change::Stop => (Request::Stop { names }, "stopping", "stopped"),
+        Change::Restart => (Request::Restart { names }, "restarting", "restarted"),
+    };
+    let progress = Progress::new(format!("{doing} {list}"));
+    wait(&mut client, &request, progress, |_| Ok(()))?;
+    if json {
+        output::json(&json!({ "ok": true }))?;
+    } else {
+        output::line(&format!("{done} {list}"))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Asks for something that takes as long as it takes, and shows that it does.
+fn wait(
+    client: &mut Client,
+    request: &Request,
+    mut progress: Progress,
+    part: impl FnMut(Response) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    client.ask(request, part, |_| {
+        progress.tick();
+        Ok(())
+    })
+}
+
+pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitCode, CliError> {
+    let mut client = connect(which, at)?;
+    let fleet = client.info().fleet.clone();
+    let progress = Progress::new(format!("stopping fleet {fleet}"));
+    wait(
+        &mut client,
+        &Request::Down,
+        progress,
+        |response| match response {
+            Response::Event(event) if !json => Ok(output::line(&ps::event_line(
+                &event,
+                output::stdout_has_colour(),
+            ))?),
+            Response::Event(_) => Ok(()),
+            other => Err(unexpected(&other).into()),
+        },
+    )?;
+    if json {
+        output::json(&json!({ "ok": true, "fleet": fleet }))?;
+    } else {
+        output::line(&format!("fleet {fleet} is down"))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+pub(super) fn events(
+    follow: bool,
+    which: &Which,
+    json: bool,
+    at: &Surroundings,
+) -> Result<ExitCode, CliError> {
+    let mut client = connect(which, at)?;
+    let colour = output::stdout_has_colour();
+    let part = |response| match response {
+        Response::Event(event) if json => Ok(output::json_line(&event)?),
+        Response::Event(event) => Ok(output::line(&ps::event_line(&event, colour))?),
+        other => Err(CliError::from(unexpected(&other))),
+    };
+    client.ask(&Request::Events { follow }, part, |_| {
+        Ok(output::check_reader()?)
+    })?;
+    Ok(ExitCode::Success)
+}
