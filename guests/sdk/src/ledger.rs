@@ -187,7 +187,11 @@ impl<O> Ledger<O> {
         }
         self.slices = self.slices.saturating_add(1);
         let slice = self.slices;
-        emit(Event::SliceEnd { at, slice, memory_bytes: 0 });
+        emit(Event::SliceEnd {
+            at,
+            slice,
+            memory_bytes: 0,
+        });
     }
 
     /// Whether the open slice has nothing to commit.
@@ -195,7 +199,10 @@ impl<O> Ledger<O> {
         self.written.is_empty()
             && self.counters.is_empty()
             && self.gauges.is_empty()
-            && self.channels.iter().all(|channel| channel.received.is_none())
+            && self
+                .channels
+                .iter()
+                .all(|channel| channel.received.is_none())
     }
 
     fn require(&self, grant: Grants) -> Result<(), Error> {

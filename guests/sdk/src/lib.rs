@@ -38,6 +38,13 @@ mod context;
 mod daemon;
 mod types;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod ledger;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
 pub use context::{Config, Context, Metric, State};
 pub use daemon::Daemon;
 pub use types::{

@@ -37,23 +37,43 @@ fn each_refusal_of_the_contract_has_its_cause() {
     let cases: &[(&str, Result<(), Error>, Result<(), Error>)] = &[
         ("log", bound.log(Level::Info, "x"), Err(Error::Denied)),
         ("log", free.log(Level::Info, &long(8_192)), Ok(())),
-        ("log", free.log(Level::Info, &long(8_193)), Err(Error::TooLarge)),
+        (
+            "log",
+            free.log(Level::Info, &long(8_193)),
+            Err(Error::TooLarge),
+        ),
         ("get", bound.state_get("k").map(drop), Err(Error::Denied)),
         ("set", bound.state_set("k", b""), Err(Error::Denied)),
         ("set", free.state_set("", b""), Err(Error::InvalidName)),
         ("set", free.state_set(&long(256), &[0; 65_536]), Ok(())),
         ("set", free.state_set(&long(257), b""), Err(Error::TooLarge)),
-        ("set", free.state_set("k", &[0; 65_537]), Err(Error::TooLarge)),
+        (
+            "set",
+            free.state_set("k", &[0; 65_537]),
+            Err(Error::TooLarge),
+        ),
         ("delete", free.state_delete("absent"), Ok(())),
         ("receive", free.receive("open", 1).map(drop), Ok(())),
-        ("receive", free.receive("shut", 1).map(drop), Err(Error::Denied)),
-        ("receive", free.receive("none", 1).map(drop), Err(Error::UnknownChannel)),
+        (
+            "receive",
+            free.receive("shut", 1).map(drop),
+            Err(Error::Denied),
+        ),
+        (
+            "receive",
+            free.receive("none", 1).map(drop),
+            Err(Error::UnknownChannel),
+        ),
         ("gauge", bound.gauge_set("g", 1.0), Err(Error::Denied)),
         ("gauge", free.gauge_set("a:b_9", 1.0), Ok(())),
         ("gauge", free.gauge_set("9a", 1.0), Err(Error::InvalidName)),
         ("gauge", free.gauge_set("", 1.0), Err(Error::InvalidName)),
         ("gauge", free.gauge_set("a-b", 1.0), Err(Error::InvalidName)),
-        ("gauge", free.gauge_set(&long(65), 1.0), Err(Error::TooLarge)),
+        (
+            "gauge",
+            free.gauge_set(&long(65), 1.0),
+            Err(Error::TooLarge),
+        ),
     ];
     for (index, (call, got, expected)) in cases.iter().enumerate() {
         assert_eq!(got, expected, "case {index}: {call}");
@@ -99,7 +119,11 @@ fn messages_are_consumed_with_the_slice_and_never_over_the_window() {
         channel: 0,
         sequence: 500,
     };
-    let end = Event::SliceEnd { at, slice: 1, memory_bytes: 0 };
+    let end = Event::SliceEnd {
+        at,
+        slice: 1,
+        memory_bytes: 0,
+    };
     assert_eq!(events, [format!("{consumed:?}"), format!("{end:?}")]);
 
     ledger.commit(&mut |_, event| panic!("nothing happened, yet {event:?}"));

@@ -1,0 +1,365 @@
+//! The runtime against a manager in a second thread, over a socket pair.
+
+use std::io::Write as _;
+use std::thread;
+use std::time::Duration;
+
+use duende_core::wire::link::{Event, Grants, HealthReport, Limits};
+use duende_core::wire::{Decoder, FRAME_BYTES_MAX, encode};
+
+use super::*;
+use crate::{Context, Health, Instant, Level, Next, Sample, SampleKind, Wake};
+
+const AT: Address = Address {
+    daemon: 7,
+    incarnation: 2,
+};
+
+/// Keeps the last line in `state` and obeys some.
+struct Keeper {
+    greeting: String,
+}
+
+impl Daemon for Keeper {
+    fn init(context: &mut Context<'_>) -> Result<Self, String> {
+        let greeting = context.config().get("greeting").ok_or("no greeting")?;
+        context.state().set("born", b"")?;
+        Ok(Self { greeting })
+    }
+
+    fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
+        for message in context.receive("lines", 1)? {
+            context.state().set("last", &message.payload)?;
+            context.metric().counter_add("lines_total", 1)?;
+            match &*message.payload {
+                b"fail" => return Err("told to".to_owned()),
+                b"exit" => return Ok(Next::Exit),
+                b"nap" => return Ok(Next::Until(wake.now + Duration::from_millis(1))),
+                _ => {}
+            }
+        }
+        if wake.reasons.contains(crate::WakeReasons::TIMER) {
+            context.log(Level::Info, "the timer rang")?;
+        }
+        Ok(Next::Wait)
+    }
+
+    fn shutdown(&mut self, _: Instant, context: &mut Context<'_>) -> Result<(), String> {
+        context.state().delete("born")?;
+        Ok(())
+    }
+
+    fn health_check(&self) -> Health {
+        Health::Degraded(self.greeting.clone())
+    }
+
+    fn metrics(&self) -> Vec<Sample> {
+        let sample = |name: &str| Sample {
+            name: name.to_owned(),
+            kind: SampleKind::Counter,
+            value: 1.5,
+        };
+        vec![sample("not a name"), sample("figure_total")]
+    }
+}
+
+/// The manager's end of the link.
+struct Manager {
+    link: UnixStream,
+    signals: UnixStream,
+    decoder: Decoder<Vec<u8>>,
+    served: thread::JoinHandle<Result<Outcome, NativeError>>,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let (link, peer) = UnixStream::pair().unwrap();
+        let (signals, on_signal) = UnixStream::pair().unwrap();
+        link.set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let served = thread::spawn(move || serve::<Keeper>(peer, on_signal));
+        let mut manager = Self {
+            link,
+            signals,
+            decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]),
+            served,
+        };
+        manager.hear(&[&format!(
+            "{:?}",
+            Event::Hello {
+                version: LINK_VERSION
+            }
+        )]);
+        manager
+    }
+
+    fn started() -> Self {
+        let mut manager = Self::new();
+        let at = AT;
+        manager.create();
+        for command in [
+            Command::ConfigEntry {
+                at,
+                key: "greeting",
+                value: "good day",
+            },
+            Command::StateEntry {
+                at,
+                key: "last",
+                value: b"old",
+            },
+            Command::ChannelOpen {
+                at,
+                name: "lines",
+                granted: true,
+            },
+            Command::Start { at },
+        ] {
+            manager.tell(&command);
+        }
+        manager.hear(&["StateSet born", "SliceEnd 1", "Running"]);
+        manager
+    }
+
+    fn create(&mut self) {
+        self.tell(&Command::Create {
+            at: AT,
+            name: "keeper",
+            image: "",
+            limits: Limits {
+                memory_bytes_max: 0,
+                slice_budget_ns: 0,
+                state_bytes_max: 1_000,
+            },
+            level: 4,
+            grants: Grants::LOG.union(Grants::STATE).union(Grants::METRIC),
+        });
+    }
+
+    fn tell(&mut self, command: &Command<'_>) {
+        let mut frame = vec![0; FRAME_BYTES_MAX];
+        let bytes = encode(command, &mut frame).unwrap();
+        self.link.write_all(&frame[..bytes]).unwrap();
+    }
+
+    fn message(&mut self, sequence: u64, payload: &[u8]) {
+        self.tell(&Command::Message {
+            at: AT,
+            channel: 0,
+            sequence,
+            payload,
+        });
+    }
+
+    /// The next events must be these.
+    fn hear(&mut self, expected: &[&str]) {
+        for expected in expected {
+            let heard = self
+                .next_event()
+                .unwrap_or_else(|| panic!("end, not {expected}"));
+            assert_eq!(&heard, expected);
+        }
+    }
+
+    fn next_event(&mut self) -> Option<String> {
+        loop {
+            if let Some(event) = self.decoder.next::<Event<'_>>().unwrap() {
+                return Some(shown(&event));
+            }
+            let bytes = io::Read::read(&mut self.link, self.decoder.spare()).unwrap();
+            if bytes == 0 {
+                return None;
+            }
+            self.decoder.filled(bytes);
+        }
+    }
+
+    /// Nothing follows, and this is how it ended.
+    fn ended(mut self) -> Result<Outcome, NativeError> {
+        assert_eq!(self.next_event(), None);
+        self.served.join().unwrap()
+    }
+}
+
+fn shown(event: &Event<'_>) -> String {
+    match event {
+        Event::Running { at: AT, .. } => "Running".to_owned(),
+        Event::StateSet { at: AT, key, .. } => format!("StateSet {key}"),
+        Event::StateDelete { at: AT, key } => format!("StateDelete {key}"),
+        Event::Consumed {
+            at: AT,
+            channel,
+            sequence,
+        } => format!("Consumed {channel} {sequence}"),
+        Event::CounterAdd {
+            at: AT,
+            name,
+            delta,
+        } => format!("CounterAdd {name} {delta}"),
+        Event::SliceEnd { at: AT, slice } => format!("SliceEnd {slice}"),
+        Event::Log { at: AT, text, .. } => format!("Log {text}"),
+        Event::Health {
+            at: AT,
+            token,
+            report: HealthReport::Degraded(text),
+            memory_bytes,
+        } => {
+            assert!(*memory_bytes > 0);
+            format!("Health {token} {text}")
+        }
+        Event::Sample {
+            at: AT,
+            token,
+            name,
+            counter: true,
+            value,
+        } => {
+            format!("Sample {token} {name} {value}")
+        }
+        Event::SamplesEnd { at: AT, token } => format!("SamplesEnd {token}"),
+        Event::Exited {
+            at: AT,
+            outcome,
+            reason,
+        } => format!("Exited {outcome:?} {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_slice_is_sent_whole_and_a_failed_one_not_at_all() {
+    let mut manager = Manager::started();
+    // Two messages at once: the daemon takes one in a slice, and is run again for the other.
+    manager.message(1, b"nap");
+    manager.message(2, b"x");
+    for slice in 1..=2 {
+        manager.hear(&[
+            "StateSet last",
+            &format!("Consumed 0 {slice}"),
+            "CounterAdd lines_total 1",
+            &format!("SliceEnd {}", slice + 1),
+        ]);
+    }
+    manager.message(3, b"fail");
+    manager.hear(&["Exited Error run: told to"]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Error);
+}
+
+#[test]
+fn the_timer_wakes_it_and_an_end_of_its_own_is_graceful() {
+    let mut manager = Manager::started();
+    manager.message(1, b"nap");
+    manager.hear(&[
+        "StateSet last",
+        "Consumed 0 1",
+        "CounterAdd lines_total 1",
+        "SliceEnd 2",
+    ]);
+    manager.hear(&["Log the timer rang"]);
+    manager.message(2, b"exit");
+    manager.hear(&[
+        "StateSet last",
+        "Consumed 0 2",
+        "CounterAdd lines_total 1",
+        "SliceEnd 3",
+    ]);
+    manager.hear(&["Exited Graceful it has done its work"]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+}
+
+#[test]
+fn questions_are_answered() {
+    let mut manager = Manager::started();
+    manager.tell(&Command::HealthCheck { at: AT, token: 5 });
+    manager.tell(&Command::Metrics { at: AT, token: 6 });
+    manager.hear(&[
+        "Health 5 good day",
+        "Sample 6 figure_total 1.5",
+        "SamplesEnd 6",
+    ]);
+    manager.tell(&Command::Kill { at: AT });
+    manager.hear(&["Exited Killed it was killed"]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Killed);
+}
+
+#[test]
+fn a_command_a_signal_and_the_managers_end_all_shut_it_down() {
+    let mut manager = Manager::started();
+    manager.tell(&Command::Shutdown {
+        at: AT,
+        grace_ns: 1,
+    });
+    manager.hear(&[
+        "StateDelete born",
+        "SliceEnd 2",
+        "Exited Graceful it was asked to stop",
+    ]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+
+    let mut manager = Manager::started();
+    manager.signals.write_all(b"x").unwrap();
+    manager.hear(&[
+        "StateDelete born",
+        "SliceEnd 2",
+        "Exited Graceful it was asked to stop",
+    ]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+
+    let manager = Manager::started();
+    drop(manager.link);
+    assert_eq!(manager.served.join().unwrap().unwrap(), Outcome::Graceful);
+}
+
+#[test]
+fn what_breaks_the_protocol_is_named() {
+    let at = AT;
+    for command in [
+        Command::Start { at },
+        Command::Message {
+            at,
+            channel: 0,
+            sequence: 1,
+            payload: b"",
+        },
+        Command::HealthCheck {
+            at: Address { daemon: 1, ..AT },
+            token: 0,
+        },
+    ] {
+        let mut early = Manager::new();
+        early.tell(&command);
+        assert!(
+            matches!(early.ended(), Err(NativeError::Protocol(_))),
+            "{command:?}"
+        );
+        let mut late = Manager::started();
+        late.tell(&match command {
+            Command::Message { .. } => Command::Message {
+                at,
+                channel: 1,
+                sequence: 1,
+                payload: b"",
+            },
+            other => other,
+        });
+        assert!(
+            matches!(late.ended(), Err(NativeError::Protocol(_))),
+            "{command:?}"
+        );
+    }
+    let mut manager = Manager::new();
+    manager.link.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert!(matches!(
+        manager.served.join().unwrap(),
+        Err(NativeError::Frame(_))
+    ));
+}
+
+#[test]
+fn an_init_that_fails_says_why() {
+    let mut manager = Manager::new();
+    manager.create();
+    manager.tell(&Command::Start { at: AT });
+    manager.hear(&["Exited Error init: no greeting"]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Error);
+}
