@@ -12,6 +12,7 @@ use crate::config::RestartPolicy;
 #[derive(Debug, Parser)]
 #[command(
     name = "duende",
+    bin_name = "duende",
     version,
     max_term_width = 100,
     after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 configuration invalid, 4 not running, 5 unknown \

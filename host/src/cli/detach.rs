@@ -61,7 +61,9 @@ pub(super) fn detach(
     let started = Instant::now();
     let mut client = loop {
         match Client::connect(&socket, &fleet.name, surroundings.uid) {
-            Ok(client) => break client,
+            // Of two that start at once, the other one may have won: then this one ends and says so.
+            Ok(client) if client.info().pid == child.id() => break client,
+            Ok(_) => {}
             Err(ClientError::NotRunning { .. } | ClientError::Stale { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! One definition ([`args`]) gives parsing, help and errors. Verbs that talk to a manager are clients
+//! One definition (`args`) gives parsing, help and errors. Verbs that talk to a manager are clients
 //! of its control socket; verbs that become a manager, or a process of one, hand over to the
 //! functions in [`Runner`].
 //!

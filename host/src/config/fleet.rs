@@ -7,13 +7,14 @@ use toml::de::DeTable;
 
 use crate::platform::Surroundings;
 
-use super::daemon::{self, Reading};
+use super::daemon;
 use super::diagnostic::{Diagnostics, Place, Report, whole_file};
 use super::dirs;
 use super::graph;
 use super::model::{DAEMONS_MAX, FILE_BYTES_MAX, FleetConfig, SOCKET_PATH_BYTES_MAX};
 use super::names::{NAME_FORM, is_name};
 use super::reader::Section;
+use super::reading::Reading;
 
 /// What the flags say; it is stronger than the environment and the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,19 +11,25 @@
 //! | `DUENDE_LOG_DIR` | The logs of fleet F lie in `$DUENDE_LOG_DIR/F` |
 //! | `DUENDE_RUNTIME_DIR` | The control socket of fleet F is `$DUENDE_RUNTIME_DIR/F.sock` |
 
+mod channel;
 mod daemon;
 mod diagnostic;
 pub mod dirs;
 mod fleet;
 mod graph;
+mod limits;
 mod model;
 mod names;
 mod native;
 mod reader;
+mod reading;
+mod recovery;
 mod single;
 pub(crate) mod suggest;
+mod table;
 #[cfg(test)]
 mod tests;
+mod wos;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
 pub use fleet::{Overrides, fleet_name, load, parse};

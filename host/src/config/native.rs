@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use crate::platform::{Surroundings, is_executable};
 
-use super::daemon::{Reading, read_native_limits};
 use super::diagnostic::Report;
 use super::dirs;
 use super::fleet::read_bounded;
+use super::limits::read_native_limits;
 use super::model::{NativeConfig, Ready, UserIds};
 use super::names;
 use super::reader::{Entry, Section};
+use super::reading::Reading;
 
 /// Reads the keys of a native program. `program` is the entry `command` or `binary_path`.
 pub(super) fn read(
