@@ -1,0 +1,594 @@
+//! `keep` with real processes. Each test starts a `keep` of its own: this test program again, in
+//! which only [`keep_itself`] runs.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use duende_core::wire::link::{Address, LogLevel};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process, pidfd_open};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::daemon_log::{LogEntry, LogOrigin};
+
+/// Set in the process that is `keep`. Also something that must not leak into a daemon.
+const ITSELF_VARIABLE: &str = "DUENDE_TEST_KEEP_ITSELF";
+
+/// How long anything may take before the test fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[test]
+fn keep_itself() {
+    if std::env::var_os(ITSELF_VARIABLE).is_some() {
+        run_on_stdin().unwrap();
+    }
+}
+
+/// A `keep`, and a directory for the logs.
+struct Fleet {
+    keep: KeepClient,
+    directory: tempfile::TempDir,
+    starts: u32,
+    // Last: the client's socket belongs to it.
+    runtime: Runtime,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .arg(format!("{module}::keep_itself"))
+            .args(["--exact", "--nocapture", "--test-threads=1"])
+            .env(ITSELF_VARIABLE, "1");
+        // `keep` has one thread; the test program has two, and a signal goes to whichever lets it
+        // through. Blocked before the program starts, SIGCHLD is blocked in both.
+        // SAFETY: `new` makes system calls only.
+        unsafe {
+            use std::os::unix::process::CommandExt as _;
+            command.pre_exec(|| sys::ChildSignals::new().map(drop));
+        }
+        let keep = {
+            let _within = runtime.enter();
+            KeepClient::start_command(&mut command).unwrap()
+        };
+        Self {
+            keep,
+            directory: tempfile::tempdir().unwrap(),
+            starts: 0,
+            runtime,
+        }
+    }
+
+    fn log_path(&self, at: Address) -> PathBuf {
+        let name = format!("{}-{}.log", at.daemon, at.incarnation);
+        self.directory.path().join(name)
+    }
+
+    fn request(&mut self, argv: &[&str]) -> SpawnRequest {
+        self.starts += 1;
+        let at = Address {
+            daemon: 7,
+            incarnation: self.starts,
+        };
+        SpawnRequest {
+            at,
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            working_dir: None,
+            run_as: None,
+            open_files_max: None,
+            log_path: self.log_path(at).to_str().unwrap().to_owned(),
+            stop_grace_ms: 60_000,
+            link: false,
+        }
+    }
+
+    fn send(&mut self, request: &SpawnRequest, link: Option<OwnedFd>) {
+        let request = KeepRequest::Spawn(Box::new(request.clone()));
+        self.keep.send(&request, link).unwrap();
+    }
+
+    fn next(&mut self) -> Result<KeepEvent, KeepError> {
+        let event = self.keep.next_event();
+        self.runtime
+            .block_on(async { tokio::time::timeout(DEADLINE, event).await })
+            .expect("an event in time")
+    }
+
+    /// Starts it and returns its process id.
+    fn spawn(&mut self, request: &SpawnRequest) -> u32 {
+        self.send(request, None);
+        self.spawned(request.at)
+    }
+
+    fn spawned(&mut self, expected: Address) -> u32 {
+        match self.next().unwrap() {
+            KeepEvent::Spawned { at, pid } if at == expected => pid,
+            event => panic!("{event:?}"),
+        }
+    }
+
+    fn exited(&mut self, expected: Address) -> Exit {
+        match self.next().unwrap() {
+            KeepEvent::Exited { at, exit, .. } if at == expected => exit,
+            event => panic!("{event:?}"),
+        }
+    }
+
+    /// Runs it to its end and returns its log.
+    fn output(&mut self, request: &SpawnRequest) -> Vec<LogEntry> {
+        self.spawn(request);
+        assert_eq!(self.exited(request.at), Exit::Code(0));
+        self.log(request.at)
+    }
+
+    fn log(&self, at: Address) -> Vec<LogEntry> {
+        std::fs::read_to_string(self.log_path(at))
+            .unwrap_or_default()
+            .lines()
+            .map(|line| LogEntry::parse(line).unwrap())
+            .collect()
+    }
+
+    /// Starts a script that writes one line to the link that it inherited; returns that line.
+    fn spawn_until_it_says(&mut self, request: &mut SpawnRequest) -> String {
+        let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        request.link = true;
+        self.send(request, Some(theirs));
+        self.spawned(request.at);
+        let mut said = String::new();
+        let mut ours = File::from(ours);
+        while !said.ends_with('\n') {
+            await_readable(&ours);
+            let mut bytes = [0; 64];
+            let count = ours.read(&mut bytes).unwrap();
+            assert_ne!(count, 0, "it ended after {said:?}");
+            said.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        said.trim_end().to_owned()
+    }
+}
+
+fn sh(script: &str) -> [&str; 3] {
+    ["/bin/sh", "-c", script]
+}
+
+fn texts(log: &[LogEntry]) -> Vec<&str> {
+    log.iter().map(|entry| entry.text.as_str()).collect()
+}
+
+fn await_readable(fd: &impl AsFd) {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    let deadline = Timespec::try_from(DEADLINE).unwrap();
+    assert_eq!(poll(&mut fds, Some(&deadline)).unwrap(), 1, "in time");
+}
+
+fn pid(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
+fn await_end(of: u32) {
+    // No such process: it has ended already.
+    if let Ok(process) = pidfd_open(pid(of), PidfdFlags::empty()) {
+        await_readable(&process);
+    }
+}
+
+#[test]
+fn an_exit_is_reported_as_it_was() {
+    let mut fleet = Fleet::new();
+    let killed = |signal| Exit::Signal {
+        signal,
+        core_dumped: false,
+    };
+    for (script, exit) in [
+        ("exit 0", Exit::Code(0)),
+        ("exit 7", Exit::Code(7)),
+        ("kill -TERM $$", killed(15)),
+        ("kill -KILL $$", killed(9)),
+    ] {
+        let request = fleet.request(&sh(script));
+        let started = fleet.spawn(&request);
+        match fleet.next().unwrap() {
+            KeepEvent::Exited {
+                at,
+                pid,
+                exit: found,
+                cpu_ns,
+                rss_bytes_max,
+            } => {
+                assert_eq!((at, pid, found), (request.at, started, exit), "{script}");
+                assert!(rss_bytes_max > 100_000, "{rss_bytes_max}");
+                assert!(cpu_ns < 10_000_000_000, "{cpu_ns}");
+            }
+            event => panic!("{script}: {event:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_what_to_do() {
+    let mut fleet = Fleet::new();
+    let directory = fleet.directory.path().to_str().unwrap().to_owned();
+    let file = |name: &str, content: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = format!("{directory}/{name}");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let plain = file("plain", "#!/bin/sh\n", 0o644);
+    let text = file("text", "just text\n", 0o755);
+    let orphan = file("orphan", "#!/no/such/interpreter -x\n", 0o755);
+    let change_nothing = |_: &mut SpawnRequest| {};
+    type Change<'a> = &'a dyn Fn(&mut SpawnRequest);
+    let cases: [(&[&str], Change<'_>, i32, &str); 12] = [
+        (&[], &change_nothing, 0, "`command` is empty"),
+        (
+            &["no-such-program"],
+            &change_nothing,
+            libc::ENOENT,
+            "`no-such-program` was not found in PATH (/usr/bin:/bin): install it",
+        ),
+        (
+            &["plain"],
+            &|request| request.env[0].1.clone_from(&directory),
+            libc::EACCES,
+            "is not executable for this user: `chmod +x",
+        ),
+        (
+            &["/no/such/program"],
+            &change_nothing,
+            libc::ENOENT,
+            "`/no/such/program` does not exist: check the path in `command`",
+        ),
+        (
+            &[&plain],
+            &change_nothing,
+            libc::EACCES,
+            "is not executable",
+        ),
+        (&["/tmp"], &change_nothing, libc::EACCES, "is a directory"),
+        (
+            &[&text],
+            &change_nothing,
+            libc::ENOEXEC,
+            "neither a program for this machine nor a script",
+        ),
+        (
+            &[&orphan],
+            &change_nothing,
+            libc::ENOENT,
+            "the interpreter `/no/such/interpreter -x`, which does not exist",
+        ),
+        (
+            &["/bin/true"],
+            &|request| request.working_dir = Some("/no/such/place".into()),
+            libc::ENOENT,
+            "working directory `/no/such/place` of `/bin/true`: No such file",
+        ),
+        (
+            &["/bin/true"],
+            &|request| request.working_dir = Some(plain.clone()),
+            libc::ENOTDIR,
+            "is not a directory; change `working_dir`",
+        ),
+        (&["/bin/true", "a\0b"], &change_nothing, 0, "a NUL byte"),
+        (
+            &["/bin/true"],
+            &|request| request.open_files_max = Some(1 << 40),
+            libc::EPERM,
+            "above the hard limit of this session",
+        ),
+    ];
+    for (argv, change, expected_errno, expected_reason) in cases {
+        let mut request = fleet.request(argv);
+        change(&mut request);
+        fleet.send(&request, None);
+        match fleet.next().unwrap() {
+            KeepEvent::SpawnFailed { at, errno, reason } => {
+                assert!(reason.contains(expected_reason), "{argv:?}: {reason}");
+                assert_eq!((at, errno), (request.at, expected_errno), "{reason}");
+            }
+            event => panic!("{argv:?}: {event:?}"),
+        }
+    }
+}
+
+#[test]
+fn nothing_leaks_into_a_daemon() {
+    let mut fleet = Fleet::new();
+    let mut request = fleet.request(&["/usr/bin/env"]);
+    request.env = vec![("ONLY".into(), "this".into())];
+    assert_eq!(texts(&fleet.output(&request)), ["ONLY=this"]);
+
+    // What is ignored stays so through every exec; keep adds nothing to it.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let of_this_program = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let sigpipe = 1_u64 << (libc::SIGPIPE - 1);
+    let ignored = u64::from_str_radix(of_this_program.unwrap(), 16).unwrap() & !sigpipe;
+    let ignored = format!("SigIgn:\t{ignored:016x}");
+
+    let soft = getrlimit(Resource::Nofile).current.unwrap();
+    let mut request = fleet.request(&sh(concat!(
+        "pwd; ulimit -Sn; readlink /proc/self/fd/0; ",
+        "grep -E 'SigBlk|SigIgn' /proc/self/status; ",
+        "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done",
+    )));
+    let directory = fleet.directory.path().canonicalize().unwrap();
+    request.working_dir = Some(directory.to_str().unwrap().to_owned());
+    for open_files_max in [None, Some(64)] {
+        request.at.incarnation += 1;
+        fleet.starts += 1;
+        request.log_path = fleet.log_path(request.at).to_str().unwrap().to_owned();
+        request.open_files_max = open_files_max;
+        assert_eq!(
+            texts(&fleet.output(&request)),
+            [
+                directory.to_str().unwrap(),
+                &open_files_max.unwrap_or(soft).to_string(),
+                "/dev/null",
+                "SigBlk:\t0000000000000000",
+                &ignored,
+                "0",
+                "1",
+                "2",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_daemon_runs_as_the_user_that_was_asked_for() {
+    let mut fleet = Fleet::new();
+    let mut request = fleet.request(&sh("id -u; id -g; id -G; grep CapEff /proc/self/status"));
+    request.run_as = Some(RunAs {
+        uid: 65_534,
+        gid: 65_533,
+        groups: vec![65_531, 65_532],
+    });
+    assert_eq!(
+        texts(&fleet.output(&request)),
+        [
+            "65534",
+            "65533",
+            "65533 65531 65532",
+            "CapEff:\t0000000000000000"
+        ],
+        "this test changes users: run it as root"
+    );
+}
+
+#[test]
+fn no_orphan_survives_its_daemon() {
+    let mut fleet = Fleet::new();
+    // The orphan holds the pipes open too, and ignores what asks it to end.
+    let request = fleet.request(&sh("(trap '' TERM HUP; exec sleep 1000) & echo $!; exit 3"));
+    fleet.spawn(&request);
+    assert_eq!(fleet.exited(request.at), Exit::Code(3));
+    let orphan: u32 = texts(&fleet.log(request.at))[0].parse().unwrap();
+    await_end(orphan);
+    // Reaped as well: only keep could have done it, and nothing is left for a signal to meet.
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while pidfd_open(pid(orphan), PidfdFlags::empty()).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "it stays a zombie");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn when_the_link_closes_everything_ends_within_its_grace() {
+    let mut fleet = Fleet::new();
+    let say = ">/proc/self/fd/$DUENDE_LINK_FD";
+    let mut polite = fleet.request(&["placeholder"]);
+    polite.argv = sh(&format!(
+        "trap 'echo bye; exit' TERM; echo $$ {say}; sleep 1000 & wait"
+    ))
+    .map(str::to_owned)
+    .to_vec();
+    let mut stubborn = fleet.request(&["placeholder"]);
+    stubborn.argv = sh(&format!(
+        "trap '' TERM; echo $$ {say}; while :; do sleep 1000; done"
+    ))
+    .map(str::to_owned)
+    .to_vec();
+    stubborn.stop_grace_ms = 50;
+    let mut escaping = fleet.request(&["placeholder"]);
+    escaping.argv = sh(&format!(
+        "setsid sh -c 'echo $$ {say}; exec sleep 1000' & wait"
+    ))
+    .map(str::to_owned)
+    .to_vec();
+    let mut pids = Vec::new();
+    for request in [&mut polite, &mut stubborn, &mut escaping] {
+        pids.push(fleet.spawn_until_it_says(request).parse().unwrap());
+    }
+    pids.push(fleet.keep.pid());
+    let polite_log = fleet.log_path(polite.at);
+    let Fleet {
+        keep,
+        directory: _directory,
+        runtime: _runtime,
+        ..
+    } = fleet;
+    drop(keep);
+    for pid in pids {
+        await_end(pid);
+    }
+    let log = std::fs::read_to_string(polite_log).unwrap();
+    assert!(log.trim_end().ends_with(" stdout bye"), "{log}");
+}
+
+#[test]
+fn a_shutdown_reports_every_exit_and_then_the_end() {
+    let mut fleet = Fleet::new();
+    let sleeping = fleet.request(&["/bin/sleep", "1000"]);
+    fleet.spawn(&sleeping);
+    fleet.keep.send(&KeepRequest::Shutdown, None).unwrap();
+    let late = fleet.request(&["/bin/true"]);
+    fleet.send(&late, None);
+    let mut seen = (false, false);
+    let how = loop {
+        match fleet.next() {
+            Ok(KeepEvent::Exited { at, exit, .. }) => {
+                assert_eq!(at, sleeping.at);
+                assert!(matches!(exit, Exit::Signal { signal: 15, .. }));
+                seen.0 = true;
+            }
+            Ok(KeepEvent::SpawnFailed { at, reason, .. }) => {
+                assert_eq!(at, late.at);
+                assert!(reason.contains("being stopped"), "{reason}");
+                seen.1 = true;
+            }
+            Ok(event) => panic!("{event:?}"),
+            Err(KeepError::Gone { how }) => break how,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!((seen, how.as_str()), ((true, true), "exit status: 0"));
+}
+
+#[test]
+fn a_megabyte_of_output_is_in_the_log_when_the_exit_is_reported() {
+    let mut fleet = Fleet::new();
+    let last = 160_000;
+    let script = format!("seq 1 {last}; printf '<3>bad\\nodd' >&2");
+    let request = fleet.request(&sh(&script));
+    let log = fleet.output(&request);
+    let (stdout, stderr): (Vec<_>, Vec<_>) = log
+        .into_iter()
+        .partition(|entry| entry.origin == LogOrigin::Stdout);
+    assert!(stdout.iter().all(|entry| entry.level == LogLevel::Info));
+    let expected: Vec<_> = (1..=last).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&stdout), expected);
+    let stderr: Vec<_> = stderr
+        .iter()
+        .map(|entry| (entry.level, entry.text.as_str()))
+        .collect();
+    assert_eq!(stderr, [(LogLevel::Error, "bad"), (LogLevel::Warn, "odd")]);
+}
+
+#[test]
+fn output_that_cannot_be_logged_is_counted() {
+    let mut fleet = Fleet::new();
+    let mut request = fleet.request(&sh("echo one; echo two"));
+    request.log_path.insert_str(0, "/no/such/directory");
+    fleet.spawn(&request);
+    assert_eq!(fleet.exited(request.at), Exit::Code(0));
+    let dropped = KeepEvent::OutputDropped {
+        at: request.at,
+        lines: 2,
+    };
+    assert_eq!(fleet.next().unwrap(), dropped);
+}
+
+#[test]
+fn a_signal_reaches_the_one_it_is_for_and_nobody_later() {
+    let mut fleet = Fleet::new();
+    let hup = |at, group| KeepRequest::Signal {
+        at,
+        signal: libc::SIGHUP,
+        group,
+    };
+    // Alone: the shell counts it, its child sleeps on.
+    let mut request = fleet.request(&sh(concat!(
+        "sleep 1000 & trap 'kill -0 $! && exit 5' HUP; ",
+        "echo ready >/proc/self/fd/$DUENDE_LINK_FD; while :; do wait; done"
+    )));
+    fleet.spawn_until_it_says(&mut request);
+    fleet.keep.send(&hup(request.at, false), None).unwrap();
+    assert_eq!(fleet.exited(request.at), Exit::Code(5));
+    // The group: the child dies of it, and the shell reports what the child died of.
+    let mut request = fleet.request(&sh(concat!(
+        "trap : HUP; (trap - HUP; exec sleep 1000) & ",
+        "echo ready >/proc/self/fd/$DUENDE_LINK_FD; wait $!; wait $!; exit $?"
+    )));
+    fleet.spawn_until_it_says(&mut request);
+    fleet.keep.send(&hup(request.at, true), None).unwrap();
+    assert_eq!(fleet.exited(request.at), Exit::Code(128 + libc::SIGHUP));
+    // Gone: no effect. An address in use: refused.
+    let next = fleet.request(&["/bin/sleep", "1000"]);
+    fleet.spawn(&next);
+    fleet.keep.send(&hup(request.at, true), None).unwrap();
+    fleet.send(&next, None);
+    match fleet.next().unwrap() {
+        KeepEvent::SpawnFailed { at, reason, .. } => {
+            assert_eq!(at, next.at);
+            assert!(reason.contains("runs already"), "{reason}");
+        }
+        event => panic!("{event:?}"),
+    }
+    fleet
+        .keep
+        .send(&KeepRequest::Kill { at: next.at }, None)
+        .unwrap();
+    assert!(matches!(
+        fleet.exited(next.at),
+        Exit::Signal { signal: 9, .. }
+    ));
+}
+
+#[test]
+fn what_asks_a_process_to_end_does_not_end_keep() {
+    let mut fleet = Fleet::new();
+    // It serves once it has answered, so the signals are caught from here on.
+    let request = fleet.request(&["/bin/true"]);
+    fleet.output(&request);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        kill_process(pid(fleet.keep.pid()), signal).unwrap();
+    }
+    let request = fleet.request(&sh("echo still here"));
+    assert_eq!(texts(&fleet.output(&request)), ["still here"]);
+}
+
+#[test]
+fn keep_that_dies_is_noticed() {
+    let mut fleet = Fleet::new();
+    kill_process(pid(fleet.keep.pid()), Signal::KILL).unwrap();
+    match fleet.next() {
+        Err(KeepError::Gone { how }) => assert!(how.contains("signal: 9"), "{how}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn keep_by_hand_is_refused() {
+    let null = File::open("/dev/null").unwrap();
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .arg(format!("{module}::keep_itself"))
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .env(ITSELF_VARIABLE, "1")
+        .stdin(null)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("NotALink"), "{said}");
+}
+
+#[test]
+fn the_client_reports_a_keep_that_cannot_be_started() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _within = runtime.enter();
+    let error = KeepClient::start(std::path::Path::new("/no/such/duende")).unwrap_err();
+    let KeepError::System { source, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::NotFound);
+}

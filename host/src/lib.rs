@@ -1,0 +1,36 @@
+//! The manager of daemons, its command line, and the traits of native daemons.
+//!
+//! A native daemon links this crate without the feature `manager` and finds [`Daemon`],
+//! [`DaemonContext`] and [`run_daemon`]. Everything else is the program `duende`: see
+//! `ARCHITECTURE.md` at the top of the repository.
+
+pub mod daemon;
+
+#[cfg(feature = "manager")]
+pub mod cli;
+#[cfg(feature = "manager")]
+pub mod config;
+#[cfg(feature = "manager")]
+pub mod control;
+#[cfg(feature = "manager")]
+pub mod daemon_log;
+#[cfg(feature = "manager")]
+pub mod doctor;
+#[cfg(feature = "manager")]
+pub mod keep;
+#[cfg(feature = "manager")]
+pub mod manager;
+#[cfg(feature = "manager")]
+pub mod platform;
+#[cfg(feature = "manager")]
+pub mod source;
+#[cfg(feature = "manager")]
+pub mod store;
+#[cfg(feature = "manager")]
+pub mod worker;
+
+pub use daemon::{
+    CONFIG_BYTES_MAX, CONFIG_ENTRIES_MAX, CheckResult, ConfigView, Daemon, DaemonContext,
+    DaemonError, DaemonId, DaemonMetrics, ExitReason, HealthCheck, HealthStatus, METRICS_MAX,
+    Priority, Reload, SHUTDOWN_TIMEOUT_DEFAULT, Sample, Signal, log, run_daemon,
+};

@@ -1,0 +1,58 @@
+//! `duende`: the command line, and the processes that it starts of itself.
+
+use std::path::Path;
+
+use duende::{
+    cli::{self, ImageReport, Runner},
+    keep,
+    manager::{self, ManagerError, ServeOptions},
+    worker,
+};
+
+fn main() -> cli::ExitCode {
+    cli::main(Runner {
+        up: |options| {
+            let print_events = !options.detached;
+            serve(options.fleet, ServeOptions { print_events, json: options.json, ends_with_work: false })
+        },
+        run: |options| {
+            let ends_with_work = true;
+            serve(options.fleet, ServeOptions { print_events: true, json: options.json, ends_with_work })
+        },
+        keep: || end(keep::run_on_stdin()),
+        wos_worker: || end(worker::main()),
+        inspect_image,
+    })
+}
+
+fn serve(fleet: duende::config::FleetConfig, options: ServeOptions) -> cli::ExitCode {
+    match manager::serve(fleet, options) {
+        Ok(()) => cli::ExitCode::Success,
+        Err(error) => {
+            eprintln!("duende: {error}");
+            match error {
+                ManagerError::AlreadyRunning(_) => cli::ExitCode::AlreadyRunning,
+                _ => cli::ExitCode::Failure,
+            }
+        }
+    }
+}
+
+fn end(ended: Result<(), impl std::fmt::Display>) -> cli::ExitCode {
+    match ended {
+        Ok(()) => cli::ExitCode::Success,
+        Err(error) => {
+            eprintln!("duende: {error}");
+            cli::ExitCode::Failure
+        }
+    }
+}
+
+fn inspect_image(path: &Path) -> Result<ImageReport, String> {
+    let report = worker::inspect_image(path).map_err(|error| error.to_string())?;
+    Ok(ImageReport {
+        contract: format!("duende:daemon@{}", report.contract),
+        imports: report.imports,
+        bytes: report.bytes,
+    })
+}

@@ -1,0 +1,469 @@
+//! The manager of a fleet: owns the supervisor, performs its effects, and answers the command line.
+//!
+//! One task owns everything that is decided on ([`Manager`]); tasks around it move bytes. What
+//! happens — a process ended, a slice committed, somebody asked — comes to it as one event at a time,
+//! becomes an input of the supervisor, and the supervisor's effects are performed before the next.
+//! So there is no lock around a decision, and the order of events is the order of decisions.
+//!
+//! - `peer`, `feed`, `start`: the links to workers and native daemons, and what flows through them
+//! - `worker_process`: the worker from outside; `keep` is in [`crate::keep`]
+//! - `control_server`, `answer`: the command line's questions
+//! - `effect`: what the supervisor wants done
+//! - `journal`, `view`: what is shown
+
+mod answer;
+mod control_server;
+mod effect;
+mod feed;
+mod journal;
+mod managed;
+mod notify;
+mod peer;
+mod start;
+mod view;
+mod worker_process;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant as WallInstant},
+};
+
+use duende_core::{
+    backoff::Backoff,
+    limiter::RestartLimit,
+    probe::ProbeSpec,
+    restart::RestartPolicy,
+    supervise::{AddError, DaemonId, Input, Slot, Spec, Supervisor},
+    time::Instant,
+    wire::link::LogLevel,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+};
+
+use self::{
+    answer::Waiter,
+    control_server::{ControlError, ControlServer, Question},
+    journal::{Journal, Print},
+    managed::Managed,
+    notify::NotifySocket,
+    peer::{PeerEvent, PeerId},
+    start::StandardInput,
+    worker_process::WorkerProcess,
+};
+use crate::{
+    config::{self, DaemonConfig, FleetConfig, Isolation},
+    daemon_log::{LogWriter, log_path},
+    keep::{KeepClient, KeepError},
+    store::{Store, StoreError},
+};
+
+/// Events of peers that wait for the manager; a peer that is ahead waits.
+const PEER_EVENTS_MAX: usize = 1_024;
+/// Questions that wait for the manager.
+const QUESTIONS_MAX: usize = 64;
+/// How long the processes of a stopped fleet may take to end once nobody needs them.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The fleet's own log is `<log dir>/duende.log`.
+const FLEET_LOG: &str = "duende";
+
+/// How a manager runs.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Whether events are printed: as lines to standard error, or as JSON to standard output.
+    pub print_events: bool,
+    /// Whether what is printed is JSON, one document in a line.
+    pub json: bool,
+    /// Whether the fleet stops once standard input has ended and was consumed, or no daemon is left
+    /// that could run.
+    pub ends_with_work: bool,
+}
+
+/// Why a manager could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// A second copy of the same fleet.
+    #[error("{0}")]
+    AlreadyRunning(String),
+    /// A directory, a socket or a signal handler could not be set up.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done, and to what.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The state could not be opened or closed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process that holds the native daemons could not be started, or died.
+    #[error("{0}; the native daemons are gone with it, `duende up` starts them again")]
+    Keep(#[from] KeepError),
+    /// The configuration asks for something that the supervisor cannot do.
+    #[error("daemon {name}: {source}")]
+    Daemon {
+        /// Its name.
+        name: String,
+        /// What it is.
+        source: AddError,
+    },
+    /// A broken invariant of the supervisor: a bug of duende's.
+    #[error("the supervisor halted: {0}; please report this, with the fleet's log")]
+    Halted(String),
+}
+
+/// The manager of one fleet.
+pub(crate) struct Manager {
+    fleet: FleetConfig,
+    options: ServeOptions,
+    executable: PathBuf,
+    began: WallInstant,
+    supervisor: Supervisor<Box<[Slot]>>,
+    /// By the slot of their ids.
+    daemons: Vec<Managed>,
+    by_name: HashMap<String, usize>,
+    inputs: VecDeque<Input>,
+    store: Arc<Store>,
+    keep: Option<KeepClient>,
+    worker: Option<WorkerProcess>,
+    /// Which daemon a native link belongs to.
+    link_owners: HashMap<PeerId, usize>,
+    next_peer: u64,
+    next_token: u64,
+    standard_input: Option<StandardInput>,
+    peer_events: mpsc::Sender<PeerEvent>,
+    notify: Option<NotifySocket>,
+    journal: Journal,
+    waiters: Vec<Waiter>,
+    /// Answers to `down`, which end when everything is over.
+    farewells: Vec<JoinHandle<()>>,
+    stopping: bool,
+    halted: Option<String>,
+}
+
+/// Runs a fleet until it is told to stop.
+///
+/// # Errors
+/// It could not be started, or not be carried on.
+pub fn serve(fleet: FleetConfig, options: ServeOptions) -> Result<(), ManagerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| system("cannot start the event loop", source))?;
+    let served = runtime.block_on(run(fleet, options));
+    // A read of standard input cannot be taken back: it must not hold the end of the program.
+    runtime.shutdown_background();
+    served
+}
+
+async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<(), ManagerError> {
+    for dir in [&fleet.state_dir, &fleet.log_dir, &fleet.runtime_dir] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| system(&format!("cannot make {}", dir.display()), source))?;
+    }
+    let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    // First of all: a second copy must not touch anything.
+    let socket = fleet.socket_path();
+    let server = ControlServer::open(&fleet.name, &socket, questions).map_err(|error| match error {
+        ControlError::AlreadyRunning { .. } => ManagerError::AlreadyRunning(error.to_string()),
+        ControlError::Io { socket, source } => {
+            system(&format!("cannot open the control socket {socket}"), source)
+        }
+    })?;
+    let (peer_events, from_peers) = mpsc::channel(PEER_EVENTS_MAX);
+    let mut manager = Manager::new(fleet, options, peer_events)?;
+    let served = manager.serve(asked, from_peers).await;
+    let left = manager.leave(server).await;
+    served.and(left)
+}
+
+fn system(what: &str, source: io::Error) -> ManagerError {
+    ManagerError::System { what: what.to_owned(), source }
+}
+
+impl Manager {
+    fn new(
+        fleet: FleetConfig,
+        options: ServeOptions,
+        peer_events: mpsc::Sender<PeerEvent>,
+    ) -> Result<Self, ManagerError> {
+        let executable = std::env::current_exe()
+            .map_err(|source| system("cannot find duende's own executable", source))?;
+        let store = Arc::new(Store::open(fleet.state_dir.join("state.redb"))?);
+        let journal = Journal::new(&log_path(&fleet.log_dir, FLEET_LOG), Print::of(&options));
+        let natives: Vec<_> = fleet
+            .daemons
+            .iter()
+            .filter_map(|daemon| match &daemon.isolation {
+                Isolation::Native(native) => Some(native),
+                Isolation::Wos(_) => None,
+            })
+            .collect();
+        let notify = if natives.iter().any(|native| native.ready == config::Ready::Notify) {
+            let path = fleet.socket_path().with_extension("notify");
+            Some(NotifySocket::open(&path).map_err(|source| {
+                system(&format!("cannot open the notification socket {}", path.display()), source)
+            })?)
+        } else {
+            None
+        };
+        let keep =
+            if natives.is_empty() { None } else { Some(KeepClient::start(&executable)?) };
+        let reads_stdin = |daemon: &DaemonConfig| {
+            daemon.channels.iter().any(|channel| channel.source == config::Source::Stdin)
+        };
+        let standard_input = if fleet.daemons.iter().any(reads_stdin) {
+            let opened = StandardInput::open();
+            Some(opened.map_err(|error| system("standard input", io::Error::other(error)))?)
+        } else {
+            None
+        };
+        let slots = vec![Slot::default(); fleet.daemons.len()].into_boxed_slice();
+        let mut manager = Self {
+            options,
+            executable,
+            began: WallInstant::now(),
+            supervisor: Supervisor::new(slots),
+            daemons: Vec::with_capacity(fleet.daemons.len()),
+            by_name: HashMap::new(),
+            inputs: VecDeque::new(),
+            store,
+            keep,
+            worker: None,
+            link_owners: HashMap::new(),
+            next_peer: 0,
+            next_token: 0,
+            standard_input,
+            peer_events,
+            notify,
+            journal,
+            waiters: Vec::new(),
+            farewells: Vec::new(),
+            stopping: false,
+            halted: None,
+            fleet,
+        };
+        manager.add_daemons()?;
+        if manager.daemons.iter().any(|daemon| matches!(daemon.config.isolation, Isolation::Wos(_)))
+        {
+            manager.worker_outbox().map_err(|source| system("cannot start a worker", source))?;
+        }
+        Ok(manager)
+    }
+
+    /// Adds the daemons to the supervisor, each after those that it depends on.
+    fn add_daemons(&mut self) -> Result<(), ManagerError> {
+        let configs = self.fleet.daemons.clone();
+        let mut ids: Vec<Option<DaemonId>> = vec![None; configs.len()];
+        // The configuration has no cycles, so each round adds at least one.
+        for _ in 0..configs.len() {
+            for (index, config) in configs.iter().enumerate() {
+                if ids.get(index).copied().flatten().is_some() {
+                    continue;
+                }
+                let dependencies: Option<Vec<DaemonId>> = config
+                    .depends_on
+                    .iter()
+                    .map(|dependency| ids.get(*dependency).copied().flatten())
+                    .collect();
+                let Some(dependencies) = dependencies else { continue };
+                let id = self.supervisor.add(spec(config, &dependencies)).map_err(|source| {
+                    ManagerError::Daemon { name: config.name.clone(), source }
+                })?;
+                if let Some(place) = ids.get_mut(index) {
+                    *place = Some(id);
+                }
+                let log = LogWriter::new(&log_path(&self.fleet.log_dir, &config.name));
+                self.by_name.insert(config.name.clone(), self.daemons.len());
+                self.daemons.push(Managed::new(id, config.clone(), log));
+            }
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        mut asked: mpsc::Receiver<Question>,
+        mut from_peers: mpsc::Receiver<PeerEvent>,
+    ) -> Result<(), ManagerError> {
+        let handler = |kind| signal(kind).map_err(|source| system("cannot handle signals", source));
+        let mut interrupt = handler(SignalKind::interrupt())?;
+        let mut terminate = handler(SignalKind::terminate())?;
+        let mut hangup = handler(SignalKind::hangup())?;
+        let mut fault = self.store.fault();
+        for daemon in &self.daemons {
+            self.inputs.push_back(Input::Start(daemon.id));
+        }
+        loop {
+            self.decide();
+            self.answer_waiters();
+            if let Some(epitaph) = self.halted.take() {
+                return Err(ManagerError::Halted(epitaph));
+            }
+            if self.is_over() {
+                return Ok(());
+            }
+            let deadline = self.supervisor.next_deadline();
+            let overdue = self.waiter_deadline();
+            tokio::select! {
+                biased;
+                event = next_of_keep(self.keep.as_mut()) => self.take_keep_event(event?),
+                Some(event) = from_peers.recv() => self.take_peer_event(event).await,
+                () = sleep_until(self.began, deadline) => self.inputs.push_back(Input::Tick),
+                () = sleep_until_wall(overdue) => {}
+                Some(question) = asked.recv() => self.take_question(question),
+                notification = next_notification(self.notify.as_ref()) => {
+                    if let Ok(notification) = notification {
+                        self.take_notification(notification);
+                    }
+                }
+                _ = interrupt.recv() => self.stop_or_kill("SIGINT"),
+                _ = terminate.recv() => self.stop_or_kill("SIGTERM"),
+                // The terminal is gone: whoever wants the fleet to stay uses `up --detach`.
+                _ = hangup.recv() => self.stop_or_kill("SIGHUP"),
+                Ok(()) = fault.changed() => {
+                    let fault = fault.borrow_and_update().clone();
+                    match fault {
+                        Some(fault) => self.journal.say(LogLevel::Error, &fault.to_string()),
+                        None => self.journal.say(LogLevel::Info, "state can be written again"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first request to stop is done in order; the second one kills.
+    fn stop_or_kill(&mut self, why: &str) {
+        if self.stopping {
+            self.journal.say(LogLevel::Warn, &format!("{why} again: killing what still runs"));
+            self.kill_all();
+        } else {
+            self.journal.say(LogLevel::Info, &format!("{why}: stopping everything in order"));
+            self.stop_all();
+        }
+    }
+
+    fn stop_all(&mut self) {
+        if !self.stopping {
+            self.stopping = true;
+            self.inputs.push_back(Input::StopAll);
+        }
+    }
+
+    /// Whether a stop was asked for and nothing runs any more.
+    fn is_over(&self) -> bool {
+        self.stopping
+            && self.inputs.is_empty()
+            && self.daemons.iter().all(|daemon| daemon.incarnation.is_none())
+    }
+
+    /// Ends the fleet's own processes and closes what is open, the socket last.
+    async fn leave(mut self, server: ControlServer) -> Result<(), ManagerError> {
+        if let Some(worker) = self.worker.take() {
+            // A worker ends when its link is closed.
+            if tokio::time::timeout(LEAVE_TIMEOUT, worker.reap()).await.is_err() {
+                self.journal.say(LogLevel::Warn, "the worker did not end in time");
+            }
+        }
+        if let Some(keep) = self.keep.take()
+            && tokio::time::timeout(LEAVE_TIMEOUT, end_keep(keep)).await.is_err()
+        {
+            self.journal.say(LogLevel::Warn, "keep did not end in time");
+        }
+        let closed = self.store.close().await;
+        drop(self.notify.take());
+        drop(server);
+        // With the journal its followers end, and with them the answers to `down`.
+        let farewells = std::mem::take(&mut self.farewells);
+        drop(self);
+        for farewell in farewells {
+            let _ = tokio::time::timeout(LEAVE_TIMEOUT, farewell).await;
+        }
+        Ok(closed?)
+    }
+
+    fn now(&self) -> Instant {
+        instant_at(self.began, WallInstant::now())
+    }
+}
+
+/// The supervisor's clock starts with the manager.
+fn instant_at(began: WallInstant, at: WallInstant) -> Instant {
+    Instant::from_ns(u64::try_from(at.duration_since(began).as_nanos()).unwrap_or(u64::MAX))
+}
+
+async fn sleep_until(began: WallInstant, deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => {
+            sleep_until_wall(began.checked_add(Duration::from_nanos(deadline.as_ns()))).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until_wall(deadline: Option<WallInstant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_of_keep(keep: Option<&mut KeepClient>) -> Result<crate::keep::KeepEvent, KeepError> {
+    match keep {
+        Some(keep) => keep.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<notify::Notification> {
+    match socket {
+        Some(socket) => socket.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks `keep` to end, and waits until it has.
+async fn end_keep(mut keep: KeepClient) {
+    // If it cannot be told, it is gone.
+    let _ = keep.send(&crate::keep::KeepRequest::Shutdown, None);
+    while keep.next_event().await.is_ok() {}
+}
+
+/// The supervisor's view of a daemon's configuration.
+fn spec(config: &DaemonConfig, dependencies: &[DaemonId]) -> Spec {
+    let restart = &config.restart;
+    Spec {
+        restart: match restart.policy {
+            config::RestartPolicy::Never => RestartPolicy::Never,
+            config::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+            config::RestartPolicy::Always => RestartPolicy::Always,
+            config::RestartPolicy::UnlessStopped => RestartPolicy::UnlessStopped,
+        },
+        max_retries: restart.max_retries,
+        backoff: Backoff { initial: restart.backoff_initial, cap: restart.backoff_max },
+        limit: RestartLimit { intensity: restart.limit, period: restart.window },
+        start_timeout: config.start_timeout,
+        stop_grace: config.stop_grace,
+        stable_after: restart.stable_after,
+        probe: config.speaks_contract().then_some(ProbeSpec {
+            period: config.health.period,
+            timeout: config.health.timeout,
+            failure_threshold: config.health.failures,
+        }),
+        depends_on: dependencies.iter().copied().collect(),
+    }
+}
+
+/// Reads `path` as text, for what goes into a frame.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,52 @@
+//! The machine under a hosted kernel: the clocks and entropy of the host.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use wos_kernel::Machine;
+
+/// The host's clocks, its entropy, and the flag by which the ticker asks for the processor.
+#[derive(Debug, Default)]
+pub struct HostMachine {
+    attention: AtomicBool,
+}
+
+impl HostMachine {
+    /// Asks for the processor at the next tick, or takes the wish back.
+    pub fn set_attention(&self, wanted: bool) {
+        self.attention.store(wanted, Ordering::Relaxed);
+    }
+}
+
+impl Machine for HostMachine {
+    fn monotonic_ns(&self) -> u64 {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+    }
+
+    fn wall_ns(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn entropy(&self, bytes: &mut [u8]) {
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..)
+            && !rest.is_empty()
+        {
+            // Fails only before the kernel's pool is first seeded, long before a worker runs, or
+            // when a signal comes in between: try again.
+            if let Ok(count) = rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+                filled += count;
+            }
+        }
+    }
+
+    fn attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,85 @@
+//! `duende wos-worker`: a hosted WOS in a process of its own.
+//!
+//! The manager starts it with one end of a socket pair as its standard input and speaks link frames
+//! to it. Everything that
+//! runs a daemon's code — the engine, the compiler, the pool of instances — lives here, so a worker
+//! that dies takes its daemons and nothing else.
+//!
+//! Threads: this one runs the kernel; one makes images ready; one ticks the epoch while a slice
+//! runs. The kernel is owned by this thread alone.
+
+mod engine;
+mod image;
+mod machine;
+mod serve;
+mod ticker;
+
+use std::{
+    env, io,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use rustix::net::SocketType;
+use wos_kernel::{Kernel, engine::WasmtimeExecutor, limits::PROCESSES_MAX};
+
+pub use self::{
+    engine::{MEMORY_BYTES_MAX, hosted_engine},
+    image::{ImageCache, ImageError, ImageReport, inspect_image},
+    machine::HostMachine,
+};
+
+/// The environment variable with the directory of compiled images.
+pub const CACHE_DIR_VARIABLE: &str = "DUENDE_CACHE_DIR";
+
+/// Why a worker could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// It was started by hand.
+    #[error("wos-worker is started by the duende manager; to run a component, use `duende run IMAGE`")]
+    NotStartedByManager,
+    /// The engine could not be set up.
+    #[error("cannot set up the WebAssembly engine: {0:#}")]
+    Engine(wasmtime::Error),
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The manager's bytes are no frames of this version.
+    #[error("the manager speaks another protocol: {0}")]
+    Frame(#[from] duende_core::wire::FrameError),
+    /// The manager broke the link protocol.
+    #[error("the manager broke the link protocol: {0}")]
+    Protocol(#[from] wos_kernel::ProtocolError),
+}
+
+/// Runs a worker until its manager closes the link.
+///
+/// # Errors
+/// It was not started by a manager, or cannot go on.
+pub fn main() -> Result<(), WorkerError> {
+    let link = inherited_link().ok_or(WorkerError::NotStartedByManager)?;
+    let cache_dir =
+        env::var_os(CACHE_DIR_VARIABLE).map(PathBuf::from).ok_or(WorkerError::NotStartedByManager)?;
+    let engine = hosted_engine(PROCESSES_MAX).map_err(WorkerError::Engine)?;
+    let machine = Arc::new(HostMachine::default());
+    let cache = ImageCache::new(engine.clone(), cache_dir).map_err(WorkerError::Engine)?;
+    let loader = image::Loader::start(cache)
+        .map_err(|source| WorkerError::System { what: "cannot start the image loader", source })?;
+    let settled = loader.settled();
+    let ticker = ticker::Ticker::start(engine.clone(), machine.clone(), &link)
+        .map_err(|source| WorkerError::System { what: "cannot start the ticker", source })?;
+    let kernel = Kernel::new(WasmtimeExecutor::new(engine, loader), PROCESSES_MAX, machine.clone());
+    serve::serve(&link, kernel, &settled, &ticker, &machine)
+}
+
+fn inherited_link() -> Option<OwnedFd> {
+    let link = io::stdin().as_fd().try_clone_to_owned().ok()?;
+    let is_stream = rustix::net::sockopt::socket_type(&link) == Ok(SocketType::STREAM);
+    is_stream.then_some(link)
+}

@@ -1,0 +1,421 @@
+//! What one daemon can reach: the syscalls behind the imports of the contract, and the open
+//! transaction that they fill.
+//!
+//! The context owns nothing that outlives its incarnation. While a slice is open it belongs to that
+//! slice, and the kernel keeps what arrives meanwhile; at the boundary the kernel takes the
+//! transaction out with [`Context::commit`]. A slice that is discarded takes the context with it.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
+use duende_core::wire::link::{
+    Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Event, Grants, Limits, LogLevel, NAME_BYTES_MAX,
+    TEXT_BYTES_MAX,
+};
+
+use crate::{
+    limits::{CONFIG_ENTRIES_MAX, ENTROPY_BYTES_MAX, METRICS_MAX, RECEIVE_BYTES_MAX, TICK_NS},
+    log_ring::{LogLine, LogRing},
+    machine::Machine,
+    state::State,
+};
+
+/// Why a syscall was refused. It had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyscallError {
+    /// The configuration does not grant the capability.
+    Denied,
+    /// No channel of that name is configured.
+    UnknownChannel,
+    /// A name, key, value or line is over its limit.
+    TooLarge,
+    /// A name is empty or has characters that are not allowed.
+    InvalidName,
+    /// A quota of the daemon would be passed.
+    QuotaExceeded,
+}
+
+/// One message of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its place in the channel, from 1 within this incarnation.
+    pub sequence: u64,
+    /// The bytes.
+    pub payload: Vec<u8>,
+}
+
+struct Channel {
+    name: String,
+    granted: bool,
+    inbox: VecDeque<Message>,
+    /// The last message that the open slice received, if it received one.
+    received: Option<u64>,
+}
+
+/// How much running time the open slice had, and how much it may have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Meter {
+    /// Running time of earlier quanta of this slice, in nanoseconds.
+    used_ns: u64,
+    /// When the running quantum began.
+    began_ns: u64,
+    quantum_ns: u64,
+    budget_ns: u64,
+    /// The slice has yielded and had no tick since. When it went on cannot be seen from within: the
+    /// first tick afterwards takes it to be one tick ago.
+    yielded: bool,
+}
+
+/// What the meter says at a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// Go on.
+    Continue,
+    /// Give the processor back; the slice stays open.
+    Yield,
+    /// The slice is over its budget.
+    OverBudget,
+}
+
+/// Everything that one incarnation can reach.
+pub struct Context {
+    at: Address,
+    grants: Grants,
+    config: BTreeMap<String, String>,
+    state: State,
+    channels: Vec<Channel>,
+    counters: BTreeMap<String, u64>,
+    gauges: BTreeMap<String, f64>,
+    /// Every metric name that this incarnation used, so that their number is bounded.
+    metric_names: BTreeMap<String, ()>,
+    log: Arc<LogRing>,
+    machine: Arc<dyn Machine>,
+    meter: Meter,
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    memory_refused: bool,
+}
+
+impl Context {
+    pub(crate) fn new(
+        at: Address,
+        grants: Grants,
+        limits: Limits,
+        log: Arc<LogRing>,
+        machine: Arc<dyn Machine>,
+    ) -> Self {
+        Self {
+            at,
+            grants,
+            config: BTreeMap::new(),
+            state: State::new(limits.state_bytes_max),
+            channels: Vec::new(),
+            counters: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            metric_names: BTreeMap::new(),
+            log,
+            machine,
+            meter: Meter { budget_ns: limits.slice_budget_ns, ..Meter::default() },
+            memory_bytes: 0,
+            memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
+            memory_refused: false,
+        }
+    }
+
+    // What the manager says before the start.
+
+    pub(crate) fn configure(&mut self, key: &str, value: &str) -> bool {
+        self.config.insert(key.into(), value.into());
+        self.config.len() <= CONFIG_ENTRIES_MAX
+    }
+
+    pub(crate) fn load_state(&mut self, key: &str, value: &[u8]) {
+        self.state.load(key, value);
+    }
+
+    pub(crate) fn open_channel(&mut self, name: &str, granted: bool) -> bool {
+        self.channels.push(Channel {
+            name: name.into(),
+            granted,
+            inbox: VecDeque::new(),
+            received: None,
+        });
+        self.channels.len() <= CHANNELS_MAX
+    }
+
+    /// Puts a message into a channel's inbox. False if the manager broke its promise: no such
+    /// channel, or more unconsumed messages than it said it would send.
+    pub(crate) fn deliver(&mut self, channel: u8, message: Message) -> bool {
+        match self.channels.get_mut(usize::from(channel)) {
+            Some(channel) if channel.inbox.len() < CHANNEL_MESSAGES_MAX => {
+                channel.inbox.push_back(message);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    // The syscalls.
+
+    /// `log.write`
+    ///
+    /// # Errors
+    /// Denied without the grant; too large over [`TEXT_BYTES_MAX`] bytes.
+    pub fn log_write(&mut self, level: LogLevel, text: String) -> Result<(), SyscallError> {
+        self.require(Grants::LOG)?;
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(SyscallError::TooLarge);
+        }
+        self.log.push(LogLine { at: self.at, level, text });
+        Ok(())
+    }
+
+    /// `clock.monotonic`, in nanoseconds.
+    #[must_use]
+    pub fn clock_monotonic(&self) -> u64 {
+        self.machine.monotonic_ns()
+    }
+
+    /// `clock.wall`, in nanoseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn clock_wall(&self) -> u64 {
+        self.machine.wall_ns()
+    }
+
+    /// `entropy.bytes`
+    #[must_use]
+    pub fn entropy(&self, length: u32) -> Vec<u8> {
+        let length = usize::try_from(length.min(ENTROPY_BYTES_MAX)).unwrap_or(0);
+        let mut bytes = vec![0; length];
+        self.machine.entropy(&mut bytes);
+        bytes
+    }
+
+    /// `config.get`
+    #[must_use]
+    pub fn config(&self, key: &str) -> Option<&str> {
+        self.config.get(key).map(String::as_str)
+    }
+
+    /// `state.get`
+    ///
+    /// # Errors
+    /// Denied without the grant.
+    pub fn state_get(&self, key: &str) -> Result<Option<&[u8]>, SyscallError> {
+        self.require(Grants::STATE)?;
+        Ok(self.state.get(key))
+    }
+
+    /// `state.set`
+    ///
+    /// # Errors
+    /// Denied without the grant; an unusable key; a value that is too large; the quota.
+    pub fn state_set(&mut self, key: &str, value: Vec<u8>) -> Result<(), SyscallError> {
+        self.require(Grants::STATE)?;
+        self.state.set(key, value)
+    }
+
+    /// `state.delete`
+    ///
+    /// # Errors
+    /// Denied without the grant; an unusable key.
+    pub fn state_delete(&mut self, key: &str) -> Result<(), SyscallError> {
+        self.require(Grants::STATE)?;
+        self.state.delete(key)
+    }
+
+    /// `state.keys`
+    ///
+    /// # Errors
+    /// Denied without the grant.
+    pub fn state_keys(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, SyscallError> {
+        self.require(Grants::STATE)?;
+        Ok(self.state.keys(prefix, after, limit))
+    }
+
+    /// `channel.receive`
+    ///
+    /// # Errors
+    /// No channel of that name; denied without its grant.
+    pub fn channel_receive(&mut self, name: &str, max: u32) -> Result<Vec<Message>, SyscallError> {
+        let channel = self
+            .channels
+            .iter_mut()
+            .find(|channel| channel.name == name)
+            .ok_or(SyscallError::UnknownChannel)?;
+        if !channel.granted {
+            return Err(SyscallError::Denied);
+        }
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let mut messages = Vec::new();
+        let mut bytes = 0_usize;
+        while messages.len() < max
+            && let Some(message) = channel.inbox.front()
+        {
+            bytes = bytes.saturating_add(message.payload.len());
+            if bytes > RECEIVE_BYTES_MAX && !messages.is_empty() {
+                break;
+            }
+            channel.received = Some(message.sequence);
+            messages.extend(channel.inbox.pop_front());
+        }
+        Ok(messages)
+    }
+
+    /// `metric.counter-add`
+    ///
+    /// # Errors
+    /// Denied without the grant; an unusable name; too many metrics.
+    pub fn counter_add(&mut self, name: &str, delta: u64) -> Result<(), SyscallError> {
+        self.check_metric(name)?;
+        let total = self.counters.entry(name.into()).or_default();
+        *total = total.saturating_add(delta);
+        Ok(())
+    }
+
+    /// `metric.gauge-set`
+    ///
+    /// # Errors
+    /// Denied without the grant; an unusable name; too many metrics.
+    pub fn gauge_set(&mut self, name: &str, value: f64) -> Result<(), SyscallError> {
+        self.check_metric(name)?;
+        self.gauges.insert(name.into(), value);
+        Ok(())
+    }
+
+    // What the kernel does at a slice boundary.
+
+    /// Hands out the open transaction as events, closed by [`Event::SliceEnd`], and opens the next
+    /// one. `slice` counts those that had anything in them.
+    pub(crate) fn commit(&mut self, slice: &mut u64, emit: &mut dyn FnMut(Event<'_>)) {
+        let at = self.at;
+        let mut any = self.state.drain_written(|key, value| {
+            emit(match value {
+                Some(value) => Event::StateSet { at, key, value },
+                None => Event::StateDelete { at, key },
+            });
+        });
+        for (index, channel) in self.channels.iter_mut().enumerate() {
+            if let Some(sequence) = channel.received.take()
+                && let Ok(channel) = u8::try_from(index)
+            {
+                emit(Event::Consumed { at, channel, sequence });
+                any = true;
+            }
+        }
+        while let Some((name, delta)) = self.counters.pop_first() {
+            emit(Event::CounterAdd { at, name: &name, delta });
+            any = true;
+        }
+        while let Some((name, value)) = self.gauges.pop_first() {
+            emit(Event::GaugeSet { at, name: &name, value });
+            any = true;
+        }
+        if any {
+            *slice = slice.saturating_add(1);
+            emit(Event::SliceEnd { at, slice: *slice, memory_bytes: self.memory_bytes() });
+        }
+    }
+
+    /// Whether the open slice received from a channel that still holds messages: the daemon drained
+    /// a part, so `wait` has something to return for.
+    pub(crate) fn left_messages(&self) -> bool {
+        self.channels.iter().any(|channel| channel.received.is_some() && !channel.inbox.is_empty())
+    }
+
+    pub(crate) fn begin_slice(&mut self) {
+        self.meter.used_ns = 0;
+        self.meter.yielded = false;
+    }
+
+    pub(crate) fn begin_quantum(&mut self, now_ns: u64, quantum_ns: u64) {
+        self.meter.began_ns = now_ns;
+        self.meter.quantum_ns = quantum_ns;
+    }
+
+    /// What is to be done at a tick of the preemption clock.
+    #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
+    pub(crate) fn tick(&mut self) -> Tick {
+        let now_ns = self.machine.monotonic_ns();
+        if core::mem::take(&mut self.meter.yielded) {
+            self.meter.began_ns = now_ns.saturating_sub(TICK_NS);
+        }
+        let quantum_used_ns = now_ns.saturating_sub(self.meter.began_ns);
+        let used_ns = self.meter.used_ns.saturating_add(quantum_used_ns);
+        if used_ns >= self.meter.budget_ns {
+            Tick::OverBudget
+        } else if quantum_used_ns >= self.meter.quantum_ns || self.machine.attention() {
+            self.meter.used_ns = used_ns;
+            self.meter.yielded = true;
+            Tick::Yield
+        } else {
+            Tick::Continue
+        }
+    }
+
+    /// Asks for linear memory. Whether the daemon may grow from `current` to `desired` bytes.
+    #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
+    pub(crate) fn grow_memory(&mut self, current: usize, desired: usize) -> bool {
+        let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
+        let granted = total <= self.memory_bytes_max;
+        if granted {
+            self.memory_bytes = total;
+        }
+        self.memory_refused |= !granted;
+        granted
+    }
+
+    /// The memory limit in bytes, if the daemon has run against it.
+    #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
+    pub(crate) fn memory_limit_met(&self) -> Option<usize> {
+        self.memory_refused.then_some(self.memory_bytes_max)
+    }
+
+    /// Linear memory in use, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes as u64
+    }
+
+    /// Whose context this is.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.at
+    }
+
+    fn require(&self, grant: Grants) -> Result<(), SyscallError> {
+        if self.grants.contains(grant) { Ok(()) } else { Err(SyscallError::Denied) }
+    }
+
+    fn check_metric(&mut self, name: &str) -> Result<(), SyscallError> {
+        self.require(Grants::METRIC)?;
+        if name.len() > NAME_BYTES_MAX {
+            return Err(SyscallError::TooLarge);
+        }
+        let legal = |index: usize, byte: u8| {
+            byte.is_ascii_alphabetic()
+                || byte == b'_'
+                || byte == b':'
+                || (index > 0 && byte.is_ascii_digit())
+        };
+        if name.is_empty() || !name.bytes().enumerate().all(|(index, byte)| legal(index, byte)) {
+            return Err(SyscallError::InvalidName);
+        }
+        if !self.metric_names.contains_key(name) {
+            if self.metric_names.len() >= METRICS_MAX {
+                return Err(SyscallError::QuotaExceeded);
+            }
+            self.metric_names.insert(name.into(), ());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+#![no_std]
+#![deny(unsafe_code)]
+//! WOS, the WebAssembly OS: a kernel whose processes are components.
+//!
+//! 1. **The kernel is pure.** It takes commands and the time, runs one slice when told to
+//!    ([`Kernel::step`]), and hands out events. It opens nothing, reads no clock by itself and starts
+//!    no thread: what it needs of the machine is the [`Machine`] trait.
+//! 2. **A slice is a transaction.** [`Context`] gathers what one call of an export received, wrote
+//!    and counted; it becomes one run of events when the call returns, and nothing otherwise.
+//! 3. **An [`Executor`] runs slices.** The wasmtime executor (feature `wasmtime`, module
+//!    [`engine`]) is the only one that ships; the kernel's own tests use a scripted one.
+//! 4. **The manager decides about restarts.** PID 1 is the parent of what the manager creates: it
+//!    reaps and reports, and starts nothing again by itself.
+//! 5. **Everything is bounded**, by named limits: see [`limits`].
+//!
+//! The same crate is hosted by `duende wos-worker` and, without `std`, boots on bare metal.
+
+extern crate alloc;
+
+mod context;
+#[cfg(feature = "wasmtime")]
+pub mod engine;
+mod executor;
+mod kernel;
+pub mod limits;
+mod log_ring;
+mod machine;
+mod process;
+mod state;
+
+pub use context::{Context, Message, SyscallError};
+pub use executor::{
+    Call, Executor, Fault, Health, ImageState, Next, Progress, Return, Sample, Wake, WakeReasons,
+};
+pub use kernel::{Emit, Kernel, ProtocolError};
+pub use log_ring::LogRing;
+pub use machine::Machine;
+pub use process::{Pid, ProcessState, ProcessView};

@@ -1,0 +1,27 @@
+//! The limits of a WOS, each with its unit. Those that cross the link stand in
+//! `duende_core::wire::link`.
+
+/// Most processes, PID 1 included: what WOS's authors published.
+pub const PROCESSES_MAX: u32 = 1_001;
+/// Most slices that are open (preempted) at once: each holds a stack. When as many are open, only
+/// they run, the oldest first.
+pub const OPEN_SLICES_MAX: usize = 256;
+/// Most log lines that wait for the kernel's owner. A line over it is dropped and counted.
+pub const LOG_LINES_MAX: usize = 1_024;
+/// Most keys that one slice writes.
+pub const SLICE_WRITES_MAX: usize = 1_024;
+/// Most metrics, counters and gauges together, that one incarnation publishes.
+pub const METRICS_MAX: usize = 64;
+/// Most bytes that one `entropy.bytes` yields.
+pub const ENTROPY_BYTES_MAX: u32 = 1_024;
+/// Most payload that one `channel.receive` yields, in bytes.
+pub const RECEIVE_BYTES_MAX: usize = 1_048_576;
+/// Most questions (health, metrics) that wait for one process. A question over it replaces the
+/// oldest, whose asker has given up by then.
+pub const QUESTIONS_MAX: usize = 4;
+/// Most keys that one `state.keys` yields.
+pub const KEYS_MAX: u32 = 1_024;
+/// Most entries of one daemon's configuration table.
+pub const CONFIG_ENTRIES_MAX: usize = 1_024;
+/// The period of the preemption clock, in nanoseconds.
+pub const TICK_NS: u64 = 1_000_000;

@@ -1,0 +1,17 @@
+//! What the kernel needs of the machine it runs on.
+
+/// The machine's clocks and entropy. Its owner implements it; a simulator implements it with a seed.
+pub trait Machine: Send + Sync {
+    /// Nanoseconds on a clock that never goes backwards.
+    fn monotonic_ns(&self) -> u64;
+
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    fn wall_ns(&self) -> u64;
+
+    /// Fills `bytes` with entropy fit for keys.
+    fn entropy(&self, bytes: &mut [u8]);
+
+    /// Whether the kernel's owner wants the processor back at the next tick: a command arrived, or a
+    /// more urgent process woke.
+    fn attention(&self) -> bool;
+}
