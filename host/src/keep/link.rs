@@ -238,7 +238,10 @@ mod tests {
             }
             let full = outbox.flush(&one).is_err();
             blocked += u32::from(full);
-            while full || finished {
+            if !full && !finished {
+                continue;
+            }
+            loop {
                 while let Some(event) = inbox.next::<KeepEvent>().unwrap() {
                     let KeepEvent::SpawnFailed { at, .. } = event else {
                         panic!("{event:?}");

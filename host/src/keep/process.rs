@@ -105,6 +105,7 @@ impl Keeper {
     pub(super) fn new(link: OwnedFd) -> Result<Self, KeepError> {
         set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|error| KeepError::system("becoming the subreaper", error))?;
+        sys::keep_descriptors_private();
         let deaths =
             ChildSignals::new().map_err(|error| KeepError::system("taking over SIGCHLD", error))?;
         let pipes = epoll::create(epoll::CreateFlags::CLOEXEC)
