@@ -15,11 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     for path in build()? {
         let bytes = fs::metadata(&path).map_err(at(&path))?.len();
         let shown = path.strip_prefix(shell::root()).unwrap_or(&path);
-        say(&format!(
-            "{} ({} KiB)",
-            shown.display(),
-            bytes.div_ceil(1024)
-        ));
+        say(&format!("{} ({} KiB)", shown.display(), bytes.div_ceil(1024)));
     }
     Ok(())
 }
@@ -35,10 +31,7 @@ pub(crate) fn build() -> Result<Vec<PathBuf>, Error> {
     }
     shell::run(&mut cargo)?;
 
-    let built = shell::target_dir()
-        .join("guests")
-        .join(WASM32.triple)
-        .join("guest");
+    let built = shell::target_dir().join("guests").join(WASM32.triple).join("guest");
     let artifacts = shell::root().join("artifacts");
     fs::create_dir_all(&artifacts).map_err(at(&artifacts))?;
     COMPONENTS
@@ -50,6 +43,18 @@ pub(crate) fn build() -> Result<Vec<PathBuf>, Error> {
             Ok(to)
         })
         .collect()
+}
+
+/// Lints the components as WebAssembly, which is other code than their native side; warnings are
+/// errors.
+#[allow(dead_code, reason = "called by the verb `test`")]
+pub(crate) fn clippy() -> Result<(), Error> {
+    let mut cargo = Toolchain::prepare(WASM32)?.cargo("clippy")?;
+    cargo.args(["--quiet", "--lib", "-p", "duende-sdk"]);
+    for package in COMPONENTS {
+        cargo.args(["-p", package]);
+    }
+    shell::run(cargo.args(["--", "-D", "warnings"]))
 }
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<(), Error> {

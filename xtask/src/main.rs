@@ -13,23 +13,11 @@ mod wasm;
 use shell::Error;
 
 /// A verb: its name, one line of help, and what it does with the arguments after its name.
-type Verb = (
-    &'static str,
-    &'static str,
-    fn(&[String]) -> Result<(), Error>,
-);
+type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 
 const VERBS: &[Verb] = &[
-    (
-        "setup",
-        "find or install the compilers for WebAssembly and firmware",
-        setup::run,
-    ),
-    (
-        "guests",
-        "build the daemons that are shipped as components, into artifacts/",
-        guests::run,
-    ),
+    ("setup", "find or install the compilers for WebAssembly and firmware", setup::run),
+    ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
 ];
 
 fn main() -> ExitCode {

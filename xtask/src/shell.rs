@@ -70,22 +70,14 @@ pub(crate) fn say(what: &str) {
 pub(crate) fn no_arguments(arguments: &[String]) -> Result<(), Error> {
     match arguments.first() {
         None => Ok(()),
-        Some(first) => Err(Error::Usage(format!(
-            "takes no argument, but got `{first}`"
-        ))),
+        Some(first) => Err(Error::Usage(format!("takes no argument, but got `{first}`"))),
     }
 }
 
 /// Runs a program to its end; its output goes where ours goes.
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
-    let status = command
-        .status()
-        .map_err(|source| start_error(command, source))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(failed(command, status))
-    }
+    let status = command.status().map_err(|source| start_error(command, source))?;
+    if status.success() { Ok(()) } else { Err(failed(command, status)) }
 }
 
 /// Runs a program to its end and returns what it printed on standard output, trimmed.
@@ -109,10 +101,7 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 fn start_error(command: &Command, source: io::Error) -> Error {
-    Error::Start {
-        program: command.get_program().to_string_lossy().into_owned(),
-        source,
-    }
+    Error::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
 fn failed(command: &Command, status: ExitStatus) -> Error {
@@ -120,8 +109,5 @@ fn failed(command: &Command, status: ExitStatus) -> Error {
         .chain(command.get_args())
         .map(OsStr::to_string_lossy)
         .collect();
-    Error::Failed {
-        command: words.join(" "),
-        status,
-    }
+    Error::Failed { command: words.join(" "), status }
 }

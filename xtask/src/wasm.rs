@@ -27,20 +27,17 @@ pub(crate) struct Target {
 }
 
 /// What guests are compiled for.
-pub(crate) const WASM32: Target = Target {
-    triple: "wasm32-unknown-unknown",
-    standard_library: "std,panic_abort",
-};
+pub(crate) const WASM32: Target =
+    Target { triple: "wasm32-unknown-unknown", standard_library: "std,panic_abort" };
 
 /// A Cortex-M4 or M7 with an FPU: no operating system, `core` only.
-pub(crate) const THUMBV7EM: Target = Target {
-    triple: "thumbv7em-none-eabihf",
-    standard_library: "core",
-};
+pub(crate) const THUMBV7EM: Target =
+    Target { triple: "thumbv7em-none-eabihf", standard_library: "core" };
 
-/// A compiler, its cargo and the library sources that fit it.
-const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// A compiler, its cargo, the library sources and the clippy that fit it.
+const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
 
@@ -51,29 +48,76 @@ const RUST_MINOR_MIN: u32 = 95;
 #[derive(Debug)]
 pub(crate) struct Toolchain {
     target: Target,
+    active: Active,
     /// Debian's compiler with a sysroot that we built; `None`: the active toolchain as it is.
     sysroot: Option<PathBuf>,
+}
+
+/// The toolchain that this program was built with.
+#[derive(Debug)]
+struct Active {
+    sysroot: PathBuf,
+    host: String,
+}
+
+impl Active {
+    fn find() -> Result<Self, Error> {
+        let print = ["--print", "sysroot", "--print", "host-tuple"];
+        let printed = shell::output(Command::new("rustc").args(print))?;
+        let (sysroot, host) = printed.split_once('\n').unwrap_or((&printed, ""));
+        Ok(Self { sysroot: sysroot.into(), host: host.to_owned() })
+    }
+
+    /// The folder of what belongs to the machine `triple`.
+    fn rustlib(&self, triple: &str) -> PathBuf {
+        self.sysroot.join("lib/rustlib").join(triple)
+    }
+
+    fn has(&self, target: Target) -> bool {
+        let libraries = self.rustlib(target.triple).join("lib");
+        fs::read_dir(libraries).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Flags that replace this machine's paths in panic messages and debug information.
+    fn remap_flags(&self) -> Vec<String> {
+        let cargo_home = std::env::var_os("CARGO_HOME")
+            .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cargo"), PathBuf::from);
+        [
+            (shell::root(), "/duende"),
+            (self.sysroot.join("lib/rustlib/src/rust"), "/rust"),
+            ("/usr/lib/rustlib/src/rust".into(), "/rust"),
+            (cargo_home, "/cargo"),
+        ]
+        .iter()
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .collect()
+    }
+
+    /// The programs that turn object files into a component: `wasm-component-ld`, and the `wasm-ld`
+    /// that it calls. Rustup's toolchain for the host has both, whatever its targets are.
+    fn component_linkers(&self) -> Result<(PathBuf, PathBuf), Error> {
+        let programs = self.rustlib(&self.host).join("bin");
+        let linkers = (programs.join("wasm-component-ld"), programs.join("gcc-ld/wasm-ld"));
+        fs::metadata(&linkers.0).map_err(at(&linkers.0))?;
+        fs::metadata(&linkers.1).map_err(at(&linkers.1))?;
+        Ok(linkers)
+    }
 }
 
 impl Toolchain {
     /// Finds a compiler for `target`, or installs one. Quick when there is one.
     pub(crate) fn prepare(target: Target) -> Result<Self, Error> {
-        let active = Self {
-            target,
-            sysroot: None,
-        };
-        if active_toolchain_has(target)? {
-            return Ok(active);
-        }
-        if rustup_may_install() {
+        let active = Active::find()?;
+        if !active.has(target) && rustup_may_install() {
             say(&format!("adding {} to the active toolchain", target.triple));
             let mut add = Command::new("rustup");
             add.args(["target", "add", target.triple]);
-            match shell::run(&mut add) {
-                Ok(()) if active_toolchain_has(target)? => return Ok(active),
-                Ok(()) => {}
-                Err(error) => say(&format!("{error}; trying Debian's packages")),
+            if let Err(error) = shell::run(&mut add) {
+                say(&format!("{error}; trying Debian's packages"));
             }
+        }
+        if active.has(target) {
+            return Ok(Self { target, active, sysroot: None });
         }
         if !Path::new("/etc/debian_version").exists() {
             return Err(no_compiler(target));
@@ -81,39 +125,25 @@ impl Toolchain {
         if !debian_compiler_is_there() {
             install_debian_compiler(target)?;
         }
-        Ok(Self {
-            target,
-            sysroot: Some(sysroot(target)?),
-        })
+        let sysroot = Some(sysroot(target, &active)?);
+        Ok(Self { target, active, sysroot })
     }
 
     /// `cargo VERB --target …`, with a target folder of its own under the usual one, so that two
-    /// compilers do not undo each other's work.
-    ///
-    /// Paths of this machine are kept out of what is built.
+    /// compilers do not undo each other's work. Paths of this machine are kept out of what is built.
     pub(crate) fn cargo(&self, verb: &str) -> Result<Command, Error> {
-        let mut cargo;
-        let mut flags = remap_flags()?;
-        match &self.sysroot {
-            None => cargo = Command::new("cargo"),
+        let mut flags = self.active.remap_flags();
+        let mut cargo = match &self.sysroot {
+            None => Command::new("cargo"),
             Some(sysroot) => {
-                cargo = Command::new(DEBIAN_CARGO);
-                // Cargo and rustup hand these down; they would name the other compiler.
-                cargo.env_remove("RUSTUP_TOOLCHAIN");
-                cargo.env("RUSTC", DEBIAN_RUSTC);
                 flags.push(format!("--sysroot={}", sysroot.display()));
+                debian_cargo(verb)
             }
-        }
+        };
         if self.target == WASM32 {
-            let linkers = component_linkers()?;
-            cargo.env(
-                "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER",
-                &linkers.component,
-            );
-            flags.push(format!(
-                "-Clink-arg=--wasm-ld-path={}",
-                linkers.wasm_ld.display()
-            ));
+            let (component, wasm_ld) = self.active.component_linkers()?;
+            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", component);
+            flags.push(format!("-Clink-arg=--wasm-ld-path={}", wasm_ld.display()));
         }
         cargo
             .current_dir(shell::root())
@@ -126,6 +156,15 @@ impl Toolchain {
     }
 }
 
+/// Debian's cargo, or its clippy, with Debian's compiler. Clippy is named by its path: cargo would
+/// find rustup's, which does not read what Debian's compiler has written.
+fn debian_cargo(verb: &str) -> Command {
+    let mut cargo = Command::new(if verb == "clippy" { DEBIAN_CLIPPY } else { DEBIAN_CARGO });
+    // Cargo and rustup hand these down; they would name the other compiler.
+    cargo.env_remove("RUSTUP_TOOLCHAIN").env("CARGO", DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC);
+    cargo
+}
+
 /// Builds `duende-core` for `target`: it needs nothing beyond the language's `core`.
 #[allow(dead_code, reason = "called by the verb `test`")]
 pub(crate) fn check_core(target: Target) -> Result<(), Error> {
@@ -134,38 +173,8 @@ pub(crate) fn check_core(target: Target) -> Result<(), Error> {
     shell::run(toolchain.cargo("build")?.args(["-q", "-p", "duende-core"]))
 }
 
-/// Flags that replace this machine's paths in panic messages and debug information.
-fn remap_flags() -> Result<Vec<String>, Error> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let rust = shell::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let mut flags = vec![
-        format!("--remap-path-prefix={}=/duende", shell::root().display()),
-        format!("--remap-path-prefix={rust}/lib/rustlib/src/rust=/rust"),
-        "--remap-path-prefix=/usr/lib/rustlib/src/rust=/rust".to_owned(),
-    ];
-    if let Some(home) = home {
-        flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
-    }
-    Ok(flags)
-}
-
 fn no_compiler(target: Target) -> Error {
-    Error::NoCompiler {
-        target: target.triple,
-        packages: DEBIAN_PACKAGES.join(" "),
-    }
-}
-
-/// The library folder of the active toolchain for the machine `triple`.
-fn active_rustlib(triple: &str) -> Result<PathBuf, Error> {
-    let sysroot = shell::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    Ok(Path::new(&sysroot).join("lib/rustlib").join(triple))
-}
-
-fn active_toolchain_has(target: Target) -> Result<bool, Error> {
-    let libraries = active_rustlib(target.triple)?.join("lib");
-    Ok(fs::read_dir(libraries).is_ok_and(|mut entries| entries.next().is_some()))
+    Error::NoCompiler { target: target.triple, packages: DEBIAN_PACKAGES.join(" ") }
 }
 
 fn rustup_may_install() -> bool {
@@ -176,34 +185,13 @@ fn rustup_may_install() -> bool {
             .is_ok_and(|output| output.status.success())
 }
 
-/// The programs that turn object files into a component.
-struct ComponentLinkers {
-    component: PathBuf,
-    wasm_ld: PathBuf,
-}
-
-/// Both lie in rustup's toolchain for the host, whatever its targets are.
-fn component_linkers() -> Result<ComponentLinkers, Error> {
-    let host = shell::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
-    let programs = active_rustlib(&host)?.join("bin");
-    let linkers = ComponentLinkers {
-        component: programs.join("wasm-component-ld"),
-        wasm_ld: programs.join("gcc-ld/wasm-ld"),
-    };
-    fs::metadata(&linkers.component).map_err(at(&linkers.component))?;
-    fs::metadata(&linkers.wasm_ld).map_err(at(&linkers.wasm_ld))?;
-    Ok(linkers)
-}
-
 fn debian_compiler_is_there() -> bool {
-    let new_enough = Command::new(DEBIAN_RUSTC)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            minor_version(&text).is_some_and(|minor| minor >= RUST_MINOR_MIN)
-        });
-    new_enough && Path::new(DEBIAN_CARGO).exists() && Path::new(DEBIAN_SOURCES).exists()
+    let new_enough = Command::new(DEBIAN_RUSTC).arg("--version").output().is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        minor_version(&text).is_some_and(|minor| minor >= RUST_MINOR_MIN)
+    });
+    let others = [DEBIAN_CARGO, DEBIAN_SOURCES, DEBIAN_CLIPPY];
+    new_enough && others.iter().all(|path| Path::new(path).exists())
 }
 
 /// The 96 of `rustc 1.96.0 (ac68faa20 2026-05-25)`.
@@ -213,10 +201,7 @@ fn minor_version(text: &str) -> Option<u32> {
 }
 
 fn install_debian_compiler(target: Target) -> Result<(), Error> {
-    say(&format!(
-        "installing Debian's {} (145 MB, about 30 s)",
-        DEBIAN_PACKAGES.join(", ")
-    ));
+    say(&format!("installing Debian's {} (145 MB, about 30 s)", DEBIAN_PACKAGES.join(", ")));
     let is_root = shell::output(Command::new("id").arg("-u"))? == "0";
     let apt = |arguments: &[&str]| {
         let mut command = if is_root {
@@ -226,10 +211,7 @@ fn install_debian_compiler(target: Target) -> Result<(), Error> {
             sudo.args(["-n", "apt-get"]);
             sudo
         };
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .arg("-qq")
-            .args(arguments);
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
         shell::run(&mut command)
     };
     let install = ["install", "-y", "--no-install-recommends", "--no-remove"];
@@ -238,25 +220,15 @@ fn install_debian_compiler(target: Target) -> Result<(), Error> {
         say(&error.to_string());
         return Err(no_compiler(target));
     }
-    if debian_compiler_is_there() {
-        Ok(())
-    } else {
-        Err(no_compiler(target))
-    }
+    if debian_compiler_is_there() { Ok(()) } else { Err(no_compiler(target)) }
 }
 
 /// The standard library for `target`, built by Debian's compiler on the first call.
-fn sysroot(target: Target) -> Result<PathBuf, Error> {
+fn sysroot(target: Target, active: &Active) -> Result<PathBuf, Error> {
     let version = shell::output(Command::new(DEBIAN_RUSTC).arg("--version"))?;
     let name: String = version
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '.' {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
         .collect();
     let base = shell::target_dir().join("sysroot").join(target.triple);
     let done = base.join(name);
@@ -264,7 +236,7 @@ fn sysroot(target: Target) -> Result<PathBuf, Error> {
         return Ok(done);
     }
     say(&format!(
-        "building the standard library for {} ({version}), once, about 40 s",
+        "building the standard library for {} with {version}: once, about 40 s",
         target.triple
     ));
 
@@ -276,15 +248,13 @@ fn sysroot(target: Target) -> Result<PathBuf, Error> {
     fs::create_dir_all(&sources).map_err(at(&sources))?;
     write(&scratch.join("Cargo.toml"), manifest)?;
     write(&sources.join("lib.rs"), "#![no_std]\n")?;
-    let mut cargo = Command::new(DEBIAN_CARGO);
+    let mut cargo = debian_cargo("build");
     cargo
         .current_dir(&scratch)
-        .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
-        .env("CARGO_ENCODED_RUSTFLAGS", remap_flags()?.join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", active.remap_flags().join("\u{1f}"))
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTC", DEBIAN_RUSTC)
         .args(["build", "--quiet", "--release", "--target", target.triple])
         .arg(format!("-Zbuild-std={}", target.standard_library))
         .arg("--target-dir")
@@ -292,10 +262,7 @@ fn sysroot(target: Target) -> Result<PathBuf, Error> {
     shell::run(&mut cargo)?;
 
     // The finished folder appears under its name in one step: an interrupted build leaves none.
-    let built = scratch
-        .join("target")
-        .join(target.triple)
-        .join("release/deps");
+    let built = scratch.join("target").join(target.triple).join("release/deps");
     let rising = base.join("rising");
     let libraries = rising.join("lib/rustlib").join(target.triple).join("lib");
     fs::create_dir_all(&libraries).map_err(at(&libraries))?;
@@ -303,11 +270,7 @@ fn sysroot(target: Target) -> Result<PathBuf, Error> {
         let from = entry.map_err(at(&built))?.path();
         let name = from.file_name().unwrap_or_default().to_owned();
         let ours = name.to_string_lossy().starts_with("libnothing-");
-        if !ours
-            && from
-                .extension()
-                .is_some_and(|extension| extension == "rlib")
-        {
+        if !ours && from.extension().is_some_and(|extension| extension == "rlib") {
             fs::copy(&from, libraries.join(name)).map_err(at(&from))?;
         }
     }

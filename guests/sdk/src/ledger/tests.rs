@@ -34,7 +34,7 @@ fn each_refusal_of_the_contract_has_its_cause() {
     assert!(free.open_channel("open", true) && free.open_channel("shut", false));
     let long = |bytes: usize| "a".repeat(bytes);
 
-    let cases: &[(&str, Result<(), Error>, Result<(), Error>)] = &[
+    let cases = [
         ("log", bound.log(Level::Info, "x"), Err(Error::Denied)),
         ("log", free.log(Level::Info, &long(8_192)), Ok(())),
         (
@@ -75,7 +75,7 @@ fn each_refusal_of_the_contract_has_its_cause() {
             Err(Error::TooLarge),
         ),
     ];
-    for (index, (call, got, expected)) in cases.iter().enumerate() {
+    for (index, (call, got, expected)) in cases.into_iter().enumerate() {
         assert_eq!(got, expected, "case {index}: {call}");
     }
 }

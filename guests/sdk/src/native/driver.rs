@@ -89,7 +89,16 @@ impl Driver {
                 }
                 Told::Channel(name, granted) => ledger.open_channel(&name, granted),
                 Told::Start => break,
-                Told::Stop => return Ok(None),
+                Told::Stop => {
+                    let link = &mut ledger.outside.link;
+                    link.send(&Event::Exited {
+                        at,
+                        outcome: Outcome::Graceful,
+                        reason: "it was asked to stop before its start",
+                    });
+                    link.flush()?;
+                    return Ok(None);
+                }
                 Told::Nothing => {
                     let link = &mut ledger.outside.link;
                     if link.wait(None)? || link.read()? == Read::End {

@@ -196,7 +196,11 @@ fn shown(event: &Event<'_>) -> String {
             name,
             delta,
         } => format!("CounterAdd {name} {delta}"),
-        Event::SliceEnd { at: AT, slice } => format!("SliceEnd {slice}"),
+        Event::SliceEnd {
+            at: AT,
+            slice,
+            memory_bytes: 0,
+        } => format!("SliceEnd {slice}"),
         Event::Log { at: AT, text, .. } => format!("Log {text}"),
         Event::Health {
             at: AT,
@@ -230,7 +234,7 @@ fn shown(event: &Event<'_>) -> String {
 fn a_slice_is_sent_whole_and_a_failed_one_not_at_all() {
     let mut manager = Manager::started();
     // Two messages at once: the daemon takes one in a slice, and is run again for the other.
-    manager.message(1, b"nap");
+    manager.message(1, b"x");
     manager.message(2, b"x");
     for slice in 1..=2 {
         manager.hear(&[
