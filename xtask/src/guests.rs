@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
 pub(crate) fn build() -> Result<Vec<PathBuf>, Error> {
     let toolchain = Toolchain::prepare(WASM32)?;
     let mut cargo = toolchain.cargo("build")?;
-    cargo.args(["--quiet", "--profile", "guest", "--lib"]);
+    cargo.args(["--quiet", "--lib"]);
     for package in COMPONENTS {
         cargo.args(["-p", package]);
     }

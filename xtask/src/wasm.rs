@@ -129,7 +129,7 @@ impl Toolchain {
         Ok(Self { target, active, sysroot })
     }
 
-    /// `cargo VERB --target …`, with a target folder of its own under the usual one, so that two
+    /// `cargo VERB --profile guest --target …`, with a target folder of its own under the usual one, so that two
     /// compilers do not undo each other's work. Paths of this machine are kept out of what is built.
     pub(crate) fn cargo(&self, verb: &str) -> Result<Command, Error> {
         let mut flags = self.active.remap_flags();
@@ -150,7 +150,8 @@ impl Toolchain {
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_BUILD_TARGET")
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-            .args([verb, "--target", self.target.triple, "--target-dir"])
+            .args([verb, "--profile", "guest"])
+            .args(["--target", self.target.triple, "--target-dir"])
             .arg(shell::target_dir().join("guests"));
         Ok(cargo)
     }
