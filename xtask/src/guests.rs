@@ -47,7 +47,6 @@ pub(crate) fn build() -> Result<Vec<PathBuf>, Error> {
 
 /// Lints the components as WebAssembly, which is other code than their native side; warnings are
 /// errors.
-#[allow(dead_code, reason = "called by the verb `test`")]
 pub(crate) fn clippy() -> Result<(), Error> {
     let mut cargo = Toolchain::prepare(WASM32)?.cargo("clippy")?;
     cargo.args(["--quiet", "--lib", "-p", "duende-sdk"]);

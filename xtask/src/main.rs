@@ -5,9 +5,11 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod guests;
 mod setup;
 mod shell;
+mod test;
 mod wasm;
 
 use shell::Error;
@@ -18,6 +20,12 @@ type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 const VERBS: &[Verb] = &[
     ("setup", "find or install the compilers for WebAssembly and firmware", setup::run),
     ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
+    ("test", "everything that must hold: format, lints, all tests; -v shows all output", test::run),
+    (
+        "bench",
+        "timings of the spine beside what they are measured against, as table and JSON",
+        bench::run,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -37,6 +45,7 @@ fn main() -> ExitCode {
     };
     match run(rest) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Reported) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("xtask {name}: {error}");
             ExitCode::FAILURE

@@ -47,6 +47,9 @@ pub(crate) enum Error {
     /// The arguments of a verb.
     #[error("{0}")]
     Usage(String),
+    /// The verb has told its failures itself, before its last line.
+    #[error("failed, as told above")]
+    Reported,
 }
 
 /// The root of the repository.
@@ -59,6 +62,12 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Cargo's own folder: `CARGO_HOME`, or `.cargo` in the user's.
+pub(crate) fn cargo_home() -> PathBuf {
+    std::env::var_os("CARGO_HOME")
+        .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cargo"), PathBuf::from)
 }
 
 /// Says on standard error what is being done.
@@ -100,11 +109,13 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     |source| Error::File { path, source }
 }
 
-fn start_error(command: &Command, source: io::Error) -> Error {
+/// The error for a program that could not be started.
+pub(crate) fn start_error(command: &Command, source: io::Error) -> Error {
     Error::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
-fn failed(command: &Command, status: ExitStatus) -> Error {
+/// The error for a program that failed.
+pub(crate) fn failed(command: &Command, status: ExitStatus) -> Error {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(OsStr::to_string_lossy)

@@ -120,12 +120,8 @@ impl Run {
         let mut file = File::create(&path).map_err(in_log)?;
         // One pipe for both streams keeps their lines in order.
         let (reader, writer) = io::pipe().map_err(in_log)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().map_err(in_log)?)
-            .stderr(writer);
-        let mut child =
-            command.spawn().map_err(|source| shell::start_error(command, source))?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(in_log)?).stderr(writer);
+        let mut child = command.spawn().map_err(|source| shell::start_error(command, source))?;
         // The command holds our copies of the pipe's end; without this the pipe would never close.
         command.stdout(Stdio::null()).stderr(Stdio::null());
 
@@ -186,7 +182,7 @@ fn documentation(run: &mut Run) -> Result<(), Error> {
 
 /// Licences, sources and duplicates of every dependency, by `deny.toml`.
 ///
-/// cargo-deny takes longer to install than everything here takes to build, so it is used where it
+/// Installing cargo-deny takes minutes (three and a half of a core's time), so it is used where it
 /// is, and where it is not, a line says so. The same holds for the advisories: their database comes
 /// from a server that not every machine reaches.
 fn dependencies(run: &mut Run) -> Result<(), Error> {
@@ -282,10 +278,8 @@ mod tests {
         assert_eq!(count.to_string(), expected, "{printed}");
     }
 
-    const GOOD: &str =
-        "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
-    const BAD: &str =
-        "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
+    const GOOD: &str = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
+    const BAD: &str = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
     const BAD_PROGRAM: &str = "error: test failed, to rerun pass `-p duende --lib`\n";
     const BAD_EXAMPLE: &str = "error: doctest failed, to rerun pass `-p duende-sdk --doc`\n";
 

@@ -80,13 +80,11 @@ impl Active {
 
     /// Flags that replace this machine's paths in panic messages and debug information.
     fn remap_flags(&self) -> Vec<String> {
-        let cargo_home = std::env::var_os("CARGO_HOME")
-            .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cargo"), PathBuf::from);
         [
             (shell::root(), "/duende"),
             (self.sysroot.join("lib/rustlib/src/rust"), "/rust"),
             ("/usr/lib/rustlib/src/rust".into(), "/rust"),
-            (cargo_home, "/cargo"),
+            (shell::cargo_home(), "/cargo"),
         ]
         .iter()
         .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
@@ -167,7 +165,6 @@ fn debian_cargo(verb: &str) -> Command {
 }
 
 /// Builds `duende-core` for `target`: it needs nothing beyond the language's `core`.
-#[allow(dead_code, reason = "called by the verb `test`")]
 pub(crate) fn check_core(target: Target) -> Result<(), Error> {
     say(&format!("building duende-core for {}", target.triple));
     let toolchain = Toolchain::prepare(target)?;
