@@ -13,11 +13,17 @@ fn main() -> cli::ExitCode {
     cli::main(Runner {
         up: |options| {
             let print_events = !options.detached;
-            serve(options.fleet, ServeOptions { print_events, json: options.json, ends_with_work: false })
+            serve(
+                options.fleet,
+                ServeOptions { print_events, json: options.json, ends_with_work: false },
+            )
         },
         run: |options| {
             let ends_with_work = true;
-            serve(options.fleet, ServeOptions { print_events: true, json: options.json, ends_with_work })
+            serve(
+                options.fleet,
+                ServeOptions { print_events: true, json: options.json, ends_with_work },
+            )
         },
         keep: || end(keep::run_on_stdin()),
         wos_worker: || end(worker::main()),
@@ -26,8 +32,12 @@ fn main() -> cli::ExitCode {
 }
 
 fn serve(fleet: duende::config::FleetConfig, options: ServeOptions) -> cli::ExitCode {
+    // A fleet that was told to stop has done so, whatever became of its daemons; a single daemon
+    // that was run for its work has not done it if it failed.
+    let failure_counts = options.ends_with_work;
     match manager::serve(fleet, options) {
-        Ok(()) => cli::ExitCode::Success,
+        Ok(outcome) if failure_counts && !outcome.failed.is_empty() => cli::ExitCode::DaemonFailed,
+        Ok(_) => cli::ExitCode::Success,
         Err(error) => {
             eprintln!("duende: {error}");
             match error {

@@ -33,10 +33,7 @@ impl Surroundings {
     /// A variable that is set and not empty.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&OsStr> {
-        self.vars
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
     /// An absolute path, seen from [`root`](Self::root).
@@ -136,10 +133,7 @@ pub fn detect(surroundings: &Surroundings) -> (Platform, String) {
         return (Platform::PepitaMicroVM, "PEPITA_VM is set".to_owned());
     }
     if surroundings.exists("/dev/virtio-ports") {
-        return (
-            Platform::PepitaMicroVM,
-            "/dev/virtio-ports exists".to_owned(),
-        );
+        return (Platform::PepitaMicroVM, "/dev/virtio-ports exists".to_owned());
     }
     if let Some(evidence) = container_evidence(surroundings) {
         return (Platform::Container, evidence);
@@ -167,10 +161,7 @@ fn container_evidence(surroundings: &Surroundings) -> Option<String> {
     let cgroup = surroundings.read("/proc/1/cgroup")?;
     let markers = ["docker", "containerd", "kubepods", "libpod", "/lxc/"];
     let marker = markers.into_iter().find(|marker| cgroup.contains(marker))?;
-    Some(format!(
-        "/proc/1/cgroup names `{}`",
-        marker.trim_matches('/')
-    ))
+    Some(format!("/proc/1/cgroup names `{}`", marker.trim_matches('/')))
 }
 
 #[cfg(test)]
@@ -202,23 +193,11 @@ mod tests {
         check(&[], &[], Platform::Native);
         check(&[], &[systemd], Platform::Linux);
         check(&[], &[systemd, docker], Platform::Container);
-        check(
-            &[],
-            &[("proc/1/cgroup", "0::/docker/abc\n")],
-            Platform::Container,
-        );
-        check(
-            &[],
-            &[("proc/1/cgroup", "0::/init.scope\n"), systemd],
-            Platform::Linux,
-        );
+        check(&[], &[("proc/1/cgroup", "0::/docker/abc\n")], Platform::Container);
+        check(&[], &[("proc/1/cgroup", "0::/init.scope\n"), systemd], Platform::Linux);
         check(&["container"], &[], Platform::Container);
         check(&[], &[systemd, docker, virtio], Platform::PepitaMicroVM);
         check(&["PEPITA_VM"], &[docker], Platform::PepitaMicroVM);
-        check(
-            &["WOS_KERNEL", "PEPITA_VM"],
-            &[docker, systemd],
-            Platform::Wos,
-        );
+        check(&["WOS_KERNEL", "PEPITA_VM"], &[docker, systemd], Platform::Wos);
     }
 }

@@ -10,6 +10,9 @@
 //! 4. A command that names an address that is gone is ignored: the end of that process is on its way
 //!    to the manager. A command that breaks the protocol is an error, and the owner closes the link.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     boxed::Box,
     collections::{BTreeSet, VecDeque},
@@ -59,7 +62,9 @@ impl fmt::Display for ProtocolError {
             Self::AddressInUse(at) => write!(formatter, "address {at:?} is in use"),
             Self::NoSuchLevel(level) => write!(formatter, "priority {level} is not in 0..=7"),
             Self::TooMany(at) => write!(formatter, "{at:?} has too many channels or entries"),
-            Self::OutsideWindow(at) => write!(formatter, "a message to {at:?} is outside its window"),
+            Self::OutsideWindow(at) => {
+                write!(formatter, "a message to {at:?} is outside its window")
+            }
             Self::AlreadyStarted(at) => write!(formatter, "{at:?} is started already"),
         }
     }
@@ -498,10 +503,9 @@ impl<E: Executor> Kernel<E> {
         let Phase::Boundary(instance) = &mut process.phase else { return };
         let Some(context) = self.executor.context(instance) else { return };
         let at = process.at;
-        let overflow = process
-            .arrived
-            .drain(..)
-            .fold(false, |overflow, (channel, message)| !context.deliver(channel, message) | overflow);
+        let overflow = process.arrived.drain(..).fold(false, |overflow, (channel, message)| {
+            !context.deliver(channel, message) | overflow
+        });
         if overflow {
             let reason = ProtocolError::OutsideWindow(at).to_string();
             self.end(row, Outcome::Refused, reason);
@@ -568,7 +572,8 @@ fn drain(log: &LogRing, emit: Emit<'_>) {
     if let Some(at) = last {
         let dropped = log.take_dropped();
         if dropped > 0 {
-            let text = format!("{dropped} lines were dropped: they came faster than they could be taken");
+            let text =
+                format!("{dropped} lines were dropped: they came faster than they could be taken");
             emit(Event::Log { at, level: LogLevel::Warn, text: &text });
         }
     }

@@ -16,6 +16,8 @@
 //! The same crate is hosted by `duende wos-worker` and, without `std`, boots on bare metal.
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod context;
 #[cfg(feature = "wasmtime")]

@@ -123,10 +123,7 @@ pub(super) struct WhichLong {
 
 impl From<WhichLong> for Which {
     fn from(which: WhichLong) -> Self {
-        Self {
-            fleet: which.fleet,
-            file: which.file,
-        }
+        Self { fleet: which.fleet, file: which.file }
     }
 }
 
@@ -244,9 +241,7 @@ fn parse_tail(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn parse_interval(text: &str) -> Result<(String, Duration), String> {
-    let (channel, period) = text
-        .split_once('=')
-        .ok_or("write CHANNEL=PERIOD, as tick=1s")?;
+    let (channel, period) = text.split_once('=').ok_or("write CHANNEL=PERIOD, as tick=1s")?;
     let period = humantime::parse_duration(period).map_err(|error| error.to_string())?;
     if period < Duration::from_millis(1) {
         return Err("a period has at least 1ms".to_owned());
@@ -273,14 +268,8 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        check(
-            "duende run a.wasm --tail access.log --tail x=b.log -c a=b --json",
-            true,
-        );
-        check(
-            "duende run a.wasm --stdin --grant log,state --interval tick=1s",
-            true,
-        );
+        check("duende run a.wasm --tail access.log --tail x=b.log -c a=b --json", true);
+        check("duende run a.wasm --stdin --grant log,state --interval tick=1s", true);
         check("duende run a.wasm --interval tick=0s", false);
         check("duende run a.wasm -c novalue", false);
         check("duende run", false);

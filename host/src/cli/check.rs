@@ -33,12 +33,7 @@ impl Finding<'_> {
             "channel" => self.daemon.channels.iter().any(|channel| channel.granted),
             _ => true,
         };
-        report
-            .imports
-            .iter()
-            .map(String::as_str)
-            .filter(|import| !granted(import))
-            .collect()
+        report.imports.iter().map(String::as_str).filter(|import| !granted(import)).collect()
     }
 }
 
@@ -63,9 +58,7 @@ pub(super) fn check(
         })
         .collect();
     drop(progress);
-    let bad = findings
-        .iter()
-        .any(|finding| matches!(finding.image, Some(Err(_))));
+    let bad = findings.iter().any(|finding| matches!(finding.image, Some(Err(_))));
 
     if json {
         let daemons: Vec<_> = findings
@@ -91,11 +84,7 @@ pub(super) fn check(
         let verdict = if bad { "not valid" } else { "valid" };
         output::line(&format!("{}: {verdict}", file.display()))?;
     }
-    Ok(if bad {
-        ExitCode::ConfigInvalid
-    } else {
-        ExitCode::Success
-    })
+    Ok(if bad { ExitCode::ConfigInvalid } else { ExitCode::Success })
 }
 
 fn render(findings: &[Finding<'_>], colour: bool) -> String {
@@ -110,10 +99,7 @@ fn render(findings: &[Finding<'_>], colour: bool) -> String {
             Some(Err(error)) => (error.clone(), Colour::Red),
             Some(Ok(_)) if !denied.is_empty() => {
                 let list = denied.join(", ");
-                (
-                    format!("imports {list} without a grant: such calls are denied"),
-                    Colour::Yellow,
-                )
+                (format!("imports {list} without a grant: such calls are denied"), Colour::Yellow)
             }
             Some(Ok(report)) => (report.contract.clone(), Colour::Green),
             None => ("ok".to_owned(), Colour::Green),

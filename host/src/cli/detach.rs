@@ -52,10 +52,7 @@ pub(super) fn detach(
 
     let log = fleet.log_dir.join("manager.log");
     let mut child = spawn(fleet, &log).map_err(|error| {
-        CliError::other(
-            ExitCode::Failure,
-            format!("the manager can't be started: {error}"),
-        )
+        CliError::other(ExitCode::Failure, format!("the manager can't be started: {error}"))
     })?;
     let mut progress = Progress::new(format!("starting fleet {}", fleet.name));
     let started = Instant::now();
@@ -104,17 +101,11 @@ pub(super) fn detach(
 
 fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
     std::fs::create_dir_all(&fleet.log_dir)?;
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(log)?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o640).open(log)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("up").arg("--detached");
-    let arguments: [(&str, &PathBuf); 2] = [
-        ("--state-dir", &fleet.state_dir),
-        ("--log-dir", &fleet.log_dir),
-    ];
+    let arguments: [(&str, &PathBuf); 2] =
+        [("--state-dir", &fleet.state_dir), ("--log-dir", &fleet.log_dir)];
     for (flag, directory) in arguments {
         command.arg(flag).arg(directory);
     }
@@ -125,10 +116,7 @@ fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
     command.env("DUENDE_RUNTIME_DIR", &fleet.runtime_dir);
     // Not in the user's directory, which must stay free to be removed or unmounted.
     command.current_dir("/");
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn()
 }
 

@@ -34,10 +34,7 @@ pub(super) enum CliError {
 
 impl CliError {
     pub(super) fn other(code: ExitCode, message: impl Into<String>) -> Self {
-        Self::Other {
-            code,
-            message: message.into(),
-        }
+        Self::Other { code, message: message.into() }
     }
 
     /// Says it, and gives the exit code. A reader that closed the pipe has seen enough: that is a

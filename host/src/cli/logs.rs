@@ -67,20 +67,11 @@ fn level_colour(entry: &LogEntry) -> Option<Colour> {
 fn find_log(name: &str, which: &Which, at: &Surroundings) -> Result<PathBuf, CliError> {
     let error = match verbs::connect(which, at) {
         Ok(mut client) => {
-            let request = Request::Status {
-                name: name.to_owned(),
-            };
+            let request = Request::Status { name: name.to_owned() };
             let rows = verbs::rows(&mut client, &request)?;
-            return rows
-                .into_iter()
-                .next()
-                .map(|row| row.log_path.into())
-                .ok_or_else(|| {
-                    CliError::other(
-                        ExitCode::Failure,
-                        "the manager does not say where its log lies",
-                    )
-                });
+            return rows.into_iter().next().map(|row| row.log_path.into()).ok_or_else(|| {
+                CliError::other(ExitCode::Failure, "the manager does not say where its log lies")
+            });
         }
         Err(error) => error,
     };

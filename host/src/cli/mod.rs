@@ -86,11 +86,7 @@ pub fn main(runner: Runner) -> ExitCode {
         Err(error) => {
             // Help and version come this way too. If nobody can read them, nobody misses them.
             let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::Usage
-            } else {
-                ExitCode::Success
-            };
+            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
         }
     };
     let json = arguments.json;
@@ -125,10 +121,7 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
 
 impl From<Directories> for Overrides {
     fn from(directories: Directories) -> Self {
-        Self {
-            state_dir: directories.state_dir,
-            log_dir: directories.log_dir,
-        }
+        Self { state_dir: directories.state_dir, log_dir: directories.log_dir }
     }
 }
 
@@ -146,11 +139,7 @@ fn up(
     if args.detached {
         detach::leave_session()?;
     }
-    Ok((runner.up)(UpOptions {
-        fleet,
-        json,
-        detached: args.detached,
-    }))
+    Ok((runner.up)(UpOptions { fleet, json, detached: args.detached }))
 }
 
 fn run(
@@ -159,14 +148,8 @@ fn run(
     surroundings: &Surroundings,
     runner: Runner,
 ) -> Result<ExitCode, CliError> {
-    let tails = args
-        .tail
-        .into_iter()
-        .map(|(name, file)| (name, SingleSource::Tail(file)));
-    let stdin = args
-        .stdin
-        .into_iter()
-        .map(|name| (name, SingleSource::Stdin));
+    let tails = args.tail.into_iter().map(|(name, file)| (name, SingleSource::Tail(file)));
+    let stdin = args.stdin.into_iter().map(|name| (name, SingleSource::Stdin));
     let intervals = args.interval.into_iter();
     let intervals = intervals.map(|(name, period)| (name, SingleSource::Interval(period)));
     let options = SingleDaemon {

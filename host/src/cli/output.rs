@@ -116,12 +116,7 @@ impl Progress {
     #[must_use]
     pub fn new(what: impl Into<String>) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self {
-            what: what.into(),
-            started: Instant::now(),
-            terminal,
-            shown_s: None,
-        }
+        Self { what: what.into(), started: Instant::now(), terminal, shown_s: None }
     }
 
     /// Shows how long it has taken: each second on a terminal; else after one second and then every
@@ -135,11 +130,7 @@ impl Progress {
         };
         if due {
             self.shown_s = Some(elapsed_s);
-            let (start, end) = if self.terminal {
-                ("\r\x1b[K", "")
-            } else {
-                ("", "\n")
-            };
+            let (start, end) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
             // Nobody may be there to see it; the work goes on.
             let _ = write!(io::stderr(), "{start}{} ({elapsed_s} s){end}", self.what);
         }
@@ -194,9 +185,7 @@ impl Table {
     #[must_use]
     pub fn new(heading: &[&str]) -> Self {
         let mut table = Self::default();
-        let cells = heading
-            .iter()
-            .map(|&text| (text.to_owned(), Some(Colour::Bold)));
+        let cells = heading.iter().map(|&text| (text.to_owned(), Some(Colour::Bold)));
         table.rows.push(cells.collect());
         table
     }
@@ -213,18 +202,12 @@ impl Table {
         let widths: Vec<usize> = (0..columns)
             .map(|column| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells
-                    .map(|(text, _)| text.chars().count())
-                    .max()
-                    .unwrap_or(0)
+                cells.map(|(text, _)| text.chars().count()).max().unwrap_or(0)
             })
             .collect();
         let mut out = String::new();
         for row in &self.rows {
-            let last = row
-                .iter()
-                .rposition(|(text, _)| !text.is_empty())
-                .map_or(0, |at| at + 1);
+            let last = row.iter().rposition(|(text, _)| !text.is_empty()).map_or(0, |at| at + 1);
             for (column, (text, style)) in row.iter().take(last).enumerate() {
                 out.push_str(&paint(text, *style, colour));
                 if column + 1 < last {
@@ -250,16 +233,9 @@ mod tests {
             ("running".into(), Some(Colour::Green)),
             ("".into(), None),
         ]);
-        table.row(vec![
-            ("sentinel".into(), None),
-            ("up".into(), None),
-            ("y".into(), None),
-        ]);
+        table.row(vec![("sentinel".into(), None), ("up".into(), None), ("y".into(), None)]);
         let plain = table.render(false);
-        assert_eq!(
-            plain,
-            "NAME      STATE    X\nwéb       running\nsentinel  up       y\n"
-        );
+        assert_eq!(plain, "NAME      STATE    X\nwéb       running\nsentinel  up       y\n");
         let mut coloured = table.render(true);
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[32m"] {
             coloured = coloured.replace(code, "");
@@ -276,10 +252,7 @@ mod tests {
         assert_eq!(duration(3_720_000), "1h02m");
         assert_eq!(duration(90_000_000), "1d01h");
         assert_eq!(human_bytes(64 << 20), "64.0 MiB");
-        assert_eq!(
-            [0.0, 0.5, 12.3, 4_200.0].map(human_rate),
-            ["0/s", "0.5/s", "12/s", "4.2k/s"]
-        );
+        assert_eq!([0.0, 0.5, 12.3, 4_200.0].map(human_rate), ["0/s", "0.5/s", "12/s", "4.2k/s"]);
         assert_eq!(harmless("a\x1b[31m\tb"), "a\u{fffd}[31m b");
     }
 }

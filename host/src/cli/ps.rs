@@ -28,9 +28,8 @@ pub fn table(rows: &[DaemonRow], colour: bool) -> String {
     let mut table = Table::new(&heading);
     for row in rows {
         let dash = || "-".to_owned();
-        let uptime = row
-            .uptime_ms
-            .map_or_else(dash, |ms| human_duration(Duration::from_millis(ms)));
+        let uptime =
+            row.uptime_ms.map_or_else(dash, |ms| human_duration(Duration::from_millis(ms)));
         table.row(vec![
             (harmless(&row.name), None),
             (harmless(&row.isolation), None),
@@ -39,11 +38,7 @@ pub fn table(rows: &[DaemonRow], colour: bool) -> String {
             (health(row.health), health_colour(row.health)),
             (uptime, None),
             (row.memory_bytes.map_or_else(dash, human_bytes), None),
-            (
-                row.rate
-                    .map_or_else(dash, |rate| human_rate(rate.per_second)),
-                None,
-            ),
+            (row.rate.map_or_else(dash, |rate| human_rate(rate.per_second)), None),
             (row.pid.map_or_else(dash, |pid| pid.to_string()), None),
             (cut(&detail(row)), Some(Colour::Dim)),
         ]);
@@ -80,10 +75,7 @@ const fn health_colour(health: HealthState) -> Option<Colour> {
 fn detail(row: &DaemonRow) -> String {
     let mut parts = Vec::new();
     if let Some(ms) = row.next_restart_ms {
-        parts.push(format!(
-            "again in {}",
-            human_duration(Duration::from_millis(ms))
-        ));
+        parts.push(format!("again in {}", human_duration(Duration::from_millis(ms))));
     }
     if !row.waits_for.is_empty() {
         parts.push(format!("waits for {}", row.waits_for.join(", ")));
@@ -93,10 +85,8 @@ fn detail(row: &DaemonRow) -> String {
             parts.push(text.clone());
         }
     }
-    let ended = matches!(
-        row.state,
-        DaemonState::Backoff | DaemonState::Failed | DaemonState::Quarantined
-    );
+    let ended =
+        matches!(row.state, DaemonState::Backoff | DaemonState::Failed | DaemonState::Quarantined);
     if let Some(reason) = row.last_exit.as_ref().filter(|_| ended) {
         parts.push(reason.clone());
     }
@@ -116,10 +106,7 @@ fn cut(text: &str) -> String {
 pub(super) fn manager_line(info: &ManagerInfo) -> String {
     let uptime = human_duration(Duration::from_millis(info.uptime_ms));
     let file = info.config_file.as_deref().unwrap_or("(from flags)");
-    let text = format!(
-        "fleet {}: manager {}, up {uptime}, {file}",
-        info.fleet, info.pid
-    );
+    let text = format!("fleet {}: manager {}, up {uptime}, {file}", info.fleet, info.pid);
     harmless(&text)
 }
 
@@ -131,18 +118,12 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
     };
     add("name", harmless(&row.name));
     add("isolation", harmless(&row.isolation));
-    add(
-        "state",
-        paint(row.state.as_str(), Some(state_colour(row.state)), colour),
-    );
+    add("state", paint(row.state.as_str(), Some(state_colour(row.state)), colour));
     let detail = detail(row);
     if !detail.is_empty() {
         add("detail", detail);
     }
-    add(
-        "health",
-        paint(&health(row.health), health_colour(row.health), colour),
-    );
+    add("health", paint(&health(row.health), health_colour(row.health), colour));
     if let Some(pid) = row.pid {
         let worker = row.worker_pid.map(|worker| format!(" in worker {worker}"));
         add("pid", format!("{pid}{}", worker.unwrap_or_default()));
@@ -168,12 +149,7 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
     add("log", harmless(&row.log_path));
     if !row.metrics.is_empty() {
         add("metrics", String::new());
-        let width = row
-            .metrics
-            .keys()
-            .map(|name| name.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = row.metrics.keys().map(|name| name.chars().count()).max().unwrap_or(0);
         for (name, value) in &row.metrics {
             let name = harmless(name);
             let _ = writeln!(out, "{:14}{name:width$}  {value}", "");
@@ -192,15 +168,12 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::Quarantined
         | EventKind::Unhealthy
         | EventKind::Exited
-        | EventKind::WorkerExited => Some(Colour::Red),
+        | EventKind::WorkerExited
+        | EventKind::KeepExited => Some(Colour::Red),
         EventKind::Started | EventKind::Stopped => None,
     };
     let at = std::time::UNIX_EPOCH + Duration::from_micros(event.time_unix_us);
-    let subject = if event.daemon.is_empty() {
-        "-"
-    } else {
-        &event.daemon
-    };
+    let subject = if event.daemon.is_empty() { "-" } else { &event.daemon };
     let gap = 13usize.saturating_sub(event.kind.as_str().len());
     let text = format!(
         "{}  {:16} {}{:gap$} {}",
@@ -244,10 +217,7 @@ mod tests {
             health_detail: String::new(),
             uptime_ms: None,
             memory_bytes: Some(1 << 20),
-            rate: Some(Rate {
-                per_second: 2.5,
-                unit: RateUnit::Slices,
-            }),
+            rate: Some(Rate { per_second: 2.5, unit: RateUnit::Slices }),
             metrics: [("lines_total".to_owned(), 7.0)].into(),
             last_exit: Some("trap: \x1b[2Junreachable".into()),
             next_restart_ms: Some(1_500),
@@ -283,10 +253,7 @@ mod tests {
             ]
         );
         let text = details(&row(), false);
-        assert!(
-            text.contains("incarnation  3\n") && text.contains("lines_total  7\n"),
-            "{text}"
-        );
+        assert!(text.contains("incarnation  3\n") && text.contains("lines_total  7\n"), "{text}");
         assert!(!text.contains('\x1b'));
     }
 
@@ -301,10 +268,7 @@ mod tests {
         };
         let expected = "1970-01-01T00:00:01.500Z  web              exited        signal 9";
         assert_eq!(event_line(&event, false), expected);
-        let far = EventRecord {
-            time_unix_us: u64::MAX,
-            ..event
-        };
+        let far = EventRecord { time_unix_us: u64::MAX, ..event };
         assert!(event_line(&far, false).starts_with("18446744073709  web"));
     }
 }

@@ -20,11 +20,7 @@ pub(super) fn connect(which: &Which, surroundings: &Surroundings) -> Result<Clie
         None => which.fleet.clone(),
     };
     let runtime_dir = dirs::runtime_dir(surroundings);
-    Ok(Client::find(
-        &runtime_dir,
-        surroundings.uid,
-        named.as_deref(),
-    )?)
+    Ok(Client::find(&runtime_dir, surroundings.uid, named.as_deref())?)
 }
 
 /// Asks for rows.
@@ -127,19 +123,13 @@ pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitC
     let mut client = connect(which, at)?;
     let fleet = client.info().fleet.clone();
     let progress = Progress::new(format!("stopping fleet {fleet}"));
-    wait(
-        &mut client,
-        &Request::Down,
-        progress,
-        |response| match response {
-            Response::Event(event) if !json => Ok(output::line(&ps::event_line(
-                &event,
-                output::stdout_has_colour(),
-            ))?),
-            Response::Event(_) => Ok(()),
-            other => Err(unexpected(&other).into()),
-        },
-    )?;
+    wait(&mut client, &Request::Down, progress, |response| match response {
+        Response::Event(event) if !json => {
+            Ok(output::line(&ps::event_line(&event, output::stdout_has_colour()))?)
+        }
+        Response::Event(_) => Ok(()),
+        other => Err(unexpected(&other).into()),
+    })?;
     if json {
         output::json(&json!({ "ok": true, "fleet": fleet }))?;
     } else {
@@ -161,8 +151,6 @@ pub(super) fn events(
         Response::Event(event) => Ok(output::line(&ps::event_line(&event, colour))?),
         other => Err(CliError::from(unexpected(&other))),
     };
-    client.ask(&Request::Events { follow }, part, |_| {
-        Ok(output::check_reader()?)
-    })?;
+    client.ask(&Request::Events { follow }, part, |_| Ok(output::check_reader()?))?;
     Ok(ExitCode::Success)
 }

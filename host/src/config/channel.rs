@@ -26,21 +26,11 @@ pub(super) fn read_channels(
     let mut stdin_span = None;
     for (name, entry) in section.entries() {
         if !is_name(name) {
-            report.add(
-                &entry.key_span,
-                &entry.path,
-                format!("`{name}` is not a name"),
-                NAME_FORM,
-            );
+            report.add(&entry.key_span, &entry.path, format!("`{name}` is not a name"), NAME_FORM);
         }
         if channels.len() == CHANNELS_MAX {
             let message = format!("more than {CHANNELS_MAX} channels");
-            report.add(
-                &entry.key_span,
-                &entry.path,
-                message,
-                "remove some, or split the daemon",
-            );
+            report.add(&entry.key_span, &entry.path, message, "remove some, or split the daemon");
             break;
         }
         let Some(mut channel) = entry.section(report, "{ from = { tail = \"access.log\" } }")
@@ -51,12 +41,7 @@ pub(super) fn read_channels(
             Some(from) => read_source(&from, reading, report),
             None => {
                 let help = "add:  from = { tail = \"access.log\" }";
-                report.add(
-                    &channel.span,
-                    &channel.path_of("from"),
-                    "this key is missing",
-                    help,
-                );
+                report.add(&channel.span, &channel.path_of("from"), "this key is missing", help);
                 None
             }
         };
@@ -65,11 +50,7 @@ pub(super) fn read_channels(
             if source == Source::Stdin {
                 stdin_span = Some(entry.key_span.clone());
             }
-            channels.push(ChannelConfig {
-                name: name.to_owned(),
-                source,
-                granted: false,
-            });
+            channels.push(ChannelConfig { name: name.to_owned(), source, granted: false });
         }
     }
     (channels, stdin_span)
@@ -104,11 +85,7 @@ fn read_source(
         }
         (None, Some(stdin), None) => {
             if !stdin.boolean(report)? {
-                stdin.report(
-                    report,
-                    "a channel without a source",
-                    "write true, or another source",
-                );
+                stdin.report(report, "a channel without a source", "write true, or another source");
                 return None;
             }
             Some(Source::Stdin)
@@ -130,10 +107,7 @@ pub(super) fn read_grants(
 ) -> Grants {
     const WORDS: [&str; 6] = ["log", "clock", "entropy", "config", "state", "metric"];
     let mut grants = Grants::default();
-    for element in entry
-        .elements(report, "[\"log\", \"state\"]")
-        .unwrap_or_default()
-    {
+    for element in entry.elements(report, "[\"log\", \"state\"]").unwrap_or_default() {
         let Some(text) = element.string(report) else {
             continue;
         };

@@ -43,12 +43,9 @@ pub(super) fn read(
         section.path = format!("daemon.{name}");
     }
 
-    let stop_grace = section
-        .take("stop_grace")
-        .and_then(|entry| entry.duration(report, FROM_ZERO));
-    let start_timeout = section
-        .take("start_timeout")
-        .and_then(|entry| entry.duration(report, FROM_1_MS));
+    let stop_grace = section.take("stop_grace").and_then(|entry| entry.duration(report, FROM_ZERO));
+    let start_timeout =
+        section.take("start_timeout").and_then(|entry| entry.duration(report, FROM_1_MS));
     let isolation = read_isolation(&mut section, reading, report);
     let contract = match &isolation {
         Isolation::Wos(_) => true,
@@ -108,22 +105,12 @@ pub(super) fn read(
         restart,
         config,
     };
-    Draft {
-        config,
-        name_span,
-        depends_on,
-        stdin_span,
-    }
+    Draft { config, name_span, depends_on, stdin_span }
 }
 
 fn read_name(section: &mut Section<'_>, report: &mut Report<'_>) -> (String, Range<usize>) {
     let Some(entry) = section.take("name") else {
-        report.add(
-            &section.span,
-            "daemon.name",
-            "this key is missing",
-            "add:  name = \"web\"",
-        );
+        report.add(&section.span, "daemon.name", "this key is missing", "add:  name = \"web\"");
         return (String::new(), section.span.clone());
     };
     let Some(name) = entry.string(report) else {
@@ -156,11 +143,7 @@ fn read_isolation(
                 "microvm" => "use isolation = \"wos\"",
                 _ => "use isolation = \"native\"",
             };
-            entry.report(
-                report,
-                format!("isolation `{word}` is not in this version"),
-                help,
-            );
+            entry.report(report, format!("isolation `{word}` is not in this version"), help);
         }
         Some(wanted)
     });
@@ -179,21 +162,11 @@ fn read_isolation(
         (Some(image), Some(program)) => {
             let extra = if on_wos { program } else { image };
             let help = "keep `image` for a component, or `command` for a native program";
-            report.add(
-                &extra.key_span,
-                &extra.path,
-                "both `image` and `command`",
-                help,
-            );
+            report.add(&extra.key_span, &extra.path, "both `image` and `command`", help);
         }
         (Some(image), None) if !on_wos => {
             let help = "use isolation = \"wos\", or `command` for a native program";
-            report.add(
-                &image.key_span,
-                &image.path,
-                "a component does not run natively",
-                help,
-            );
+            report.add(&image.key_span, &image.path, "a component does not run natively", help);
         }
         (None, Some(program)) if on_wos => {
             let help = "use isolation = \"native\", or `image` for a component";

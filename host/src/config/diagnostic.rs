@@ -40,14 +40,8 @@ impl Place {
         let start = source.floor_char_boundary(span.start.min(source.len()));
         let end = source.floor_char_boundary(span.end.clamp(start, source.len()));
         let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line = source[..line_start]
-            .bytes()
-            .filter(|&byte| byte == b'\n')
-            .count()
-            + 1;
-        let line_end = source[start..]
-            .find('\n')
-            .map_or(source.len(), |at| start + at);
+        let line = source[..line_start].bytes().filter(|&byte| byte == b'\n').count() + 1;
+        let line_end = source[start..].find('\n').map_or(source.len(), |at| start + at);
         let text = source[line_start..line_end].trim_end_matches('\r');
         let before = source[line_start..start].chars().count();
         let marked = source[start..end.min(line_end)].chars().count().max(1);
@@ -59,23 +53,11 @@ impl Place {
             .skip(first)
             .take(EXCERPT_CHARS_MAX)
             // A tab would move the caret, any other control character the terminal.
-            .map(|character| {
-                if character.is_control() {
-                    ' '
-                } else {
-                    character
-                }
-            })
+            .map(|character| if character.is_control() { ' ' } else { character })
             .collect();
         let caret_offset = before - first;
         let room = excerpt.chars().count().saturating_sub(caret_offset).max(1);
-        Self {
-            line,
-            column: before + 1,
-            excerpt,
-            caret_offset,
-            caret_width: marked.min(room),
-        }
+        Self { line, column: before + 1, excerpt, caret_offset, caret_width: marked.min(room) }
     }
 }
 
@@ -167,12 +149,7 @@ pub(super) struct Report<'s> {
 
 impl<'s> Report<'s> {
     pub(super) const fn new(file: Option<&'s Path>, source: &'s str) -> Self {
-        Self {
-            file,
-            source,
-            problems: Vec::new(),
-            more: 0,
-        }
+        Self { file, source, problems: Vec::new(), more: 0 }
     }
 
     /// Adds a problem at a place in the source. `key` and `value` may be empty.
@@ -216,17 +193,7 @@ impl<'s> Report<'s> {
         let place = self.file.map(|_| Place::new(self.source, span));
         let file = self.file.map(Path::to_owned);
         let key = key.to_owned();
-        self.problems.push((
-            span.start,
-            Diagnostic {
-                file,
-                place,
-                key,
-                value,
-                message,
-                help,
-            },
-        ));
+        self.problems.push((span.start, Diagnostic { file, place, key, value, message, help }));
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -237,22 +204,14 @@ impl<'s> Report<'s> {
     pub(super) fn into_diagnostics(mut self) -> Diagnostics {
         self.problems.sort_by_key(|(start, _)| *start);
         Diagnostics {
-            problems: self
-                .problems
-                .into_iter()
-                .map(|(_, problem)| problem)
-                .collect(),
+            problems: self.problems.into_iter().map(|(_, problem)| problem).collect(),
             more: self.more,
         }
     }
 
     /// Nothing, if there was no problem; else all of them.
     pub(super) fn finish(self) -> Result<(), Diagnostics> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(self.into_diagnostics())
-        }
+        if self.is_empty() { Ok(()) } else { Err(self.into_diagnostics()) }
     }
 }
 
@@ -285,12 +244,8 @@ mod tests {
     fn check(source: &str, span: Range<usize>, line: usize, column: usize, marked: &str) {
         let place = Place::new(source, &span);
         assert_eq!((place.line, place.column), (line, column));
-        let under: String = place
-            .excerpt
-            .chars()
-            .skip(place.caret_offset)
-            .take(place.caret_width)
-            .collect();
+        let under: String =
+            place.excerpt.chars().skip(place.caret_offset).take(place.caret_width).collect();
         assert_eq!(under, marked);
     }
 

@@ -123,18 +123,12 @@ pub enum RuntimeDirError {
 /// # Errors
 /// When it can't be created, or is not its user's alone.
 pub fn prepare_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     match made {
         Ok(()) => check_runtime_dir(path, uid),
         // Something else of that name: the check says what.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_runtime_dir(path, uid),
-        Err(source) => Err(RuntimeDirError::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(RuntimeDirError::Io { path: path.to_owned(), source }),
     }
 }
 
@@ -153,16 +147,10 @@ pub fn check_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
         return Err(RuntimeDirError::NotADirectory { path });
     }
     if metadata.uid() != uid {
-        return Err(RuntimeDirError::ForeignOwner {
-            path,
-            owner: metadata.uid(),
-        });
+        return Err(RuntimeDirError::ForeignOwner { path, owner: metadata.uid() });
     }
     if metadata.mode() & 0o022 != 0 {
-        return Err(RuntimeDirError::TooOpen {
-            path,
-            mode: metadata.mode() & 0o7777,
-        });
+        return Err(RuntimeDirError::TooOpen { path, mode: metadata.mode() & 0o7777 });
     }
     Ok(())
 }
@@ -174,10 +162,7 @@ mod tests {
 
     fn surroundings(uid: u32, vars: &[(&str, &str)]) -> Surroundings {
         Surroundings {
-            vars: vars
-                .iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
+            vars: vars.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             uid,
             root: PathBuf::from("/"),
         }
@@ -189,35 +174,20 @@ mod tests {
         let surroundings = surroundings(uid, vars);
         let state = state_dir(&surroundings, "f");
         let log = log_dir(&surroundings, "f", &state);
-        assert_eq!(
-            [runtime_dir(&surroundings), state, log],
-            expected.map(PathBuf::from)
-        );
+        assert_eq!([runtime_dir(&surroundings), state, log], expected.map(PathBuf::from));
     }
 
     #[test]
     fn each_user_has_a_place() {
-        check(
-            0,
-            &[],
-            ["/run/duende", "/var/lib/duende/f", "/var/log/duende/f"],
-        );
+        check(0, &[], ["/run/duende", "/var/lib/duende/f", "/var/log/duende/f"]);
         check(
             7,
             &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/7")],
-            [
-                "/run/user/7/duende",
-                "/h/.local/state/duende/f",
-                "/h/.local/state/duende/f/log",
-            ],
+            ["/run/user/7/duende", "/h/.local/state/duende/f", "/h/.local/state/duende/f/log"],
         );
         check(
             7,
-            &[
-                ("HOME", "/h"),
-                ("XDG_STATE_HOME", "/s"),
-                ("DUENDE_LOG_DIR", "/l"),
-            ],
+            &[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("DUENDE_LOG_DIR", "/l")],
             ["/tmp/duende-7", "/s/duende/f", "/l/f"],
         );
         check(
@@ -239,10 +209,7 @@ mod tests {
             Err(RuntimeDirError::ForeignOwner { .. })
         ));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).expect("chmod");
-        assert!(matches!(
-            check_runtime_dir(&path, uid),
-            Err(RuntimeDirError::TooOpen { .. })
-        ));
+        assert!(matches!(check_runtime_dir(&path, uid), Err(RuntimeDirError::TooOpen { .. })));
         let link = home.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("link");
         assert!(matches!(

@@ -47,12 +47,7 @@ fn read_text(path: &Path) -> Result<String, Diagnostics> {
             }
             _ => "name a file that can be read",
         };
-        whole_file(
-            path,
-            None,
-            format!("the configuration can't be read: {error}"),
-            help,
-        )
+        whole_file(path, None, format!("the configuration can't be read: {error}"), help)
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -74,34 +69,20 @@ pub fn fleet_name(path: &Path) -> Result<String, Diagnostics> {
     let source = read_text(path)?;
     let (document, _) = DeTable::parse_recoverable(&source);
     let name = document.get_ref().get("fleet").and_then(|fleet| {
-        let name = fleet
-            .get_ref()
-            .as_table()?
-            .get("name")?
-            .get_ref()
-            .as_str()?;
+        let name = fleet.get_ref().as_table()?.get("name")?.get_ref().as_str()?;
         is_name(name).then(|| name.to_owned())
     });
     name.ok_or_else(|| {
-        whole_file(
-            path,
-            None,
-            "no fleet.name in this file",
-            "see what is wrong: duende check FILE",
-        )
+        whole_file(path, None, "no fleet.name in this file", "see what is wrong: duende check FILE")
     })
 }
 
 /// At most [`FILE_BYTES_MAX`] bytes of a file; a longer one is an error.
 pub(super) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!(
-            "longer than {FILE_BYTES_MAX} bytes"
-        )));
+        return Err(std::io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
     }
     Ok(bytes)
 }
@@ -135,25 +116,14 @@ pub fn parse(
     let base = file.parent().unwrap_or(Path::new("/")).to_owned();
     let mut top = Section::new(String::new(), 0..0, document.get_ref());
 
-    let fleet = top
-        .take("fleet")
-        .and_then(|entry| entry.section(&mut report, "{ name = \"edge\" }"));
+    let fleet =
+        top.take("fleet").and_then(|entry| entry.section(&mut report, "{ name = \"edge\" }"));
     if fleet.is_none() && report.is_empty() {
-        report.add(
-            &(0..0),
-            "fleet",
-            "this table is missing",
-            "add:  [fleet]  name = \"edge\"",
-        );
+        report.add(&(0..0), "fleet", "this table is missing", "add:  [fleet]  name = \"edge\"");
     }
-    let fleet = fleet
-        .map(|section| read_fleet(section, &base, &mut report))
-        .unwrap_or_default();
+    let fleet = fleet.map(|section| read_fleet(section, &base, &mut report)).unwrap_or_default();
 
-    let reading = Reading {
-        base: &base,
-        surroundings,
-    };
+    let reading = Reading { base: &base, surroundings };
     let mut drafts = Vec::new();
     match top.take("daemon") {
         None => report.add(
@@ -190,12 +160,7 @@ pub fn parse(
     let name = fleet.name;
     let runtime_dir = dirs::runtime_dir(surroundings);
     if let Err(message) = check_socket_path(&runtime_dir, &name) {
-        report.add(
-            &(0..0),
-            "fleet.name",
-            message,
-            "set DUENDE_RUNTIME_DIR to a shorter path",
-        );
+        report.add(&(0..0), "fleet.name", message, "set DUENDE_RUNTIME_DIR to a shorter path");
     }
     report.finish()?;
 
@@ -210,14 +175,7 @@ pub fn parse(
         (None, Some(file)) if !environment("DUENDE_LOG_DIR") => file,
         (None, _) => dirs::log_dir(surroundings, &name, &state_dir),
     };
-    Ok(FleetConfig {
-        name,
-        file: Some(file),
-        state_dir,
-        log_dir,
-        runtime_dir,
-        daemons,
-    })
+    Ok(FleetConfig { name, file: Some(file), state_dir, log_dir, runtime_dir, daemons })
 }
 
 /// Whether the control socket's path is one that the system can bind.
@@ -250,22 +208,13 @@ fn read_fleet(mut section: Section<'_>, base: &Path, report: &mut Report<'_>) ->
             name.clone_into(&mut fleet.name);
         }
     } else {
-        report.add(
-            &section.span,
-            "fleet.name",
-            "this key is missing",
-            "add:  name = \"edge\"",
-        );
+        report.add(&section.span, "fleet.name", "this key is missing", "add:  name = \"edge\"");
     }
     let mut directory = |key| {
         let entry = section.take(key)?;
         let text = entry.string(report)?;
         if text.is_empty() {
-            entry.report(
-                report,
-                "an empty path",
-                "name a directory, or remove the key",
-            );
+            entry.report(report, "an empty path", "name a directory, or remove the key");
             return None;
         }
         Some(dirs::join(base, text))

@@ -52,12 +52,8 @@ pub(super) fn resolve(
             }
             stdin_reader = stdin_reader.or(Some(draft));
         }
-        let stdin_channels = draft
-            .config
-            .channels
-            .iter()
-            .filter(|channel| channel.source == Source::Stdin)
-            .count();
+        let stdin_channels =
+            draft.config.channels.iter().filter(|channel| channel.source == Source::Stdin).count();
         if stdin_channels > 1 {
             report.add(
                 &draft.name_span,
@@ -74,12 +70,7 @@ pub(super) fn resolve(
             let key = format!("daemon.{}.depends_on", draft.config.name);
             if let Some((_, span)) = draft.depends_on.get(DEPENDENCIES_MAX) {
                 let message = format!("more than {DEPENDENCIES_MAX} dependencies");
-                report.add_value(
-                    span,
-                    &key,
-                    message,
-                    "depend on one that depends on the others",
-                );
+                report.add_value(span, &key, message, "depend on one that depends on the others");
             }
             let mut indices = Vec::with_capacity(draft.depends_on.len());
             for (wanted, span) in &draft.depends_on {
@@ -105,10 +96,7 @@ pub(super) fn resolve(
             let mut depends_on: Vec<usize> = edges.into_iter().flatten().collect();
             depends_on.sort_unstable();
             depends_on.dedup();
-            DaemonConfig {
-                depends_on,
-                ..draft.config
-            }
+            DaemonConfig { depends_on, ..draft.config }
         })
         .collect()
 }
@@ -146,10 +134,7 @@ fn report_cycles(drafts: &[Draft], edges: &[Vec<Option<usize>>], report: &mut Re
                 }
                 Mark::Done => {}
                 Mark::OnPath => {
-                    let start = path
-                        .iter()
-                        .position(|(step, _)| *step == target)
-                        .unwrap_or(0);
+                    let start = path.iter().position(|(step, _)| *step == target).unwrap_or(0);
                     let mut names: Vec<&str> = path[start..]
                         .iter()
                         .map(|(step, _)| drafts[*step].config.name.as_str())

@@ -22,29 +22,20 @@ pub(super) fn read_native_limits(
     if let Some(mut limits) = take_limits(section, report) {
         for key in ["memory_bytes", "memory_limit"] {
             let why = "not enforced for native programs in this version";
-            limits.refuse(
-                report,
-                key,
-                why,
-                "remove the key, or run a component on WOS",
-            );
+            limits.refuse(report, key, why, "remove the key, or run a component on WOS");
         }
         if linked {
-            state_bytes = limits
-                .take("state_bytes")
-                .and_then(|entry| entry.bytes(report, STATE_RANGE));
+            state_bytes =
+                limits.take("state_bytes").and_then(|entry| entry.bytes(report, STATE_RANGE));
         } else {
             let why = "a native program that is not built with the SDK has no state";
             limits.refuse(report, "state_bytes", why, "remove the key");
         }
-        open_files_max = limits
-            .take("open_files_max")
-            .and_then(|entry| entry.integer(report, 16..=1 << 20));
+        open_files_max =
+            limits.take("open_files_max").and_then(|entry| entry.integer(report, 16..=1 << 20));
         finish_limits(limits, report);
     }
-    let link = LinkConfig {
-        state_bytes_max: state_bytes.unwrap_or(STATE_BYTES),
-    };
+    let link = LinkConfig { state_bytes_max: state_bytes.unwrap_or(STATE_BYTES) };
     (linked.then_some(link), open_files_max)
 }
 
@@ -68,12 +59,7 @@ pub(super) fn finish_limits(mut limits: Section<'_>, report: &mut Report<'_>) {
         "io_write_bps",
         "pids_max",
     ] {
-        limits.refuse(
-            report,
-            key,
-            "not enforced in this version",
-            "remove the key",
-        );
+        limits.refuse(report, key, "not enforced in this version", "remove the key");
     }
     limits.finish(report);
 }

@@ -65,10 +65,7 @@ impl FleetConfig {
         while order.len() < self.daemons.len() {
             let before = order.len();
             for (index, daemon) in self.daemons.iter().enumerate() {
-                let ready = daemon
-                    .depends_on
-                    .iter()
-                    .all(|&dependency| placed[dependency]);
+                let ready = daemon.depends_on.iter().all(|&dependency| placed[dependency]);
                 if ready && !placed[index] {
                     placed[index] = true;
                     order.push(index);
@@ -257,11 +254,7 @@ pub struct HealthConfig {
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self {
-            period: Duration::from_secs(10),
-            timeout: Duration::from_secs(1),
-            failures: 3,
-        }
+        Self { period: Duration::from_secs(10), timeout: Duration::from_secs(1), failures: 3 }
     }
 }
 

@@ -16,9 +16,7 @@ pub(crate) fn is_name(text: &str) -> bool {
     let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= NAME_BYTES_MAX
         && text.as_bytes().first().is_some_and(alphanumeric)
-        && text
-            .bytes()
-            .all(|byte| alphanumeric(&byte) || b"._-".contains(&byte))
+        && text.bytes().all(|byte| alphanumeric(&byte) || b"._-".contains(&byte))
 }
 
 /// A user's id and first group, from its name or number. Only `/etc/passwd` is asked.

@@ -23,59 +23,34 @@ pub(super) fn read(
 ) -> NativeConfig {
     for key in ["priority", "slice_budget"] {
         let why = "only WOS schedules slices";
-        section.refuse(
-            report,
-            key,
-            why,
-            "remove the key, or run a component on WOS",
-        );
+        section.refuse(report, key, why, "remove the key, or run a component on WOS");
     }
     let args_entry = section.take("args");
-    let (program, mut args) = program
-        .map(|entry| read_program(&entry, reading, report))
-        .unwrap_or_default();
+    let (program, mut args) =
+        program.map(|entry| read_program(&entry, reading, report)).unwrap_or_default();
     if let Some(entry) = args_entry {
         if args.is_empty() {
-            let texts = entry
-                .strings(report, "[\"--root\", \"public\"]")
-                .unwrap_or_default();
+            let texts = entry.strings(report, "[\"--root\", \"public\"]").unwrap_or_default();
             args = texts.into_iter().map(str::to_owned).collect();
         } else {
             let why = "`command` has arguments already";
-            report.add(
-                &entry.key_span,
-                &entry.path,
-                why,
-                "put them all into `command`",
-            );
+            report.add(&entry.key_span, &entry.path, why, "put them all into `command`");
         }
     }
 
-    let link = section
-        .take("link")
-        .and_then(|entry| entry.boolean(report))
-        .unwrap_or(false);
+    let link = section.take("link").and_then(|entry| entry.boolean(report)).unwrap_or(false);
     let (link, open_files_max) = read_native_limits(section, link, report);
     // A linked program says when it is ready; of another one only the start is known.
-    let default_ready = if link.is_some() {
-        Ready::Notify
-    } else {
-        Ready::Started
-    };
-    let ready = section
-        .take("ready")
-        .and_then(|entry| read_ready(&entry, report));
+    let default_ready = if link.is_some() { Ready::Notify } else { Ready::Started };
+    let ready = section.take("ready").and_then(|entry| read_ready(&entry, report));
 
-    let env_file = section
-        .take("env_file")
-        .map(|entry| read_env_file(&entry, reading, report));
+    let env_file = section.take("env_file").map(|entry| read_env_file(&entry, reading, report));
     let mut env = env_file.unwrap_or_default();
     if let Some(entry) = section.take("env") {
         env.extend(read_env(&entry, report));
     }
-    let working_dir = section
-        .take("working_dir")
-        .and_then(|entry| reading.existing_dir(&entry, report));
+    let working_dir =
+        section.take("working_dir").and_then(|entry| reading.existing_dir(&entry, report));
     let user = section.take("user");
     let group = section.take("group");
     let user = read_user(user.as_ref(), group.as_ref(), reading.surroundings, report);
@@ -108,11 +83,7 @@ fn read_program(
         return Default::default();
     };
     let Some((name, args)) = words.split_first().filter(|(name, _)| !name.is_empty()) else {
-        entry.report(
-            report,
-            "no program",
-            "write the program as the first element",
-        );
+        entry.report(report, "no program", "write the program as the first element");
         return Default::default();
     };
 
@@ -127,11 +98,7 @@ fn read_program(
         }
         Some(path) if path.exists() => {
             let help = format!("name a program; if it is one: chmod +x {}", path.display());
-            entry.report(
-                report,
-                format!("{} can't be executed", path.display()),
-                help,
-            );
+            entry.report(report, format!("{} can't be executed", path.display()), help);
         }
         Some(path) => {
             let help = "build or install it; a path with a slash is relative to the directory of the \
@@ -139,10 +106,8 @@ fn read_program(
             entry.report(report, format!("{} does not exist", path.display()), help);
         }
         None if name.contains(' ') => {
-            let words: Vec<String> = name
-                .split_whitespace()
-                .map(|word| format!("\"{word}\""))
-                .collect();
+            let words: Vec<String> =
+                name.split_whitespace().map(|word| format!("\"{word}\"")).collect();
             let help = format!("write program and arguments apart: [{}]", words.join(", "));
             entry.report(report, format!("no program `{name}` in PATH"), help);
         }
@@ -161,10 +126,7 @@ fn read_ready(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Ready> {
         entry.report(report, message, "use \"notify\" (sd_notify) or \"started\"");
         return None;
     }
-    entry.word(
-        report,
-        &[("started", Ready::Started), ("notify", Ready::Notify)],
-    )
+    entry.word(report, &[("started", Ready::Started), ("notify", Ready::Notify)])
 }
 
 fn read_env(entry: &Entry<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
@@ -175,12 +137,7 @@ fn read_env(entry: &Entry<'_>, report: &mut Report<'_>) -> BTreeMap<String, Stri
     for (name, entry) in section.entries() {
         if !is_variable(name) {
             let message = format!("`{name}` can't be the name of a variable");
-            report.add(
-                &entry.key_span,
-                &entry.path,
-                message,
-                "use letters, digits and `_`",
-            );
+            report.add(&entry.key_span, &entry.path, message, "use letters, digits and `_`");
         } else if let Some(value) = entry.string(report) {
             env.insert(name.to_owned(), value.to_owned());
         }
@@ -214,31 +171,21 @@ fn read_env_file(
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let place = || format!("{}:{}", path.display(), index + 1);
         let Ok(line) = std::str::from_utf8(line) else {
-            entry.report(
-                report,
-                format!("{}: not UTF-8", place()),
-                "save the file as UTF-8",
-            );
+            entry.report(report, format!("{}: not UTF-8", place()), "save the file as UTF-8");
             break;
         };
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let parts = line
-            .split_once('=')
-            .map(|(name, value)| (name.trim_end(), value.trim_start()));
+        let parts = line.split_once('=').map(|(name, value)| (name.trim_end(), value.trim_start()));
         match parts {
             Some((name, value)) if is_variable(name) && !value.contains('\0') => {
                 env.insert(name.to_owned(), unquote(value).to_owned());
             }
             _ => {
                 let message = format!("{}: not a variable", place());
-                entry.report(
-                    report,
-                    message,
-                    "write NAME=value, or start a comment with #",
-                );
+                entry.report(report, message, "write NAME=value, or start a comment with #");
             }
         }
     }
@@ -278,12 +225,7 @@ fn read_user(
         return None;
     };
     let Some((uid, _)) = ids else {
-        report.add(
-            &entry.key_span,
-            &entry.path,
-            "a group without a user",
-            "add:  user = \"…\"",
-        );
+        report.add(&entry.key_span, &entry.path, "a group without a user", "add:  user = \"…\"");
         return None;
     };
     require_root(entry, uid, surroundings, report);
@@ -294,10 +236,6 @@ fn read_user(
 fn require_root(entry: &Entry<'_>, uid: u32, surroundings: &Surroundings, report: &mut Report<'_>) {
     if surroundings.uid != 0 && surroundings.uid != uid {
         let message = "only root can run a program as another user";
-        entry.report(
-            report,
-            message,
-            "run duende as root, or remove user and group",
-        );
+        entry.report(report, message, "run duende as root, or remove user and group");
     }
 }

@@ -25,21 +25,12 @@ pub(super) struct Section<'t> {
 
 impl<'t> Section<'t> {
     pub(super) const fn new(path: String, span: Range<usize>, table: &'t DeTable<'t>) -> Self {
-        Self {
-            path,
-            span,
-            table,
-            known: Vec::new(),
-        }
+        Self { path, span, table, known: Vec::new() }
     }
 
     /// The dotted path of a key of this table.
     pub(super) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Takes a key, whether it is there or not.
@@ -213,8 +204,7 @@ impl<'t> Entry<'t> {
         range: RangeInclusive<u32>,
     ) -> Option<u32> {
         let range = u64::from(*range.start())..=u64::from(*range.end());
-        self.integer(report, range)
-            .and_then(|value| u32::try_from(value).ok())
+        self.integer(report, range).and_then(|value| u32::try_from(value).ok())
     }
 
     /// A number of bytes: a whole number, or a text such as `"256MiB"`.
@@ -226,11 +216,7 @@ impl<'t> Entry<'t> {
             DeValue::String(text) => match text.parse::<bytesize::ByteSize>() {
                 Ok(size) => Some(size.as_u64()),
                 Err(_) => {
-                    self.report(
-                        report,
-                        "not a size",
-                        "write for example \"256MiB\" or \"1.5GB\"",
-                    );
+                    self.report(report, "not a size", "write for example \"256MiB\" or \"1.5GB\"");
                     return None;
                 }
             },
@@ -313,10 +299,7 @@ impl<'t> Entry<'t> {
     pub(super) fn strings(&self, report: &mut Report<'_>, example: &str) -> Option<Vec<&'t str>> {
         let elements = self.elements(report, example)?;
         // Every element is looked at, also after a bad one.
-        let texts: Vec<_> = elements
-            .iter()
-            .map(|element| element.string(report))
-            .collect();
+        let texts: Vec<_> = elements.iter().map(|element| element.string(report)).collect();
         texts.into_iter().collect()
     }
 
@@ -331,10 +314,6 @@ impl<'t> Entry<'t> {
 }
 
 fn with_article(type_name: &str) -> String {
-    let article = if type_name.starts_with(['a', 'i', 'o']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if type_name.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
     format!("{article} {type_name}")
 }

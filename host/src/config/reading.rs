@@ -34,11 +34,9 @@ impl Reading<'_> {
         let path = self.path(entry, report)?;
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => return Some(path),
-            Ok(_) => entry.report(
-                report,
-                format!("{} is not a file", path.display()),
-                "name a file",
-            ),
+            Ok(_) => {
+                entry.report(report, format!("{} is not a file", path.display()), "name a file")
+            }
             Err(error) => missing(entry, report, &path, &error),
         }
         None
@@ -78,9 +76,5 @@ fn missing(entry: &Entry<'_>, report: &mut Report<'_>, path: &Path, error: &std:
         std::io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
         _ => format!("{}: {error}", path.display()),
     };
-    entry.report(
-        report,
-        message,
-        "paths are relative to the directory of the configuration file",
-    );
+    entry.report(report, message, "paths are relative to the directory of the configuration file");
 }

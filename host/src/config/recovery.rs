@@ -24,15 +24,9 @@ const POLICIES: [(&str, RestartPolicy); 4] = [
 /// Reads `health`.
 pub(super) fn read_health(mut section: Section<'_>, report: &mut Report<'_>) -> HealthConfig {
     let default = HealthConfig::default();
-    let period = section
-        .take("period")
-        .and_then(|entry| entry.duration(report, FROM_1_MS));
-    let timeout = section
-        .take("timeout")
-        .and_then(|entry| entry.duration(report, FROM_1_MS));
-    let failures = section
-        .take("failures")
-        .and_then(|entry| entry.integer_u32(report, 1..=1_000));
+    let period = section.take("period").and_then(|entry| entry.duration(report, FROM_1_MS));
+    let timeout = section.take("timeout").and_then(|entry| entry.duration(report, FROM_1_MS));
+    let failures = section.take("failures").and_then(|entry| entry.integer_u32(report, 1..=1_000));
     section.finish(report);
     HealthConfig {
         period: period.unwrap_or(default.period),
@@ -44,29 +38,17 @@ pub(super) fn read_health(mut section: Section<'_>, report: &mut Report<'_>) -> 
 /// Reads `restart`.
 pub(super) fn read_restart(mut section: Section<'_>, report: &mut Report<'_>) -> RestartConfig {
     let default = RestartConfig::default();
-    let policy = section
-        .take("policy")
-        .and_then(|entry| entry.word(report, &POLICIES));
-    let max_retries = section
-        .take("max_retries")
-        .and_then(|entry| entry.integer_u32(report, 0..=RETRIES_MAX));
+    let policy = section.take("policy").and_then(|entry| entry.word(report, &POLICIES));
+    let max_retries =
+        section.take("max_retries").and_then(|entry| entry.integer_u32(report, 0..=RETRIES_MAX));
     let initial_entry = section.take("backoff_initial");
-    let initial = initial_entry
-        .as_ref()
-        .and_then(|entry| entry.duration(report, FROM_ZERO));
+    let initial = initial_entry.as_ref().and_then(|entry| entry.duration(report, FROM_ZERO));
     let max_entry = section.take("backoff_max");
-    let max = max_entry
-        .as_ref()
-        .and_then(|entry| entry.duration(report, FROM_ZERO));
-    let stable_after = section
-        .take("stable_after")
-        .and_then(|entry| entry.duration(report, FROM_ZERO));
-    let limit = section
-        .take("limit")
-        .and_then(|entry| entry.integer_u32(report, 0..=INTENSITY));
-    let window = section
-        .take("window")
-        .and_then(|entry| entry.duration(report, FROM_ZERO));
+    let max = max_entry.as_ref().and_then(|entry| entry.duration(report, FROM_ZERO));
+    let stable_after =
+        section.take("stable_after").and_then(|entry| entry.duration(report, FROM_ZERO));
+    let limit = section.take("limit").and_then(|entry| entry.integer_u32(report, 0..=INTENSITY));
+    let window = section.take("window").and_then(|entry| entry.duration(report, FROM_ZERO));
     section.finish(report);
 
     let backoff_initial = initial.unwrap_or(default.backoff_initial);
@@ -77,11 +59,7 @@ pub(super) fn read_restart(mut section: Section<'_>, report: &mut Report<'_>) ->
             let initial = humantime::format_duration(backoff_initial);
             let max = humantime::format_duration(backoff_max);
             let message = format!("backoff_initial ({initial}) is more than backoff_max ({max})");
-            entry.report(
-                report,
-                message,
-                "lower backoff_initial or raise backoff_max",
-            );
+            entry.report(report, message, "lower backoff_initial or raise backoff_max");
         }
     }
     RestartConfig {

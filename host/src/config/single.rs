@@ -71,12 +71,7 @@ pub fn single(
     let shown = image.display().to_string();
     match std::fs::metadata(&image) {
         Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => report(
-            "IMAGE",
-            &shown,
-            format!("{shown} is not a file"),
-            "name a component",
-        ),
+        Ok(_) => report("IMAGE", &shown, format!("{shown} is not a file"), "name a component"),
         Err(error) => {
             let help = "name a component, a file that ends in .wasm";
             report("IMAGE", &shown, format!("{shown}: {error}"), help);
@@ -85,12 +80,7 @@ pub fn single(
 
     let name = options.name.clone().unwrap_or_else(|| name_of(&image));
     if !is_name(&name) {
-        report(
-            "--name",
-            &name,
-            format!("`{name}` is not a name"),
-            NAME_FORM,
-        );
+        report("--name", &name, format!("`{name}` is not a name"), NAME_FORM);
     }
     if name == RESERVED_NAME {
         let message = "this name is reserved for the log of the manager itself".to_owned();
@@ -98,32 +88,17 @@ pub fn single(
     }
     let runtime_dir = dirs::runtime_dir(surroundings);
     if let Err(message) = check_socket_path(&runtime_dir, &name) {
-        report(
-            "--name",
-            &name,
-            message,
-            "set DUENDE_RUNTIME_DIR to a shorter path",
-        );
+        report("--name", &name, message, "set DUENDE_RUNTIME_DIR to a shorter path");
     }
 
     let mut channels: Vec<ChannelConfig> = Vec::new();
     for (channel, source) in &options.channels {
         if !is_name(channel) {
-            report(
-                "--channel",
-                channel,
-                format!("`{channel}` is not a name"),
-                NAME_FORM,
-            );
+            report("--channel", channel, format!("`{channel}` is not a name"), NAME_FORM);
         }
         if channels.iter().any(|other| other.name == *channel) {
             let message = format!("two sources for the channel `{channel}`");
-            report(
-                "--channel",
-                channel,
-                message,
-                "a channel has exactly one source",
-            );
+            report("--channel", channel, message, "a channel has exactly one source");
         }
         let source = match source {
             SingleSource::Tail(path) => {
@@ -139,20 +114,12 @@ pub fn single(
             SingleSource::Interval(period) => Source::Interval(*period),
         };
         // Whoever names a source on the command line means the daemon to read it.
-        channels.push(ChannelConfig {
-            name: channel.clone(),
-            source,
-            granted: true,
-        });
+        channels.push(ChannelConfig { name: channel.clone(), source, granted: true });
     }
     channels.sort_by(|a, b| a.name.cmp(&b.name));
 
     let all = options.grants.is_empty();
-    let mut grants = Grants {
-        log: all,
-        state: all,
-        metric: all,
-    };
+    let mut grants = Grants { log: all, state: all, metric: all };
     for grant in &options.grants {
         match grant.as_str() {
             "log" => grants.log = true,
@@ -162,12 +129,7 @@ pub fn single(
             other => {
                 let help = "one of: log, state, metric, clock, entropy, config; a channel is granted \
                             by naming its source";
-                report(
-                    "--grant",
-                    other,
-                    format!("unknown capability `{other}`"),
-                    help,
-                );
+                report("--grant", other, format!("unknown capability `{other}`"), help);
             }
         }
     }
@@ -176,20 +138,10 @@ pub fn single(
     for (key, value) in &options.config {
         if key.is_empty() || key.len() > KEY_BYTES_MAX || value.len() > TEXT_BYTES_MAX {
             let message = format!("key of {} bytes, value of {}", key.len(), value.len());
-            report(
-                "--config",
-                key,
-                message,
-                "keys have 1 to 256 bytes, values at most 8192",
-            );
+            report("--config", key, message, "keys have 1 to 256 bytes, values at most 8192");
         }
         if config.insert(key.clone(), value.clone()).is_some() {
-            report(
-                "--config",
-                key,
-                format!("`{key}` is given twice"),
-                "give it once",
-            );
+            report("--config", key, format!("`{key}` is given twice"), "give it once");
         }
     }
 
@@ -225,14 +177,7 @@ pub fn single(
         },
         config,
     };
-    Ok(FleetConfig {
-        name,
-        file: None,
-        state_dir,
-        log_dir,
-        runtime_dir,
-        daemons: vec![daemon],
-    })
+    Ok(FleetConfig { name, file: None, state_dir, log_dir, runtime_dir, daemons: vec![daemon] })
 }
 
 /// A name made from a file's: lower case, and `-` for what a name can't hold.

@@ -17,18 +17,12 @@ pub(super) fn read_config(
 ) -> Option<BTreeMap<String, String>> {
     let section = entry.section(report, "{ error_ratio_alert = 0.05 }")?;
     let mut flat = BTreeMap::new();
-    let mut pending: Vec<(String, Entry<'_>)> = section
-        .entries()
-        .map(|(name, entry)| (name.to_owned(), entry))
-        .collect();
+    let mut pending: Vec<(String, Entry<'_>)> =
+        section.entries().map(|(name, entry)| (name.to_owned(), entry)).collect();
     while let Some((key, entry)) = pending.pop() {
         if let Some(table) = entry.value.as_table() {
             let nested = Section::new(entry.path.clone(), entry.span.clone(), table);
-            pending.extend(
-                nested
-                    .entries()
-                    .map(|(name, entry)| (format!("{key}.{name}"), entry)),
-            );
+            pending.extend(nested.entries().map(|(name, entry)| (format!("{key}.{name}"), entry)));
             continue;
         }
         let value = match entry.value {
@@ -37,12 +31,7 @@ pub(super) fn read_config(
         };
         if key.len() > KEY_BYTES_MAX {
             let message = format!("this key has {} bytes", key.len());
-            report.add(
-                &entry.key_span,
-                &entry.path,
-                message,
-                format!("at most {KEY_BYTES_MAX}"),
-            );
+            report.add(&entry.key_span, &entry.path, message, format!("at most {KEY_BYTES_MAX}"));
         }
         if value.len() > TEXT_BYTES_MAX {
             let message = format!("this value has {} bytes", value.len());
@@ -64,22 +53,16 @@ fn notation(value: &DeValue<'_>) -> String {
         match value {
             DeValue::String(text) => toml::Value::String(text.clone().into_owned()),
             DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-                .map_or_else(
-                    |_| toml::Value::String(integer.to_string()),
-                    toml::Value::Integer,
-                ),
-            DeValue::Float(float) => float.as_str().parse().map_or_else(
-                |_| toml::Value::String(float.to_string()),
-                toml::Value::Float,
-            ),
+                .map_or_else(|_| toml::Value::String(integer.to_string()), toml::Value::Integer),
+            DeValue::Float(float) => float
+                .as_str()
+                .parse()
+                .map_or_else(|_| toml::Value::String(float.to_string()), toml::Value::Float),
             DeValue::Boolean(boolean) => toml::Value::Boolean(*boolean),
             DeValue::Datetime(datetime) => toml::Value::Datetime(*datetime),
-            DeValue::Array(array) => toml::Value::Array(
-                array
-                    .iter()
-                    .map(|element| convert(element.get_ref()))
-                    .collect(),
-            ),
+            DeValue::Array(array) => {
+                toml::Value::Array(array.iter().map(|element| convert(element.get_ref())).collect())
+            }
             DeValue::Table(table) => toml::Value::Table(convert_table(table)),
         }
     }

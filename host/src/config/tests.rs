@@ -23,10 +23,7 @@ fn house() -> (tempfile::TempDir, Surroundings) {
         ("plain.txt", ""),
         ("good.env", "# comment\nA=1\nB = \"two words\"\n\nC='x'\n"),
         ("bad.env", "A=1\nnonsense\n"),
-        (
-            "etc/passwd",
-            "root:x:0:0::/:/bin/sh\nweb:x:77:78::/:/bin/sh\n",
-        ),
+        ("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:77:78::/:/bin/sh\n"),
         ("etc/group", "root:x:0:\nwww:x:99:\n"),
     ] {
         std::fs::write(root.join(file), text).expect("file");
@@ -50,12 +47,7 @@ fn parse_in(
     surroundings: &Surroundings,
     text: &str,
 ) -> Result<FleetConfig, Diagnostics> {
-    parse(
-        text,
-        &house.join("duende.toml"),
-        &Overrides::default(),
-        surroundings,
-    )
+    parse(text, &house.join("duende.toml"), &Overrides::default(), surroundings)
 }
 
 /// Each problem as `line:column key: message | help`, and nothing else. `~` stands for the directory.
@@ -67,10 +59,7 @@ fn check(text: &str, expected: &[&str]) {
         Err(diagnostics) => {
             assert_eq!(diagnostics.more, 0);
             let line = |problem: &Diagnostic| {
-                let place = problem
-                    .place
-                    .as_ref()
-                    .expect("a problem in a file has a place");
+                let place = problem.place.as_ref().expect("a problem in a file has a place");
                 format!(
                     "{}:{} {}: {} | {}",
                     place.line, place.column, problem.key, problem.message, problem.help
@@ -88,19 +77,13 @@ const FLEET: &str = "fleet.name = \"edge\"\n";
 /// Checks a fleet with one daemon on WOS and more lines for it, from line 5.
 #[track_caller]
 fn check_wos(lines: &str, expected: &[&str]) {
-    check(
-        &format!("{FLEET}[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n{lines}"),
-        expected,
-    );
+    check(&format!("{FLEET}[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n{lines}"), expected);
 }
 
 /// Checks a fleet with one native daemon and more lines for it, from line 5.
 #[track_caller]
 fn check_native(lines: &str, expected: &[&str]) {
-    check(
-        &format!("{FLEET}[[daemon]]\nname = \"w\"\ncommand = [\"webd\"]\n{lines}"),
-        expected,
-    );
+    check(&format!("{FLEET}[[daemon]]\nname = \"w\"\ncommand = [\"webd\"]\n{lines}"), expected);
 }
 
 #[test]
@@ -154,20 +137,12 @@ config = { x = "1" }
     assert_eq!(fleet.state_dir, at("state"));
     assert_eq!(fleet.log_dir, at("state/log"));
     assert_eq!(fleet.socket_path(), Path::new("/run/u/duende/edge.sock"));
-    let [web, sentinel, helper] = &fleet.daemons[..] else {
-        panic!("{:?}", fleet.daemons)
-    };
+    let [web, sentinel, helper] = &fleet.daemons[..] else { panic!("{:?}", fleet.daemons) };
 
-    let Isolation::Native(native) = &web.isolation else {
-        panic!("{web:?}")
-    };
+    let Isolation::Native(native) = &web.isolation else { panic!("{web:?}") };
     assert_eq!(native.program, at("bin/webd"));
     assert_eq!(native.args, ["--root", "public"]);
-    let env: Vec<_> = native
-        .env
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let env: Vec<_> = native.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(env, ["A=2", "B=two words", "C=x"]);
     assert_eq!(native.user, Some(UserIds { uid: 77, gid: 99 }));
     assert_eq!((native.ready, native.link), (Ready::Notify, None));
@@ -190,19 +165,9 @@ config = { x = "1" }
     );
     assert_eq!(sentinel.depends_on, [0, 2]);
     assert_eq!(fleet.dependencies_first(), [0, 2, 1]);
-    assert_eq!(
-        sentinel.grants,
-        Grants {
-            log: true,
-            state: false,
-            metric: true
-        }
-    );
-    let channel = |name: &str, source, granted| ChannelConfig {
-        name: name.into(),
-        source,
-        granted,
-    };
+    assert_eq!(sentinel.grants, Grants { log: true, state: false, metric: true });
+    let channel =
+        |name: &str, source, granted| ChannelConfig { name: name.into(), source, granted };
     assert_eq!(
         sentinel.channels,
         [
@@ -220,11 +185,8 @@ config = { x = "1" }
         ..RestartConfig::default()
     };
     assert_eq!(sentinel.restart, expected);
-    let config: Vec<_> = sentinel
-        .config
-        .iter()
-        .map(|(key, value)| format!("{key}: {value}"))
-        .collect();
+    let config: Vec<_> =
+        sentinel.config.iter().map(|(key, value)| format!("{key}: {value}")).collect();
     assert_eq!(
         config,
         [
@@ -235,18 +197,11 @@ config = { x = "1" }
         ]
     );
 
-    let Isolation::Native(native) = &helper.isolation else {
-        panic!("{helper:?}")
-    };
+    let Isolation::Native(native) = &helper.isolation else { panic!("{helper:?}") };
     assert_eq!(native.args, ["-v"]);
     assert_eq!(
         (native.ready, native.link),
-        (
-            Ready::Notify,
-            Some(LinkConfig {
-                state_bytes_max: STATE_BYTES
-            })
-        )
+        (Ready::Notify, Some(LinkConfig { state_bytes_max: STATE_BYTES }))
     );
     assert!(helper.speaks_contract());
 }
@@ -271,18 +226,11 @@ fn the_example_is_valid_once_its_programs_are_built() {
     let file = house.path().join("examples/edge.toml");
     let fleet = parse(text, &file, &Overrides::default(), &surroundings)
         .unwrap_or_else(|error| panic!("{error}"));
-    let names: Vec<&str> = fleet
-        .daemons
-        .iter()
-        .map(|daemon| daemon.name.as_str())
-        .collect();
+    let names: Vec<&str> = fleet.daemons.iter().map(|daemon| daemon.name.as_str()).collect();
     assert_eq!(names, ["web", "sentinel", "sentinel-native", "flaky"]);
     // What the example shows as defaults are the defaults.
     assert_eq!(fleet.daemons[1].health, fleet.daemons[2].health);
-    let flaky = RestartConfig {
-        max_retries: None,
-        ..fleet.daemons[3].restart
-    };
+    let flaky = RestartConfig { max_retries: None, ..fleet.daemons[3].restart };
     assert_eq!(flaky, RestartConfig::default());
 }
 
@@ -294,21 +242,13 @@ fn flags_beat_the_environment_and_it_beats_the_file() {
     let file = house.path().join("duende.toml");
     let mut dirs = |overrides: &Overrides, variable: Option<&str>| {
         if let Some(value) = variable {
-            surroundings
-                .vars
-                .insert("DUENDE_STATE_DIR".into(), value.into());
+            surroundings.vars.insert("DUENDE_STATE_DIR".into(), value.into());
         }
         let fleet = parse(text, &file, overrides, &surroundings).expect("valid");
         [fleet.state_dir, fleet.log_dir]
     };
-    let flag = Overrides {
-        state_dir: Some("/flag".into()),
-        log_dir: None,
-    };
-    assert_eq!(
-        dirs(&Overrides::default(), None),
-        ["/file", "/filelog"].map(PathBuf::from)
-    );
+    let flag = Overrides { state_dir: Some("/flag".into()), log_dir: None };
+    assert_eq!(dirs(&Overrides::default(), None), ["/file", "/filelog"].map(PathBuf::from));
     assert_eq!(
         dirs(&Overrides::default(), Some("/env")),
         ["/env/f", "/filelog"].map(PathBuf::from)
@@ -322,16 +262,11 @@ fn a_file_that_is_no_text_or_not_there() {
     let check = |name: &str, expected: &str| {
         let path = house.path().join(name);
         let error = load(&path, &Overrides::default(), &surroundings).expect_err("invalid");
-        let text = error
-            .to_string()
-            .replace(&house.path().display().to_string(), "~");
+        let text = error.to_string().replace(&house.path().display().to_string(), "~");
         assert_eq!(text, expected);
     };
-    std::fs::write(
-        house.path().join("latin1.toml"),
-        b"[fleet]\nname = \"\xc3\xa4\xe4\"\n",
-    )
-    .expect("file");
+    std::fs::write(house.path().join("latin1.toml"), b"[fleet]\nname = \"\xc3\xa4\xe4\"\n")
+        .expect("file");
     check(
         "latin1.toml",
         "error: not UTF-8: byte 0xe4\n --> ~/latin1.toml:2:10\n  |\n2 | name = \"ä\n  |          ^\n  = help: save the file as UTF-8",
@@ -372,14 +307,7 @@ fn flags_make_a_fleet_of_one() {
     let fleet = single(&options, &Overrides::default(), &surroundings).expect("valid");
     assert_eq!((fleet.name.as_str(), fleet.daemons.len()), ("s", 1));
     let daemon = &fleet.daemons[0];
-    assert_eq!(
-        daemon.grants,
-        Grants {
-            log: true,
-            state: true,
-            metric: true
-        }
-    );
+    assert_eq!(daemon.grants, Grants { log: true, state: true, metric: true });
     assert!(daemon.channels[0].granted);
     assert_eq!(daemon.restart.policy, RestartPolicy::Never);
 
@@ -387,23 +315,13 @@ fn flags_make_a_fleet_of_one() {
         image: house.path().join("logs"),
         name: Some("A".into()),
         grants: vec!["network".into()],
-        channels: vec![
-            ("in".into(), SingleSource::Stdin),
-            ("in".into(), SingleSource::Stdin),
-        ],
+        channels: vec![("in".into(), SingleSource::Stdin), ("in".into(), SingleSource::Stdin)],
         config: vec![(String::new(), "c".into())],
         restart: None,
     };
     let error = single(&bad, &Overrides::default(), &surroundings).expect_err("invalid");
-    let keys: Vec<&str> = error
-        .problems
-        .iter()
-        .map(|problem| problem.key.as_str())
-        .collect();
-    assert_eq!(
-        keys,
-        ["IMAGE", "--name", "--channel", "--grant", "--config"]
-    );
+    let keys: Vec<&str> = error.problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["IMAGE", "--name", "--channel", "--grant", "--config"]);
 }
 
 proptest! {
@@ -513,11 +431,7 @@ fn relations_between_daemons() {
         ],
     );
     check(
-        &format!(
-            "{FLEET}{}{}",
-            daemon("web", ""),
-            daemon("b", "depends_on = [\"wbe\", \"xyz\"]")
-        ),
+        &format!("{FLEET}{}{}", daemon("web", ""), daemon("b", "depends_on = [\"wbe\", \"xyz\"]")),
         &[
             "9:15 daemon.b.depends_on: no daemon is named `wbe` | did you mean `web`?",
             "9:22 daemon.b.depends_on: no daemon is named `xyz` | add a [[daemon]] with name = \"xyz\", or remove it here",
@@ -678,14 +592,8 @@ fn a_component_on_wos() {
             "7:8 daemon.s.limits.open_files_max: a component has no descriptors | remove the key",
         ],
     );
-    check_wos(
-        "priority = 8\n",
-        &["5:12 daemon.s.priority: out of range | from 0 to 7"],
-    );
-    check_wos(
-        "priority = -1\n",
-        &["5:12 daemon.s.priority: out of range | from 0 to 7"],
-    );
+    check_wos("priority = 8\n", &["5:12 daemon.s.priority: out of range | from 0 to 7"]);
+    check_wos("priority = -1\n", &["5:12 daemon.s.priority: out of range | from 0 to 7"]);
     check_wos(
         "priority = \"4\"\n",
         &[

@@ -14,45 +14,30 @@ pub(super) fn read(
     image: PathBuf,
     report: &mut Report<'_>,
 ) -> WosConfig {
-    for key in [
-        "args",
-        "env",
-        "env_file",
-        "working_dir",
-        "user",
-        "group",
-        "link",
-    ] {
+    for key in ["args", "env", "env_file", "working_dir", "user", "group", "link"] {
         let help = "remove the key; what a component needs to know goes into [daemon.config]";
         section.refuse(report, key, "a component has no such thing", help);
     }
     let why = "a component is ready when its `init` returns";
     section.refuse(report, "ready", why, "remove the key");
 
-    let priority = section
-        .take("priority")
-        .and_then(|entry| entry.integer(report, 0..=7));
-    let slice_budget = section
-        .take("slice_budget")
-        .and_then(|entry| entry.duration(report, FROM_1_MS));
+    let priority = section.take("priority").and_then(|entry| entry.integer(report, 0..=7));
+    let slice_budget =
+        section.take("slice_budget").and_then(|entry| entry.duration(report, FROM_1_MS));
     let mut memory_bytes = None;
     let mut state_bytes = None;
     if let Some(mut limits) = take_limits(section, report) {
         memory_bytes = limits
             .take_either(report, "memory_bytes", "memory_limit")
             .and_then(|entry| entry.bytes(report, MEMORY_RANGE));
-        state_bytes = limits
-            .take("state_bytes")
-            .and_then(|entry| entry.bytes(report, STATE_RANGE));
+        state_bytes = limits.take("state_bytes").and_then(|entry| entry.bytes(report, STATE_RANGE));
         let why = "a component has no descriptors";
         limits.refuse(report, "open_files_max", why, "remove the key");
         finish_limits(limits, report);
     }
     WosConfig {
         image,
-        priority: priority
-            .and_then(|value| u8::try_from(value).ok())
-            .unwrap_or(PRIORITY),
+        priority: priority.and_then(|value| u8::try_from(value).ok()).unwrap_or(PRIORITY),
         slice_budget: slice_budget.unwrap_or(SLICE_BUDGET),
         memory_bytes_max: memory_bytes.unwrap_or(MEMORY_BYTES),
         state_bytes_max: state_bytes.unwrap_or(STATE_BYTES),

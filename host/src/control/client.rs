@@ -131,19 +131,11 @@ pub fn fleets(runtime_dir: &Path, uid: u32) -> Result<Fleets, ClientError> {
         }
         other => other?,
     }
-    let io_error = |source| ClientError::Io {
-        socket: runtime_dir.to_owned(),
-        source,
-    };
+    let io_error = |source| ClientError::Io { socket: runtime_dir.to_owned(), source };
     let mut fleets = Fleets::default();
-    for entry in std::fs::read_dir(runtime_dir)
-        .map_err(io_error)?
-        .take(FLEETS_MAX)
-    {
+    for entry in std::fs::read_dir(runtime_dir).map_err(io_error)?.take(FLEETS_MAX) {
         let path = entry.map_err(io_error)?.path();
-        let Some(fleet) = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_suffix(".sock"))
+        let Some(fleet) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".sock"))
         else {
             continue;
         };
@@ -180,10 +172,7 @@ impl Client {
         if let Some(fleet) = fleet {
             return Self::connect(&socket_path(runtime_dir, fleet), fleet, uid);
         }
-        let Fleets {
-            mut running,
-            mut stale,
-        } = fleets(runtime_dir, uid)?;
+        let Fleets { mut running, mut stale } = fleets(runtime_dir, uid)?;
         match (running.len(), stale.len()) {
             (1, _) => {
                 let fleet = running.remove(0);
@@ -191,15 +180,9 @@ impl Client {
             }
             (0, 1) => {
                 let fleet = stale.remove(0);
-                Err(ClientError::Stale {
-                    socket: socket_path(runtime_dir, &fleet),
-                    fleet,
-                })
+                Err(ClientError::Stale { socket: socket_path(runtime_dir, &fleet), fleet })
             }
-            (0, _) => Err(ClientError::NotRunning {
-                fleet: None,
-                socket: runtime_dir.to_owned(),
-            }),
+            (0, _) => Err(ClientError::NotRunning { fleet: None, socket: runtime_dir.to_owned() }),
             _ => Err(ClientError::Several { fleets: running }),
         }
     }
@@ -209,10 +192,8 @@ impl Client {
     /// # Errors
     /// When there is none, or it can't be trusted or understood.
     pub fn connect(socket: &Path, fleet: &str, uid: u32) -> Result<Self, ClientError> {
-        let not_running = || ClientError::NotRunning {
-            fleet: Some(fleet.to_owned()),
-            socket: socket.to_owned(),
-        };
+        let not_running =
+            || ClientError::NotRunning { fleet: Some(fleet.to_owned()), socket: socket.to_owned() };
         if let Some(directory) = socket.parent() {
             match check_runtime_dir(directory, uid) {
                 Err(RuntimeDirError::Io { source, .. })
@@ -233,29 +214,18 @@ impl Client {
                 });
             }
             Err(source) => {
-                return Err(ClientError::Io {
-                    socket: socket.to_owned(),
-                    source,
-                });
+                return Err(ClientError::Io { socket: socket.to_owned(), source });
             }
         };
-        let io_error = |source: io::Error| ClientError::Io {
-            socket: socket.to_owned(),
-            source,
-        };
+        let io_error = |source: io::Error| ClientError::Io { socket: socket.to_owned(), source };
         let peer = rustix::net::sockopt::socket_peercred(&stream)
             .map_err(|error| io_error(error.into()))?;
         let peer = peer.uid.as_raw();
         if peer != uid && peer != 0 {
-            return Err(ClientError::ForeignManager {
-                socket: socket.to_owned(),
-                uid: peer,
-            });
+            return Err(ClientError::ForeignManager { socket: socket.to_owned(), uid: peer });
         }
         stream.set_read_timeout(Some(TICK)).map_err(io_error)?;
-        stream
-            .set_write_timeout(Some(ANSWER_TIMEOUT))
-            .map_err(io_error)?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(io_error)?;
 
         let storage = || vec![0; wire::FRAME_BYTES_MAX].into_boxed_slice();
         let unknown = ManagerInfo {
@@ -273,16 +243,11 @@ impl Client {
             socket: socket.to_owned(),
             info: unknown,
         };
-        client.send(&Request::Hello {
-            version: CONTROL_VERSION,
-        })?;
+        client.send(&Request::Hello { version: CONTROL_VERSION })?;
         client.info = match client.receive_soon()? {
             Response::Hello(info) if info.version == CONTROL_VERSION => info,
             Response::Hello(info) => {
-                return Err(ClientError::Version {
-                    theirs: info.version,
-                    ours: CONTROL_VERSION,
-                });
+                return Err(ClientError::Version { theirs: info.version, ours: CONTROL_VERSION });
             }
             other => return Err(unexpected(&other)),
         };
@@ -362,9 +327,7 @@ impl Client {
         let bytes = wire::encode(request, &mut self.frame)
             .map_err(|error| ClientError::Unsendable(error.to_string()))?;
         let frame = self.frame.get(..bytes).unwrap_or_default();
-        self.stream
-            .write_all(frame)
-            .map_err(|source| self.io_error(source))
+        self.stream.write_all(frame).map_err(|source| self.io_error(source))
     }
 
     /// The next response; none if there was none within [`TICK`].
@@ -391,10 +354,7 @@ impl Client {
     fn io_error(&self, source: io::Error) -> ClientError {
         match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ClientError::Closed,
-            _ => ClientError::Io {
-                socket: self.socket.clone(),
-                source,
-            },
+            _ => ClientError::Io { socket: self.socket.clone(), source },
         }
     }
 }
@@ -402,10 +362,8 @@ impl Client {
 /// A response that does not answer the request.
 pub(crate) fn unexpected(response: &Response) -> ClientError {
     let text = format!("{response:?}");
-    let name = text
-        .split(|character: char| !character.is_alphanumeric())
-        .next()
-        .unwrap_or_default();
+    let name =
+        text.split(|character: char| !character.is_alphanumeric()).next().unwrap_or_default();
     ClientError::Malformed(format!("unexpected response {name}"))
 }
 
@@ -479,14 +437,8 @@ mod tests {
     fn none_one_stale_and_several_are_told_apart() {
         let (home, directory) = runtime_dir();
         let find = |fleet: Option<&str>| Client::find(&directory, uid(), fleet).expect_err("none");
-        assert!(matches!(
-            find(None),
-            ClientError::NotRunning { fleet: None, .. }
-        ));
-        assert!(matches!(
-            find(Some("a")),
-            ClientError::NotRunning { fleet: Some(_), .. }
-        ));
+        assert!(matches!(find(None), ClientError::NotRunning { fleet: None, .. }));
+        assert!(matches!(find(Some("a")), ClientError::NotRunning { fleet: Some(_), .. }));
         let nowhere = Client::find(&home.path().join("nowhere"), uid(), None).expect_err("none");
         assert!(matches!(nowhere, ClientError::NotRunning { .. }));
 
@@ -508,15 +460,8 @@ mod tests {
             listener,
             vec![
                 vec![Response::Hello(info("b", CONTROL_VERSION))],
-                vec![
-                    Response::Daemons(vec![]),
-                    Response::Daemons(vec![]),
-                    Response::Done,
-                ],
-                vec![Response::Error {
-                    code,
-                    message: "no".to_owned(),
-                }],
+                vec![Response::Daemons(vec![]), Response::Daemons(vec![]), Response::Done],
+                vec![Response::Error { code, message: "no".to_owned() }],
                 vec![],
             ],
         );
@@ -529,22 +474,10 @@ mod tests {
         };
         client.ask_quickly(&Request::Ps, count).expect("answered");
         assert_eq!(parts, 2);
-        let status = Request::Status {
-            name: "x".to_owned(),
-        };
-        let refused = client
-            .ask_quickly(&status, |_| Ok(()))
-            .expect_err("refused");
-        assert!(matches!(
-            refused,
-            ClientError::Refused {
-                code: ErrorCode::UnknownDaemon,
-                ..
-            }
-        ));
-        let closed = client
-            .ask_quickly(&Request::Down, |_| Ok(()))
-            .expect_err("closed");
+        let status = Request::Status { name: "x".to_owned() };
+        let refused = client.ask_quickly(&status, |_| Ok(())).expect_err("refused");
+        assert!(matches!(refused, ClientError::Refused { code: ErrorCode::UnknownDaemon, .. }));
+        let closed = client.ask_quickly(&Request::Down, |_| Ok(())).expect_err("closed");
         assert!(matches!(closed, ClientError::Closed));
         let requests = server.join().expect("server");
         assert_eq!(requests[1..], [Request::Ps, status, Request::Down]);
@@ -554,10 +487,7 @@ mod tests {
     fn another_version_is_refused() {
         let (_home, directory) = runtime_dir();
         let listener = UnixListener::bind(socket_path(&directory, "b")).expect("bind");
-        let server = serve(
-            listener,
-            vec![vec![Response::Hello(info("b", CONTROL_VERSION + 1))]],
-        );
+        let server = serve(listener, vec![vec![Response::Hello(info("b", CONTROL_VERSION + 1))]]);
         let error = Client::find(&directory, uid(), Some("b")).expect_err("refused");
         assert!(matches!(error, ClientError::Version { .. }), "{error}");
         server.join().expect("server");

@@ -295,6 +295,8 @@ pub enum EventKind {
     SourceGap,
     /// A worker that hosts components ended.
     WorkerExited,
+    /// The process that holds the native daemons ended.
+    KeepExited,
 }
 
 impl EventKind {
@@ -315,6 +317,7 @@ impl EventKind {
             Self::Unhealthy => "unhealthy",
             Self::SourceGap => "source_gap",
             Self::WorkerExited => "worker_exited",
+            Self::KeepExited => "keep_exited",
         }
     }
 }
@@ -372,11 +375,7 @@ impl DaemonRow {
             self.last_exit.as_deref().map_or(0, str::len),
             self.log_path.len(),
         ];
-        let metrics: usize = self
-            .metrics
-            .keys()
-            .map(|name| name.len() + LENGTH + 8)
-            .sum();
+        let metrics: usize = self.metrics.keys().map(|name| name.len() + LENGTH + 8).sum();
         let waits_for: usize = self.waits_for.iter().map(|name| name.len() + LENGTH).sum();
         SCALARS + texts.iter().map(|bytes| bytes + LENGTH).sum::<usize>() + metrics + waits_for
     }
@@ -400,13 +399,8 @@ mod tests {
             health_detail: String::new(),
             uptime_ms: Some(u64::MAX),
             memory_bytes: Some(u64::MAX),
-            rate: Some(Rate {
-                per_second: 0.5,
-                unit: RateUnit::Messages,
-            }),
-            metrics: (0..METRICS_MAX)
-                .map(|i| (format!("{i:064}"), 1.0))
-                .collect(),
+            rate: Some(Rate { per_second: 0.5, unit: RateUnit::Messages }),
+            metrics: (0..METRICS_MAX).map(|i| (format!("{i:064}"), 1.0)).collect(),
             last_exit: Some("y".repeat(TEXT_BYTES_MAX)),
             next_restart_ms: Some(u64::MAX),
             log_path: "/z".repeat(100),
@@ -416,9 +410,7 @@ mod tests {
 
     #[test]
     fn the_largest_fleet_fits_its_frames_and_arrives_whole() {
-        let rows: Vec<_> = (0..40)
-            .map(|i| row(&format!("d{i}"), TEXT_BYTES_MAX))
-            .collect();
+        let rows: Vec<_> = (0..40).map(|i| row(&format!("d{i}"), TEXT_BYTES_MAX)).collect();
         let mut seen = Vec::new();
         let mut frame = vec![0; wire::FRAME_BYTES_MAX];
         for response in daemons_responses(rows.clone()) {
@@ -437,18 +429,10 @@ mod tests {
 
     #[test]
     fn json_and_people_see_the_same_words() {
-        for state in [
-            DaemonState::Created,
-            DaemonState::Backoff,
-            DaemonState::Quarantined,
-        ] {
+        for state in [DaemonState::Created, DaemonState::Backoff, DaemonState::Quarantined] {
             assert_eq!(serde_json::json!(state), state.as_str());
         }
-        for kind in [
-            EventKind::SourceGap,
-            EventKind::WorkerExited,
-            EventKind::Exited,
-        ] {
+        for kind in [EventKind::SourceGap, EventKind::WorkerExited, EventKind::Exited] {
             assert_eq!(serde_json::json!(kind), kind.as_str());
         }
     }

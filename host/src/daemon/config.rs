@@ -21,10 +21,7 @@ pub struct ConfigView {
 impl ConfigView {
     /// A table without entries.
     pub(super) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            ..Self::default()
-        }
+        Self { name: name.to_owned(), ..Self::default() }
     }
 
     /// The daemon's name in the configuration of the manager, else [`Daemon::name`](super::Daemon::name).
@@ -42,17 +39,12 @@ impl ConfigView {
 
     /// All entries, ordered by key.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
+        self.entries.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Adds an entry; false when it would pass a limit.
     pub(super) fn insert(&mut self, key: &str, value: &str) -> bool {
-        let bytes = self
-            .bytes
-            .saturating_add(key.len())
-            .saturating_add(value.len());
+        let bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
         if self.entries.len() >= CONFIG_ENTRIES_MAX || bytes > CONFIG_BYTES_MAX {
             return false;
         }

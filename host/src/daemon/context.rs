@@ -122,10 +122,9 @@ impl DaemonContext {
         match self.reached(|phase| *phase != Phase::Running).await {
             Phase::Stopping(stop) => stop,
             // The first request was overtaken by the second one before anybody looked.
-            Phase::Running | Phase::Aborted => Stop {
-                cause: StopCause::Signal(Signal::Terminate),
-                timeout: Duration::ZERO,
-            },
+            Phase::Running | Phase::Aborted => {
+                Stop { cause: StopCause::Signal(Signal::Terminate), timeout: Duration::ZERO }
+            }
         }
     }
 
@@ -162,14 +161,9 @@ impl Drop for Reload<'_> {
 mod tests {
     use super::*;
 
-    const TERM: Stop = Stop {
-        cause: StopCause::Signal(Signal::Terminate),
-        timeout: Duration::from_secs(3),
-    };
-    const MANAGER: Stop = Stop {
-        cause: StopCause::Manager,
-        timeout: Duration::from_secs(5),
-    };
+    const TERM: Stop =
+        Stop { cause: StopCause::Signal(Signal::Terminate), timeout: Duration::from_secs(3) };
+    const MANAGER: Stop = Stop { cause: StopCause::Manager, timeout: Duration::from_secs(5) };
 
     #[tokio::test]
     async fn the_first_request_counts_and_a_second_signal_aborts() {

@@ -45,21 +45,14 @@ impl HealthStatus {
     /// Not healthy, for one reason.
     #[must_use]
     pub fn unhealthy(why: impl Into<String>, latency: Duration) -> Self {
-        let check = HealthCheck {
-            name: "daemon",
-            result: CheckResult::Failed(why.into()),
-        };
+        let check = HealthCheck { name: "daemon", result: CheckResult::Failed(why.into()) };
         Self::from_checks(vec![check], latency)
     }
 
     /// As healthy as the worst of `checks`.
     #[must_use]
     pub fn from_checks(checks: Vec<HealthCheck>, latency: Duration) -> Self {
-        Self {
-            checks,
-            latency,
-            last_check: Instant::now(),
-        }
+        Self { checks, latency, last_check: Instant::now() }
     }
 
     /// Whether no check failed.
@@ -109,12 +102,7 @@ mod tests {
             (vec![], true, "", ""),
             (vec![check("a", CheckResult::Passed)], true, "", ""),
             (vec![degraded()], true, "", "cache: cold"),
-            (
-                vec![degraded(), failed()],
-                false,
-                "disk: full",
-                "cache: cold",
-            ),
+            (vec![degraded(), failed()], false, "disk: full", "cache: cold"),
         ] {
             let status = HealthStatus::from_checks(checks, Duration::ZERO);
             assert_eq!(status.is_healthy(), healthy, "{status:?}");

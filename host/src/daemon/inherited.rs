@@ -95,29 +95,25 @@ fn take_link(value: &OsStr) -> Result<UnixStream, DaemonError> {
     // this process for this purpose, and IS_TAKEN makes this its only owner.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
     let stream = UnixStream::from(owned);
-    stream
-        .set_nonblocking(true)
-        .map_err(|source| DaemonError::Io {
-            what: format!("cannot use the link to the manager ({LINK_FD}={fd})"),
-            source,
-        })?;
+    stream.set_nonblocking(true).map_err(|source| DaemonError::Io {
+        what: format!("cannot use the link to the manager ({LINK_FD}={fd})"),
+        source,
+    })?;
     Ok(stream)
 }
 
 /// Standard input, output and error can't be the link.
 fn parse_fd(value: &OsStr) -> Result<RawFd, DaemonError> {
-    value
-        .to_str()
-        .and_then(|text| text.parse::<RawFd>().ok())
-        .filter(|fd| *fd > 2)
-        .ok_or_else(|| DaemonError::Io {
+    value.to_str().and_then(|text| text.parse::<RawFd>().ok()).filter(|fd| *fd > 2).ok_or_else(
+        || DaemonError::Io {
             what: format!(
                 "{LINK_FD}={} is not the number of an inherited descriptor: unset it to run \
                  without a manager",
                 value.display()
             ),
             source: io::Error::from(io::ErrorKind::InvalidInput),
-        })
+        },
+    )
 }
 
 #[cfg(test)]

@@ -96,33 +96,25 @@ impl Link {
             frame: vec![0; EVENT_BYTES_MAX],
             out: Vec::new(),
             written: 0,
-            at: Address {
-                daemon: 0,
-                incarnation: 0,
-            },
+            at: Address { daemon: 0, incarnation: 0 },
         })
     }
 
     /// Says hello and reads everything up to `Start`.
     pub(super) async fn handshake(&mut self, name: &str) -> Result<ConfigView, LinkError> {
-        self.queue(&Event::Hello {
-            version: LINK_VERSION,
-        })?;
+        self.queue(&Event::Hello { version: LINK_VERSION })?;
         self.flush().await?;
         let mut config = None;
         loop {
             match self.decoder.next::<Command<'_>>()? {
                 None => self.fill().await?,
-                Some(Command::Create {
-                    at, name: given, ..
-                }) => {
+                Some(Command::Create { at, name: given, .. }) => {
                     self.at = at;
                     config = Some(ConfigView::new(if given.is_empty() { name } else { given }));
                 }
                 Some(Command::ConfigEntry { key, value, .. }) => {
-                    let config = config
-                        .as_mut()
-                        .ok_or(LinkError::Refused("ConfigEntry before Create"))?;
+                    let config =
+                        config.as_mut().ok_or(LinkError::Refused("ConfigEntry before Create"))?;
                     if !config.insert(key, value) {
                         return Err(LinkError::Refused("more configuration than a daemon takes"));
                     }
@@ -141,20 +133,13 @@ impl Link {
 
     /// Says that `init` returned.
     pub(super) async fn running(&mut self) -> Result<(), LinkError> {
-        self.queue(&Event::Running {
-            at: self.at,
-            pid: std::process::id(),
-        })?;
+        self.queue(&Event::Running { at: self.at, pid: std::process::id() })?;
         self.flush().await
     }
 
     /// Says how the daemon ended.
     pub(super) async fn exited(&mut self, outcome: Outcome, reason: &str) -> Result<(), LinkError> {
-        self.queue(&Event::Exited {
-            at: self.at,
-            outcome,
-            reason: bounded(reason),
-        })?;
+        self.queue(&Event::Exited { at: self.at, outcome, reason: bounded(reason) })?;
         self.flush().await
     }
 
@@ -216,10 +201,9 @@ impl Link {
                     let metrics = daemon.map(Daemon::metrics).unwrap_or_default();
                     self.queue_metrics(token, &metrics)?;
                 }
-                Some(Asked::Shutdown { grace }) => ctx.request_stop(Stop {
-                    cause: StopCause::Manager,
-                    timeout: grace,
-                }),
+                Some(Asked::Shutdown { grace }) => {
+                    ctx.request_stop(Stop { cause: StopCause::Manager, timeout: grace })
+                }
                 Some(Asked::Kill) => return Ok(()),
                 Some(Asked::Refuse(what)) => return Err(LinkError::Refused(what)),
             }
@@ -257,10 +241,7 @@ impl Link {
         if metrics.refused() > 0 {
             log(
                 Priority::Warning,
-                format_args!(
-                    "{} figures were left out: bad name or too many",
-                    metrics.refused()
-                ),
+                format_args!("{} figures were left out: bad name or too many", metrics.refused()),
             );
         }
         for sample in metrics.samples() {
@@ -277,8 +258,7 @@ impl Link {
 
     fn queue(&mut self, event: &Event<'_>) -> Result<(), LinkError> {
         let bytes = encode(event, &mut self.frame)?;
-        self.out
-            .extend_from_slice(self.frame.get(..bytes).unwrap_or_default());
+        self.out.extend_from_slice(self.frame.get(..bytes).unwrap_or_default());
         Ok(())
     }
 
@@ -320,43 +300,33 @@ fn asked(command: &Command<'_>, own: Address) -> Asked {
     let (at, asked) = match *command {
         Command::HealthCheck { at, token } => (at, Asked::Health { token }),
         Command::Metrics { at, token } => (at, Asked::Metrics { token }),
-        Command::Shutdown { at, grace_ns } => (
-            at,
-            Asked::Shutdown {
-                grace: Duration::from_nanos(grace_ns),
-            },
-        ),
+        Command::Shutdown { at, grace_ns } => {
+            (at, Asked::Shutdown { grace: Duration::from_nanos(grace_ns) })
+        }
         Command::Kill { at } => (at, Asked::Kill),
-        Command::ChannelOpen {
-            at, granted: false, ..
-        } => (at, Asked::Nothing),
+        Command::ChannelOpen { at, granted: false, .. } => (at, Asked::Nothing),
         Command::Create { at, .. } => (at, Asked::Refuse("a second Create")),
         Command::ConfigEntry { at, .. } => (at, Asked::Refuse("configuration after Start")),
         Command::Start { at } => (at, Asked::Refuse("a second Start")),
-        Command::StateEntry { at, .. } => (
-            at,
-            Asked::Refuse("durable state, which daemons of the async trait do not have"),
-        ),
-        Command::ChannelOpen { at, .. } | Command::Message { at, .. } => (
-            at,
-            Asked::Refuse("a channel, which daemons of the async trait do not have"),
-        ),
+        Command::StateEntry { at, .. } => {
+            (at, Asked::Refuse("durable state, which daemons of the async trait do not have"))
+        }
+        Command::ChannelOpen { at, .. } | Command::Message { at, .. } => {
+            (at, Asked::Refuse("a channel, which daemons of the async trait do not have"))
+        }
     };
     if at == own { asked } else { Asked::Nothing }
 }
 
 /// At most the bytes that a text of the link has, cut at a character.
 fn bounded(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX))
-        .unwrap_or(text)
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or(text)
 }
 
 /// The process's resident memory in bytes; `None` where there is no `/proc`.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kibibytes.checked_mul(1_024)
 }

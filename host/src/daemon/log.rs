@@ -35,21 +35,13 @@ impl Priority {
 
 /// Writes a text to stderr, each of its lines with the level's prefix, in one piece.
 pub fn log(priority: Priority, text: impl Display) {
-    let prefix = if io::stderr().is_terminal() {
-        ""
-    } else {
-        priority.prefix()
-    };
+    let prefix = if io::stderr().is_terminal() { "" } else { priority.prefix() };
     // There is nobody left to tell when stderr is gone.
-    let _ = io::stderr()
-        .lock()
-        .write_all(lines(prefix, &text.to_string()).as_bytes());
+    let _ = io::stderr().lock().write_all(lines(prefix, &text.to_string()).as_bytes());
 }
 
 fn lines(prefix: &str, text: &str) -> String {
-    text.lines()
-        .map(|line| format!("{prefix}{line}\n"))
-        .collect()
+    text.lines().map(|line| format!("{prefix}{line}\n")).collect()
 }
 
 #[cfg(test)]

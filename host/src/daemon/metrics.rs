@@ -39,21 +39,13 @@ impl DaemonMetrics {
         // Exact up to 2^53, as in every consumer of such figures.
         #[allow(clippy::cast_precision_loss)]
         let value = total as f64;
-        self.with(Sample {
-            name,
-            counter: true,
-            value,
-        })
+        self.with(Sample { name, counter: true, value })
     }
 
     /// Adds a level.
     #[must_use]
     pub fn gauge(self, name: &'static str, value: f64) -> Self {
-        self.with(Sample {
-            name,
-            counter: false,
-            value,
-        })
+        self.with(Sample { name, counter: false, value })
     }
 
     /// The figures, in the order in which they were added.
@@ -82,9 +74,7 @@ fn is_name(name: &str) -> bool {
     let is_start = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || byte == b':';
     name.len() <= NAME_BYTES_MAX
         && name.bytes().next().is_some_and(is_start)
-        && name
-            .bytes()
-            .all(|byte| is_start(byte) || byte.is_ascii_digit())
+        && name.bytes().all(|byte| is_start(byte) || byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -103,16 +93,8 @@ mod tests {
         assert_eq!(
             metrics.samples(),
             [
-                Sample {
-                    name: "requests_total",
-                    counter: true,
-                    value: 3.0
-                },
-                Sample {
-                    name: "in_flight",
-                    counter: false,
-                    value: 2.5
-                },
+                Sample { name: "requests_total", counter: true, value: 3.0 },
+                Sample { name: "in_flight", counter: false, value: 2.5 },
             ]
         );
         let many = (0..=METRICS_MAX).fold(DaemonMetrics::new(), |all, _| all.gauge("x", 0.0));

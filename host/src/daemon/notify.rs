@@ -50,10 +50,7 @@ impl Notifier {
                 ),
                 source,
             })?;
-        Ok(Self {
-            socket: Some(socket),
-            is_failing: AtomicBool::new(false),
-        })
+        Ok(Self { socket: Some(socket), is_failing: AtomicBool::new(false) })
     }
 
     /// Start-up, or a reload, is complete.
@@ -122,9 +119,7 @@ mod tests {
 
     fn receive(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 4_096];
-        socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let bytes = socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..bytes].to_vec()).unwrap()
     }
@@ -135,9 +130,7 @@ mod tests {
         assert_eq!(receive(receiver), "READY=1");
         notifier.reloading();
         let reloading = receive(receiver);
-        let stamp = reloading
-            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
-            .unwrap();
+        let stamp = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(stamp.parse::<u64>().unwrap() > 0);
         notifier.status("two\nlines");
         assert_eq!(receive(receiver), "STATUS=two lines");
@@ -166,19 +159,13 @@ mod tests {
     fn names_that_cannot_be_are_refused_with_the_way_out() {
         for name in ["", "@", "relative", "vsock:2:9", "/nowhere/at/all"] {
             let error = Notifier::connect(Some(OsStr::new(name))).unwrap_err();
-            assert!(
-                error.to_string().contains("unset the variable"),
-                "{name}: {error}"
-            );
+            assert!(error.to_string().contains("unset the variable"), "{name}: {error}");
         }
     }
 
     #[test]
     fn long_status_is_cut_at_a_character() {
         let line = status_line(&"ö".repeat(STATUS_BYTES_MAX));
-        assert!(
-            line.len() <= STATUS_BYTES_MAX && line.ends_with("ö…"),
-            "{line}"
-        );
+        assert!(line.len() <= STATUS_BYTES_MAX && line.ends_with("ö…"), "{line}");
     }
 }

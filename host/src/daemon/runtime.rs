@@ -34,23 +34,16 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 pub fn run_daemon<D: Daemon>(daemon: D) -> ExitCode {
     let (name, id) = (daemon.name().to_owned(), daemon.id());
     let reason = start(daemon).unwrap_or_else(ExitReason::Error);
-    let priority = if reason.is_clean() {
-        Priority::Info
-    } else {
-        Priority::Error
-    };
+    let priority = if reason.is_clean() { Priority::Info } else { Priority::Error };
     log(priority, format_args!("{name} [{id}]: {reason}"));
     reason.exit_code()
 }
 
 fn start<D: Daemon>(daemon: D) -> Result<ExitReason, DaemonError> {
     let inherited = Inherited::take()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| DaemonError::Io {
-            what: "cannot start the runtime".to_owned(),
-            source,
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
+            DaemonError::Io { what: "cannot start the runtime".to_owned(), source }
         })?;
     let reason = runtime.block_on(async {
         let ctx = DaemonContext::new(inherited.notifier);
@@ -173,10 +166,7 @@ async fn act<D: Daemon>(
     {
         drop_link(link, &error);
     }
-    log(
-        Priority::Info,
-        format_args!("{} [{}]: running", daemon.name(), daemon.id()),
-    );
+    log(Priority::Info, format_args!("{} [{}]: running", daemon.name(), daemon.id()));
 
     let work = run_until_stopped(&daemon, ctx);
     Ok(beside_link(work, link, Some(&daemon), ctx).await??)
@@ -193,10 +183,7 @@ async fn run_until_stopped<D: Daemon>(
         stop = ctx.stop_requested() => stop,
         ended = &mut run => return ended,
     };
-    log(
-        Priority::Info,
-        format_args!("{}: asked to stop by {}", daemon.name(), stop.cause),
-    );
+    log(Priority::Info, format_args!("{}: asked to stop by {}", daemon.name(), stop.cause));
     let orderly_end = async {
         let (ran, shut_down) = tokio::join!(run, daemon.shutdown(stop.timeout));
         ran.and_then(|reason| shut_down.map(|()| reason))
@@ -234,10 +221,7 @@ async fn beside_link<D: Daemon, T>(
 
 fn drop_link(link: &mut Option<Link>, error: &LinkError) {
     *link = None;
-    log(
-        Priority::Warning,
-        format_args!("going on without the manager: {error}"),
-    );
+    log(Priority::Warning, format_args!("going on without the manager: {error}"));
 }
 
 /// What it is called when a daemon was asked to stop before it ran.

@@ -64,15 +64,9 @@ pub const fn level_name(level: LogLevel) -> &'static str {
 }
 
 fn level_from_name(name: &str) -> Option<LogLevel> {
-    [
-        LogLevel::Trace,
-        LogLevel::Debug,
-        LogLevel::Info,
-        LogLevel::Warn,
-        LogLevel::Error,
-    ]
-    .into_iter()
-    .find(|level| level_name(*level) == name)
+    [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]
+        .into_iter()
+        .find(|level| level_name(*level) == name)
 }
 
 /// One entry. As JSON: `{"at":"2026-…Z","level":"info","origin":"stdout","text":"…"}`, with
@@ -144,13 +138,7 @@ impl LogEntry {
         let origin = LogOrigin::from_name(origin.trim_end())
             .ok_or_else(|| ParseLogError::Origin(origin.to_owned()))?;
         let (text, continues) = unescape(text)?;
-        Ok(Self {
-            at,
-            level,
-            origin,
-            text,
-            continues,
-        })
+        Ok(Self { at, level, origin, text, continues })
     }
 }
 
@@ -218,9 +206,7 @@ fn unescape(escaped: &str) -> Result<(String, bool), ParseLogError> {
     let mut rest = escaped;
     while let Some((plain, after)) = rest.split_once('\\') {
         text.push_str(plain);
-        let unknown = ParseLogError::Escape {
-            at_byte: escaped.len() - after.len() - 1,
-        };
+        let unknown = ParseLogError::Escape { at_byte: escaped.len() - after.len() - 1 };
         let mut characters = after.chars();
         match characters.next() {
             None => return Ok((text, true)),
@@ -261,14 +247,7 @@ mod tests {
     fn line(text: &[u8], continues: bool) -> String {
         let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_252_049_123_456);
         let mut out = Vec::new();
-        encode_entry(
-            &mut out,
-            at,
-            LogLevel::Info,
-            LogOrigin::Stdout,
-            text,
-            continues,
-        );
+        encode_entry(&mut out, at, LogLevel::Info, LogOrigin::Stdout, text, continues);
         String::from_utf8(out).unwrap()
     }
 
@@ -300,22 +279,10 @@ mod tests {
                 "2026-11-21T09:07:29.12345ZZ info  stdout x",
                 E::Moment("2026-11-21T09:07:29.12345ZZ".into()),
             ),
-            (
-                "2026-11-21T09:07:29.123456Z loud  stdout x",
-                E::Level("loud ".into()),
-            ),
-            (
-                "2026-11-21T09:07:29.123456Z info  stdxxx x",
-                E::Origin("stdxxx".into()),
-            ),
-            (
-                r"2026-11-21T09:07:29.123456Z info  stdout ab\u{110000}",
-                E::Escape { at_byte: 2 },
-            ),
-            (
-                r"2026-11-21T09:07:29.123456Z info  stdout \q",
-                E::Escape { at_byte: 0 },
-            ),
+            ("2026-11-21T09:07:29.123456Z loud  stdout x", E::Level("loud ".into())),
+            ("2026-11-21T09:07:29.123456Z info  stdxxx x", E::Origin("stdxxx".into())),
+            (r"2026-11-21T09:07:29.123456Z info  stdout ab\u{110000}", E::Escape { at_byte: 2 }),
+            (r"2026-11-21T09:07:29.123456Z info  stdout \q", E::Escape { at_byte: 0 }),
         ] {
             assert_eq!(LogEntry::parse(text), Err(error), "{text}");
         }
@@ -331,19 +298,9 @@ mod tests {
     }
 
     fn entries() -> impl Strategy<Value = LogEntry> {
-        let levels = [
-            LogLevel::Trace,
-            LogLevel::Debug,
-            LogLevel::Info,
-            LogLevel::Warn,
-            LogLevel::Error,
-        ];
-        let origins = [
-            LogOrigin::Stdout,
-            LogOrigin::Stderr,
-            LogOrigin::Log,
-            LogOrigin::Duende,
-        ];
+        let levels =
+            [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+        let origins = [LogOrigin::Stdout, LogOrigin::Stderr, LogOrigin::Log, LogOrigin::Duende];
         // Until the end of the year 9999, which is where four digits end.
         (
             0..253_402_300_800_000_000_u64,

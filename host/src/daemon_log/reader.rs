@@ -41,11 +41,7 @@ impl LogFollower {
     /// When the file is there and can't be read.
     pub fn open(path: &Path, count: usize) -> io::Result<(Vec<String>, Self)> {
         let file = open(path)?;
-        let mut follower = Self {
-            path: path.to_owned(),
-            file: None,
-            partial: Vec::new(),
-        };
+        let mut follower = Self { path: path.to_owned(), file: None, partial: Vec::new() };
         let mut lines = match file {
             Some(mut file) => {
                 let (lines, end) = last_lines(&mut file, count)?;
@@ -159,10 +155,7 @@ fn last_lines(file: &mut File, count: usize) -> io::Result<(Vec<String>, u64)> {
         chunk.append(&mut bytes);
         bytes = chunk;
     }
-    let whole = bytes
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |last| last + 1);
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     let end = start + whole as u64;
     let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().collect();
@@ -179,11 +172,7 @@ mod tests {
     use super::*;
 
     fn add(path: &Path, text: &str) {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .unwrap();
+        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
@@ -194,12 +183,9 @@ mod tests {
         assert_eq!(tail_last(&path, 3).unwrap(), Vec::<String>::new());
         add(&old_log_path(&path), "1\n2\n3\n");
         add(&path, "4\n5\nhal");
-        for (count, expected) in [
-            (0, &[][..]),
-            (1, &["5"]),
-            (3, &["3", "4", "5"]),
-            (9, &["1", "2", "3", "4", "5"]),
-        ] {
+        for (count, expected) in
+            [(0, &[][..]), (1, &["5"]), (3, &["3", "4", "5"]), (9, &["1", "2", "3", "4", "5"])]
+        {
             assert_eq!(tail_last(&path, count).unwrap(), expected, "{count}");
         }
     }

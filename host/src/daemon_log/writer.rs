@@ -198,17 +198,9 @@ impl Drop for LogWriter {
 
 impl OpenLog {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(LOG_MODE)
-            .open(path)?;
+        let file = OpenOptions::new().append(true).create(true).mode(LOG_MODE).open(path)?;
         let metadata = file.metadata()?;
-        Ok(Self {
-            file,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
+        Ok(Self { file, device: metadata.dev(), inode: metadata.ino() })
     }
 
     fn is(&self, found: &std::fs::Metadata) -> bool {
@@ -238,13 +230,7 @@ mod tests {
     use super::*;
 
     fn say(log: &mut LogWriter, text: &str) {
-        log.append(
-            SystemTime::now(),
-            LogLevel::Info,
-            LogOrigin::Stdout,
-            text.as_bytes(),
-            false,
-        );
+        log.append(SystemTime::now(), LogLevel::Info, LogOrigin::Stdout, text.as_bytes(), false);
     }
 
     fn texts(path: &Path) -> Vec<String> {
@@ -315,10 +301,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("logs")).unwrap();
         log.flush();
         assert!(!log.is_dropping());
-        assert_eq!(
-            texts(&path),
-            ["2 lines were dropped here: the log could not be written"]
-        );
+        assert_eq!(texts(&path), ["2 lines were dropped here: the log could not be written"]);
     }
 
     /// A tiny filesystem that can be filled; unmounted when dropped.
@@ -367,10 +350,7 @@ mod tests {
         assert!(!log.is_dropping());
 
         let lines = tail_last(&path, 2).unwrap();
-        let last: Vec<_> = lines
-            .iter()
-            .map(|line| LogEntry::parse(line).unwrap().text)
-            .collect();
+        let last: Vec<_> = lines.iter().map(|line| LogEntry::parse(line).unwrap().text).collect();
         assert_eq!(
             last,
             [

@@ -35,13 +35,9 @@ pub(super) fn kvm(surroundings: &Surroundings) -> Check {
         "a guest runs at hardware speed only in 64-bit ring 3; stock Linux does not boot in it";
     let way_out = "use a machine with VMX or SVM for Linux guests";
     if module("kvm_pvm") {
-        Check::new(
-            NAME,
-            Verdict::Limited,
-            "/dev/kvm opens; backend PVM (kvm_pvm), in software",
-        )
-        .means(software)
-        .way_out(way_out)
+        Check::new(NAME, Verdict::Limited, "/dev/kvm opens; backend PVM (kvm_pvm), in software")
+            .means(software)
+            .way_out(way_out)
     } else if module("kvm_intel") && has_flag("vmx") {
         Check::new(NAME, Verdict::Ok, "/dev/kvm opens; backend VMX (kvm_intel)").means(hardware)
     } else if module("kvm_amd") && has_flag("svm") {
@@ -49,9 +45,7 @@ pub(super) fn kvm(surroundings: &Surroundings) -> Check {
     } else if !flags.is_empty() && !has_flag("vmx") && !has_flag("svm") {
         let finding = "/dev/kvm opens; the processor shows neither vmx nor svm, so the backend is one \
                        in software, such as PVM";
-        Check::new(NAME, Verdict::Limited, finding)
-            .means(software)
-            .way_out(way_out)
+        Check::new(NAME, Verdict::Limited, finding).means(software).way_out(way_out)
     } else {
         let finding = "/dev/kvm opens; the backend could not be determined (no module kvm_intel, \
                        kvm_amd or kvm_pvm in /sys/module)";
@@ -96,9 +90,7 @@ pub(super) fn cgroups(surroundings: &Surroundings) -> Check {
         let fields: Vec<&str> = line.split(' ').collect();
         match (fields.get(2), fields.get(3)) {
             (Some(&"cgroup"), Some(options)) => {
-                let options = options
-                    .split(',')
-                    .filter(|option| CONTROLLERS.contains(option));
+                let options = options.split(',').filter(|option| CONTROLLERS.contains(option));
                 controllers.extend(options);
             }
             (Some(&"cgroup2"), _) => has_v2 = true,
@@ -106,28 +98,16 @@ pub(super) fn cgroups(surroundings: &Surroundings) -> Check {
         }
     }
     if controllers.is_empty() {
-        let finding = if has_v2 {
-            "v2 without controllers"
-        } else {
-            "no cgroup file system"
-        };
+        let finding = if has_v2 { "v2 without controllers" } else { "no cgroup file system" };
         return Check::new(NAME, Verdict::Missing, finding)
             .means(means)
             .way_out("mount -t cgroup2 none /sys/fs/cgroup");
     }
     let list: Vec<&str> = controllers.into_iter().collect();
-    let beside = if has_v2 {
-        "; beside it a v2 tree without controllers"
-    } else {
-        ""
-    };
-    Check::new(
-        NAME,
-        Verdict::Limited,
-        format!("v1: {}{beside}", list.join(" ")),
-    )
-    .means(means)
-    .way_out("boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all")
+    let beside = if has_v2 { "; beside it a v2 tree without controllers" } else { "" };
+    Check::new(NAME, Verdict::Limited, format!("v1: {}{beside}", list.join(" ")))
+        .means(means)
+        .way_out("boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all")
 }
 
 /// Whether it is there, and which ABI at least. The system call that gives the exact ABI would need
@@ -151,31 +131,22 @@ pub(super) fn landlock(surroundings: &Surroundings) -> Check {
             .way_out("mount -t securityfs none /sys/kernel/security");
     };
     if !modules.trim().split(',').any(|module| module == "landlock") {
-        return Check::new(
-            NAME,
-            Verdict::Missing,
-            format!("security modules: {}", modules.trim()),
-        )
-        .means(means)
-        .way_out("boot with lsm=landlock,… in front of the others");
+        return Check::new(NAME, Verdict::Missing, format!("security modules: {}", modules.trim()))
+            .means(means)
+            .way_out("boot with lsm=landlock,… in front of the others");
     }
-    let release = surroundings
-        .read("/proc/sys/kernel/osrelease")
-        .unwrap_or_default();
+    let release = surroundings.read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
     let version = numbers.next().zip(numbers.next());
     let version =
         version.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     let abi = version.and_then(|version: (u32, u32)| {
-        ABIS.into_iter()
-            .find(|(since, _)| version >= *since)
-            .map(|(_, abi)| abi)
+        ABIS.into_iter().find(|(since, _)| version >= *since).map(|(_, abi)| abi)
     });
     let finding = match abi {
-        Some(abi) => format!(
-            "active; at least ABI {abi}, by the kernel's version {}",
-            release.trim()
-        ),
+        Some(abi) => {
+            format!("active; at least ABI {abi}, by the kernel's version {}", release.trim())
+        }
         None => "active; its ABI could not be determined".to_owned(),
     };
     Check::new(NAME, Verdict::Ok, finding).means(means)
@@ -210,9 +181,7 @@ pub(super) fn open_files(surroundings: &Surroundings) -> Check {
     /// Enough for a fleet of the largest size: a few descriptors for each of its daemons.
     const WANTED: u64 = 8_192;
     let limits = surroundings.read("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let mut fields = line.unwrap_or_default().split_whitespace();
     let (Some(soft), Some(hard)) = (fields.next(), fields.next()) else {
         return Check::new(NAME, Verdict::Unknown, "could not be read")
@@ -225,7 +194,5 @@ pub(super) fn open_files(surroundings: &Surroundings) -> Check {
     }
     Check::new(NAME, Verdict::Limited, finding)
         .means("the manager and `keep` hold a few descriptors for each daemon")
-        .way_out(format!(
-            "ulimit -n {WANTED} (as far as the hard limit allows)"
-        ))
+        .way_out(format!("ulimit -n {WANTED} (as far as the hard limit allows)"))
 }

@@ -69,13 +69,7 @@ pub struct Check {
 impl Check {
     fn new(name: &'static str, verdict: Verdict, finding: impl Into<String>) -> Self {
         let finding = finding.into();
-        Self {
-            name,
-            verdict,
-            finding,
-            meaning: String::new(),
-            way_out: String::new(),
-        }
+        Self { name, verdict, finding, meaning: String::new(), way_out: String::new() }
     }
 
     fn means(mut self, meaning: impl Into<String>) -> Self {
@@ -108,11 +102,7 @@ impl Report {
     pub fn render(&self, colour: bool) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "duende {}", self.version);
-        let _ = writeln!(
-            out,
-            "platform: {} ({})\n",
-            self.platform, self.platform_evidence
-        );
+        let _ = writeln!(out, "platform: {} ({})\n", self.platform, self.platform_evidence);
         for check in &self.checks {
             let word = paint(check.verdict.as_str(), Some(check.verdict.colour()), colour);
             let gap = 8usize.saturating_sub(check.verdict.as_str().len());
@@ -140,24 +130,12 @@ pub struct Probes<'p> {
 pub fn examine(surroundings: &Surroundings) -> Report {
     let run = |program: &Path, arguments: &[&str]| {
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
-        let output = command
-            .output()
-            .ok()
-            .filter(|output| output.status.success())?;
+        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        let output = command.output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let connect = |socket: &Path| UnixStream::connect(socket).is_ok();
-    examine_with(
-        surroundings,
-        &Probes {
-            run: &run,
-            connect: &connect,
-        },
-    )
+    examine_with(surroundings, &Probes { run: &run, connect: &connect })
 }
 
 /// As [`examine`], by other means.
@@ -208,16 +186,11 @@ mod tests {
             }
         }
         let mut surroundings = Surroundings {
-            vars: vars
-                .iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
+            vars: vars.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             uid: 1000,
             root: root.path().to_owned(),
         };
-        surroundings
-            .vars
-            .insert("PATH".into(), root.path().join("bin").into());
+        surroundings.vars.insert("PATH".into(), root.path().join("bin").into());
         Machine { root, surroundings }
     }
 
@@ -235,16 +208,9 @@ mod tests {
             _ => None,
         };
         let connect = |path: &Path| path == machine.surroundings.path(socket);
-        let probes = Probes {
-            run: &run,
-            connect: &connect,
-        };
+        let probes = Probes { run: &run, connect: &connect };
         let report = examine_with(&machine.surroundings, &probes);
-        let found = report
-            .checks
-            .iter()
-            .find(|check| check.name == name)
-            .expect("check");
+        let found = report.checks.iter().find(|check| check.name == name).expect("check");
         assert_eq!(found.verdict, expected.0, "{found:?}");
         assert!(found.finding.contains(expected.1), "{found:?}");
         let needs_way_out = matches!(found.verdict, Verdict::Limited | Verdict::Missing);
@@ -255,25 +221,10 @@ mod tests {
     #[test]
     fn toolchain() {
         check("rust", &[], "", (Verdict::Missing, "no rustc"));
-        check(
-            "rust",
-            &[("/bin/rustc", "")],
-            "",
-            (Verdict::Ok, "rustc 1.95.0"),
-        );
-        check(
-            "wasm_target",
-            &[("/bin/rustc", "")],
-            "",
-            (Verdict::Limited, "not installed"),
-        );
+        check("rust", &[("/bin/rustc", "")], "", (Verdict::Ok, "rustc 1.95.0"));
+        check("wasm_target", &[("/bin/rustc", "")], "", (Verdict::Limited, "not installed"));
         let target = "/sysroot/lib/rustlib/wasm32-unknown-unknown/lib/libcore.rlib";
-        check(
-            "wasm_target",
-            &[("/bin/rustc", ""), (target, "")],
-            "",
-            (Verdict::Ok, "installed"),
-        );
+        check("wasm_target", &[("/bin/rustc", ""), (target, "")], "", (Verdict::Ok, "installed"));
     }
 
     #[test]
@@ -282,30 +233,15 @@ mod tests {
         let vmx = ("/proc/cpuinfo", "flags\t\t: fpu vmx sse\n");
         let plain = ("/proc/cpuinfo", "flags\t\t: fpu sse\n");
         check("kvm", &[vmx], "", (Verdict::Missing, "/dev/kvm"));
-        check(
-            "kvm",
-            &[device, vmx, ("/sys/module/kvm_intel/x", "")],
-            "",
-            (Verdict::Ok, "VMX"),
-        );
+        check("kvm", &[device, vmx, ("/sys/module/kvm_intel/x", "")], "", (Verdict::Ok, "VMX"));
         check(
             "kvm",
             &[device, plain, ("/sys/module/kvm_pvm/x", "")],
             "",
             (Verdict::Limited, "PVM"),
         );
-        check(
-            "kvm",
-            &[device, plain],
-            "",
-            (Verdict::Limited, "neither vmx nor svm"),
-        );
-        check(
-            "kvm",
-            &[device, vmx],
-            "",
-            (Verdict::Unknown, "could not be determined"),
-        );
+        check("kvm", &[device, plain], "", (Verdict::Limited, "neither vmx nor svm"));
+        check("kvm", &[device, vmx], "", (Verdict::Unknown, "could not be determined"));
     }
 
     #[test]
@@ -320,49 +256,19 @@ mod tests {
             "cgroup /sys/fs/cgroup/memory cgroup rw,nosuid,memory 0 0\n\
              cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\ncgroup2 /sys/fs/cgroup/u cgroup2 rw 0 0\n",
         );
-        check(
-            "cgroups",
-            &[v1],
-            "",
-            (Verdict::Limited, "v1: cpu cpuacct memory"),
-        );
+        check("cgroups", &[v1], "", (Verdict::Limited, "v1: cpu cpuacct memory"));
     }
 
     #[test]
     fn kernel_figures() {
         let lsm = ("/sys/kernel/security/lsm", "capability,landlock,yama");
         let release = ("/proc/sys/kernel/osrelease", "6.18.1-test\n");
-        check(
-            "landlock",
-            &[lsm, release],
-            "",
-            (Verdict::Ok, "at least ABI 7"),
-        );
-        check(
-            "landlock",
-            &[release],
-            "",
-            (Verdict::Unknown, "could not be determined"),
-        );
-        check(
-            "landlock",
-            &[("/sys/kernel/security/lsm", "yama")],
-            "",
-            (Verdict::Missing, "yama"),
-        );
+        check("landlock", &[lsm, release], "", (Verdict::Ok, "at least ABI 7"));
+        check("landlock", &[release], "", (Verdict::Unknown, "could not be determined"));
+        check("landlock", &[("/sys/kernel/security/lsm", "yama")], "", (Verdict::Missing, "yama"));
         let maps = |count| [("/proc/sys/vm/max_map_count", count)];
-        check(
-            "max_map_count",
-            &maps("65530\n"),
-            "",
-            (Verdict::Ok, "65530"),
-        );
-        check(
-            "max_map_count",
-            &maps("1000\n"),
-            "",
-            (Verdict::Limited, "1000"),
-        );
+        check("max_map_count", &maps("65530\n"), "", (Verdict::Ok, "65530"));
+        check("max_map_count", &maps("1000\n"), "", (Verdict::Limited, "1000"));
         check("max_map_count", &[], "", (Verdict::Unknown, "could not be"));
         let limits =
             |soft| format!("Limit  Soft  Hard  Units\nMax open files  {soft}  4096  files\n");
@@ -386,34 +292,16 @@ mod tests {
         let both = [("/run/systemd/system/x", ""), ("/proc/1/comm", "systemd\n")];
         check("systemd", &both, "", (Verdict::Ok, "PID 1"));
         check("docker", &[], "", (Verdict::Missing, "no docker"));
-        check(
-            "docker",
-            &[("/bin/docker", "")],
-            "",
-            (Verdict::Limited, "does not answer"),
-        );
-        check(
-            "docker",
-            &[("/bin/docker", "")],
-            "/var/run/docker.sock",
-            (Verdict::Ok, "answers"),
-        );
-        check(
-            "podman",
-            &[("/bin/podman", "")],
-            "",
-            (Verdict::Ok, "podman"),
-        );
+        check("docker", &[("/bin/docker", "")], "", (Verdict::Limited, "does not answer"));
+        check("docker", &[("/bin/docker", "")], "/var/run/docker.sock", (Verdict::Ok, "answers"));
+        check("podman", &[("/bin/podman", "")], "", (Verdict::Ok, "podman"));
     }
 
     #[test]
     fn this_machine_is_examined_without_surprise() {
         let report = examine(&Surroundings::current());
         let text = report.render(false);
-        assert!(
-            report.checks.len() >= 10 && !text.contains('\x1b'),
-            "{text}"
-        );
+        assert!(report.checks.len() >= 10 && !text.contains('\x1b'), "{text}");
         let json = serde_json::to_value(&report).expect("serialises");
         assert_eq!(json["checks"][0]["name"], "rust");
     }

@@ -12,9 +12,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// The compiler, and its target for components.
 pub(super) fn toolchain(surroundings: &Surroundings, probes: &Probes<'_>) -> Vec<Check> {
     let rustc = surroundings.find_program("rustc");
-    let version = rustc
-        .as_deref()
-        .and_then(|rustc| (probes.run)(rustc, &["--version"]));
+    let version = rustc.as_deref().and_then(|rustc| (probes.run)(rustc, &["--version"]));
     let means = "needed to build daemons, not to run them";
     let (Some(rustc), Some(version)) = (rustc, version) else {
         let rust = Check::new("rust", Verdict::Missing, "no rustc that works in PATH")
@@ -35,22 +33,13 @@ fn wasm_target(rustc: &Path, probes: &Probes<'_>) -> Check {
         return Check::new(NAME, Verdict::Unknown, "rustc does not say where it lives")
             .means(means);
     };
-    let libraries = Path::new(&sysroot)
-        .join("lib/rustlib")
-        .join(TARGET)
-        .join("lib");
+    let libraries = Path::new(&sysroot).join("lib/rustlib").join(TARGET).join("lib");
     if libraries.is_dir() {
         return Check::new(NAME, Verdict::Ok, format!("{TARGET} is installed")).means(means);
     }
-    Check::new(
-        NAME,
-        Verdict::Limited,
-        format!("{TARGET} is not installed in {sysroot}"),
-    )
-    .means(means)
-    .way_out(format!(
-        "cargo xtask setup (it finds a way), or: rustup target add {TARGET}"
-    ))
+    Check::new(NAME, Verdict::Limited, format!("{TARGET} is not installed in {sysroot}"))
+        .means(means)
+        .way_out(format!("cargo xtask setup (it finds a way), or: rustup target add {TARGET}"))
 }
 
 /// systemd as the machine's own supervisor.
@@ -69,13 +58,9 @@ pub(super) fn systemd(surroundings: &Surroundings) -> Check {
         }
         (first, false) => {
             let first = if first.is_empty() { "not known" } else { first };
-            Check::new(
-                NAME,
-                Verdict::Missing,
-                format!("not running; PID 1 is {first}"),
-            )
-            .means(means)
-            .way_out("none is needed: duende supervises by itself")
+            Check::new(NAME, Verdict::Missing, format!("not running; PID 1 is {first}"))
+                .means(means)
+                .way_out("none is needed: duende supervises by itself")
         }
     }
 }
@@ -94,10 +79,7 @@ fn docker(surroundings: &Surroundings, probes: &Probes<'_>) -> Check {
             .means(CONTAINERS_MEAN)
             .way_out("apt-get install docker.io, if you want it");
     }
-    let socket = match surroundings
-        .var("DOCKER_HOST")
-        .and_then(|host| host.to_str())
-    {
+    let socket = match surroundings.var("DOCKER_HOST").and_then(|host| host.to_str()) {
         None => surroundings.path("/var/run/docker.sock"),
         Some(host) => match host.strip_prefix("unix://") {
             Some(path) => path.into(),

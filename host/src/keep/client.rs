@@ -53,12 +53,7 @@ impl KeepClient {
             .process_group(0)
             .spawn()
             .map_err(|error| KeepError::system("starting keep", error))?;
-        Ok(Self {
-            process,
-            stream,
-            inbox: Inbox::new(),
-            outbox: Outbox::new(),
-        })
+        Ok(Self { process, stream, inbox: Inbox::new(), outbox: Outbox::new() })
     }
 
     /// The process id of `keep`.

@@ -26,11 +26,7 @@ pub(super) struct LineSplitter {
 
 impl LineSplitter {
     pub(super) const fn new(default_level: LogLevel) -> Self {
-        Self {
-            default_level,
-            partial: Vec::new(),
-            open_level: None,
-        }
+        Self { default_level, partial: Vec::new(), open_level: None }
     }
 
     /// Takes the next bytes and gives each line that they complete to `out`.
@@ -88,11 +84,7 @@ impl LineSplitter {
             None => split_level(text).unwrap_or((self.default_level, text)),
         };
         self.open_level = continues.then_some(level);
-        out(Line {
-            level,
-            text,
-            continues,
-        });
+        out(Line { level, text, continues });
     }
 }
 
@@ -164,10 +156,7 @@ mod tests {
             let expected = [(level, rest.as_bytes().to_vec(), false)];
             assert_eq!(split(&[line.as_bytes()]), expected, "{text}");
         }
-        assert_eq!(
-            split(&[b"<", b"3", b">ab", b"c"]),
-            [(Error, b"abc".to_vec(), false)]
-        );
+        assert_eq!(split(&[b"<", b"3", b">ab", b"c"]), [(Error, b"abc".to_vec(), false)]);
     }
 
     #[test]
@@ -177,14 +166,8 @@ mod tests {
         line.extend_from_slice("ü<3>b".as_bytes());
         let lines = split(&[&line, b"\n"]);
         assert_eq!(lines.len(), 2);
-        assert_eq!(
-            lines[0],
-            (LogLevel::Warn, vec![b'a'; TEXT_BYTES_MAX - 4], true)
-        );
-        assert_eq!(
-            lines[1],
-            (LogLevel::Warn, "ü<3>b".as_bytes().to_vec(), false)
-        );
+        assert_eq!(lines[0], (LogLevel::Warn, vec![b'a'; TEXT_BYTES_MAX - 4], true));
+        assert_eq!(lines[1], (LogLevel::Warn, "ü<3>b".as_bytes().to_vec(), false));
     }
 
     proptest! {

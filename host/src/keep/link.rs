@@ -73,10 +73,7 @@ impl Outbox {
         while !self.is_empty() {
             let (end, fd) = match self.fds.front() {
                 Some((start, fd)) if *start == self.sent => {
-                    let next = self
-                        .fds
-                        .get(1)
-                        .map_or(self.bytes.len(), |(start, _)| *start);
+                    let next = self.fds.get(1).map_or(self.bytes.len(), |(start, _)| *start);
                     (next, Some(fd.as_fd()))
                 }
                 Some((start, _)) => (*start, None),
@@ -157,12 +154,7 @@ impl Inbox {
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let spare = self.decoder.spare();
         let received = rustix::io::retry_on_intr(|| {
-            recvmsg(
-                socket.as_fd(),
-                &mut [IoSliceMut::new(spare)],
-                &mut control,
-                flags,
-            )
+            recvmsg(socket.as_fd(), &mut [IoSliceMut::new(spare)], &mut control, flags)
         });
         let received = match received {
             Ok(received) => received,
@@ -227,10 +219,7 @@ mod tests {
                     OwnedFd::from(theirs)
                 });
                 let event = KeepEvent::SpawnFailed {
-                    at: Address {
-                        daemon: number,
-                        incarnation: 1,
-                    },
+                    at: Address { daemon: number, incarnation: 1 },
                     errno: 2,
                     reason: "r".repeat(4_000),
                 };

@@ -91,10 +91,7 @@ pub enum KeepError {
 
 impl KeepError {
     fn system(action: &'static str, error: impl Into<io::Error>) -> Self {
-        Self::System {
-            action,
-            source: error.into(),
-        }
+        Self::System { action, source: error.into() }
     }
 }
 

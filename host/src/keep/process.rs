@@ -291,9 +291,7 @@ impl Keeper {
             false => None,
         };
         if self.phase == Phase::Stopping {
-            return Err(Failure::without_errno(
-                "everything is being stopped".to_owned(),
-            ));
+            return Err(Failure::without_errno("everything is being stopped".to_owned()));
         }
         if self.pids.contains_key(&request.at) {
             return Err(Failure::without_errno(
@@ -305,11 +303,8 @@ impl Keeper {
                 "{CHILDREN_MAX} native daemons run already, which is the most for one fleet"
             )));
         }
-        let Started {
-            pid,
-            stdout,
-            stderr,
-        } = spawn::start(request, link.as_ref(), self.open_files)?;
+        let Started { pid, stdout, stderr } =
+            spawn::start(request, link.as_ref(), self.open_files)?;
         let mut child = Running {
             at: request.at,
             stop_grace: Duration::from_millis(request.stop_grace_ms),
@@ -320,14 +315,12 @@ impl Keeper {
             ],
             log: LogWriter::new(Path::new(&request.log_path)),
         };
-        let watched = (0_u64..)
-            .zip(&child.streams)
-            .try_for_each(|(index, stream)| {
-                stream.as_ref().map_or(Ok(()), |stream| {
-                    let token = epoll::EventData::new_u64(u64::from(pid) << 1 | index);
-                    epoll::add(&self.pipes, &stream.pipe, token, epoll::EventFlags::IN)
-                })
-            });
+        let watched = (0_u64..).zip(&child.streams).try_for_each(|(index, stream)| {
+            stream.as_ref().map_or(Ok(()), |stream| {
+                let token = epoll::EventData::new_u64(u64::from(pid) << 1 | index);
+                epoll::add(&self.pipes, &stream.pipe, token, epoll::EventFlags::IN)
+            })
+        });
         if let Err(error) = watched {
             // It runs, so it stays; what it prints has nowhere to go, and its log says so.
             child.streams = [None, None];
@@ -376,19 +369,14 @@ impl Keeper {
 
     fn read_pipes(&mut self) -> Result<(), KeepError> {
         let mut events = Vec::with_capacity(PIPES_PER_TURN);
-        match epoll::wait(
-            &self.pipes,
-            spare_capacity(&mut events),
-            Some(&Timespec::default()),
-        ) {
+        match epoll::wait(&self.pipes, spare_capacity(&mut events), Some(&Timespec::default())) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(KeepError::system("waiting for output", error)),
         }
         for event in events {
             let token = event.data.u64();
-            let Some(child) = u32::try_from(token >> 1)
-                .ok()
-                .and_then(|pid| self.children.get_mut(&pid))
+            let Some(child) =
+                u32::try_from(token >> 1).ok().and_then(|pid| self.children.get_mut(&pid))
             else {
                 continue;
             };
@@ -484,10 +472,7 @@ impl Keeper {
                 }
             }
             let mut fds = [PollFd::from_borrowed_fd(self.deaths.as_fd(), PollFlags::IN)];
-            let soon = Timespec {
-                tv_sec: 0,
-                tv_nsec: 100_000_000,
-            };
+            let soon = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             let _ = poll(&mut fds, Some(&soon));
             self.deaths.take();
             while let Some(pid) = sys::dead_child(Which::Any) {
@@ -521,11 +506,7 @@ impl Running {
 
 impl Stream {
     const fn new(pipe: OwnedFd, origin: LogOrigin, level: LogLevel) -> Self {
-        Self {
-            pipe,
-            origin,
-            lines: LineSplitter::new(level),
-        }
+        Self { pipe, origin, lines: LineSplitter::new(level) }
     }
 
     /// Reads once, and adds the lines to the log.
@@ -573,16 +554,9 @@ fn as_pid(pid: u32) -> Option<Pid> {
 /// The children of this process, as the kernel lists them: by thread, whichever it gave them to.
 fn own_children() -> Vec<u32> {
     let mut pids = Vec::new();
-    for thread in std::fs::read_dir("/proc/self/task")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        pids.extend(
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse::<u32>().ok()),
-        );
+        pids.extend(list.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
     }
     pids
 }

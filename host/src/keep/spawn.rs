@@ -46,10 +46,7 @@ impl Failure {
     }
 
     fn system(action: &str, error: &io::Error) -> Self {
-        Self {
-            errno: error.raw_os_error().unwrap_or(0),
-            reason: format!("{action}: {error}"),
-        }
+        Self { errno: error.raw_os_error().unwrap_or(0), reason: format!("{action}: {error}") }
     }
 }
 
@@ -64,10 +61,7 @@ pub(super) struct OpenFilesLimit {
 impl OpenFilesLimit {
     pub(super) fn raise() -> Self {
         let inherited = getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: inherited.maximum,
-            maximum: inherited.maximum,
-        };
+        let raised = Rlimit { current: inherited.maximum, maximum: inherited.maximum };
         // Where raising is forbidden the old limit serves: fewer daemons fit.
         let own = match setrlimit(Resource::Nofile, raised) {
             Ok(()) => raised,
@@ -113,11 +107,7 @@ pub(super) fn start(
         command.env(LINK_FD_VARIABLE, link.as_raw_fd().to_string());
     }
     match spawn(&mut command, request, open_files) {
-        Ok(pid) => Ok(Started {
-            pid,
-            stdout,
-            stderr,
-        }),
+        Ok(pid) => Ok(Started { pid, stdout, stderr }),
         Err(error) => Err(Failure {
             errno: error.raw_os_error().unwrap_or(0),
             reason: explain(&error, name, &program, request),
@@ -133,10 +123,7 @@ fn spawn(
     if request.run_as.is_some() || request.open_files_max.is_some() {
         let limit = request
             .open_files_max
-            .map_or(open_files.inherited, |max| Rlimit {
-                current: Some(max),
-                maximum: Some(max),
-            });
+            .map_or(open_files.inherited, |max| Rlimit { current: Some(max), maximum: Some(max) });
         let identity = request.run_as.as_ref().map(Identity::new);
         // SAFETY: between `fork` and `exec` the closure makes system calls only: it does not
         // allocate, and it takes no lock.
@@ -226,10 +213,9 @@ fn resolve(name: &str, request: &SpawnRequest) -> Result<PathBuf, Failure> {
         found_without_permission.get_or_insert(candidate);
     }
     Err(match found_without_permission {
-        Some(path) => Failure {
-            errno: Errno::ACCESS.raw_os_error(),
-            reason: not_executable(&path),
-        },
+        Some(path) => {
+            Failure { errno: Errno::ACCESS.raw_os_error(), reason: not_executable(&path) }
+        }
         None => Failure {
             errno: Errno::NOENT.raw_os_error(),
             reason: format!(
@@ -241,10 +227,10 @@ fn resolve(name: &str, request: &SpawnRequest) -> Result<PathBuf, Failure> {
 
 /// A path as the child sees it.
 fn in_working_dir(path: &Path, request: &SpawnRequest) -> PathBuf {
-    request.working_dir.as_ref().map_or_else(
-        || path.to_owned(),
-        |directory| Path::new(directory).join(path),
-    )
+    request
+        .working_dir
+        .as_ref()
+        .map_or_else(|| path.to_owned(), |directory| Path::new(directory).join(path))
 }
 
 fn not_executable(path: &Path) -> String {

@@ -163,10 +163,7 @@ pub(super) fn reap(pid: u32) -> Option<Death> {
     // SAFETY: all zeros is a valid rusage, and the call filled it in.
     let usage = unsafe { usage.assume_init() };
     let exit = if libc::WIFSIGNALED(status) {
-        Exit::Signal {
-            signal: libc::WTERMSIG(status),
-            core_dumped: libc::WCOREDUMP(status),
-        }
+        Exit::Signal { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
     } else {
         Exit::Code(libc::WEXITSTATUS(status))
     };
@@ -181,7 +178,5 @@ pub(super) fn reap(pid: u32) -> Option<Death> {
 fn nanoseconds(time: libc::timeval) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_usec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(micros.saturating_mul(1_000))
+    seconds.saturating_mul(1_000_000_000).saturating_add(micros.saturating_mul(1_000))
 }

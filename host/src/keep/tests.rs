@@ -40,10 +40,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (_, module) = module_path!().split_once("::").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
@@ -61,12 +58,7 @@ impl Fleet {
             let _within = runtime.enter();
             KeepClient::start_command(&mut command).unwrap()
         };
-        Self {
-            keep,
-            directory: tempfile::tempdir().unwrap(),
-            starts: 0,
-            runtime,
-        }
+        Self { keep, directory: tempfile::tempdir().unwrap(), starts: 0, runtime }
     }
 
     fn log_path(&self, at: Address) -> PathBuf {
@@ -76,10 +68,7 @@ impl Fleet {
 
     fn request(&mut self, argv: &[&str]) -> SpawnRequest {
         self.starts += 1;
-        let at = Address {
-            daemon: 7,
-            incarnation: self.starts,
-        };
+        let at = Address { daemon: 7, incarnation: self.starts };
         SpawnRequest {
             at,
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
@@ -187,10 +176,7 @@ fn await_end(of: u32) {
 #[test]
 fn an_exit_is_reported_as_it_was() {
     let mut fleet = Fleet::new();
-    let killed = |signal| Exit::Signal {
-        signal,
-        core_dumped: false,
-    };
+    let killed = |signal| Exit::Signal { signal, core_dumped: false };
     for (script, exit) in [
         ("exit 0", Exit::Code(0)),
         ("exit 7", Exit::Code(7)),
@@ -200,13 +186,7 @@ fn an_exit_is_reported_as_it_was() {
         let request = fleet.request(&sh(script));
         let started = fleet.spawn(&request);
         match fleet.next().unwrap() {
-            KeepEvent::Exited {
-                at,
-                pid,
-                exit: found,
-                cpu_ns,
-                rss_bytes_max,
-            } => {
+            KeepEvent::Exited { at, pid, exit: found, cpu_ns, rss_bytes_max } => {
                 assert_eq!((at, pid, found), (request.at, started, exit), "{script}");
                 assert!(rss_bytes_max > 100_000, "{rss_bytes_max}");
                 assert!(cpu_ns < 10_000_000_000, "{cpu_ns}");
@@ -252,12 +232,7 @@ fn a_start_that_fails_says_why_and_what_to_do() {
             libc::ENOENT,
             "`/no/such/program` does not exist: check the path in `command`",
         ),
-        (
-            &[&plain],
-            &change_nothing,
-            libc::EACCES,
-            "is not executable",
-        ),
+        (&[&plain], &change_nothing, libc::EACCES, "is not executable"),
         (&["/tmp"], &change_nothing, libc::EACCES, "is a directory"),
         (
             &[&text],
@@ -314,9 +289,7 @@ fn nothing_leaks_into_a_daemon() {
 
     // What is ignored stays so through every exec; keep adds nothing to it.
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let of_this_program = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let of_this_program = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
     let sigpipe = 1_u64 << (libc::SIGPIPE - 1);
     let ignored = u64::from_str_radix(of_this_program.unwrap(), 16).unwrap() & !sigpipe;
     let ignored = format!("ignored {}", ignored & 0x7fff_ffff);
@@ -359,19 +332,10 @@ fn nothing_leaks_into_a_daemon() {
 fn a_daemon_runs_as_the_user_that_was_asked_for() {
     let mut fleet = Fleet::new();
     let mut request = fleet.request(&sh("id -u; id -g; id -G; grep CapEff /proc/self/status"));
-    request.run_as = Some(RunAs {
-        uid: 65_534,
-        gid: 65_533,
-        groups: vec![65_531, 65_532],
-    });
+    request.run_as = Some(RunAs { uid: 65_534, gid: 65_533, groups: vec![65_531, 65_532] });
     assert_eq!(
         texts(&fleet.output(&request)),
-        [
-            "65534",
-            "65533",
-            "65533 65531 65532",
-            "CapEff:\t0000000000000000"
-        ],
+        ["65534", "65533", "65533 65531 65532", "CapEff:\t0000000000000000"],
         "this test changes users: run it as root"
     );
 }
@@ -398,36 +362,25 @@ fn when_the_link_closes_everything_ends_within_its_grace() {
     let mut fleet = Fleet::new();
     let say = ">/proc/self/fd/$DUENDE_LINK_FD";
     let mut polite = fleet.request(&["placeholder"]);
-    polite.argv = sh(&format!(
-        "trap 'echo bye; exit' TERM; echo $$ {say}; sleep 1000 & wait"
-    ))
-    .map(str::to_owned)
-    .to_vec();
+    polite.argv = sh(&format!("trap 'echo bye; exit' TERM; echo $$ {say}; sleep 1000 & wait"))
+        .map(str::to_owned)
+        .to_vec();
     let mut stubborn = fleet.request(&["placeholder"]);
-    stubborn.argv = sh(&format!(
-        "trap '' TERM; echo $$ {say}; while :; do sleep 1000; done"
-    ))
-    .map(str::to_owned)
-    .to_vec();
+    stubborn.argv = sh(&format!("trap '' TERM; echo $$ {say}; while :; do sleep 1000; done"))
+        .map(str::to_owned)
+        .to_vec();
     stubborn.stop_grace_ms = 50;
     let mut escaping = fleet.request(&["placeholder"]);
-    escaping.argv = sh(&format!(
-        "setsid sh -c 'echo $$ {say}; exec sleep 1000' & wait"
-    ))
-    .map(str::to_owned)
-    .to_vec();
+    escaping.argv = sh(&format!("setsid sh -c 'echo $$ {say}; exec sleep 1000' & wait"))
+        .map(str::to_owned)
+        .to_vec();
     let mut pids = Vec::new();
     for request in [&mut polite, &mut stubborn, &mut escaping] {
         pids.push(fleet.spawn_until_it_says(request).parse().unwrap());
     }
     pids.push(fleet.keep.pid());
     let polite_log = fleet.log_path(polite.at);
-    let Fleet {
-        keep,
-        directory: _directory,
-        runtime: _runtime,
-        ..
-    } = fleet;
+    let Fleet { keep, directory: _directory, runtime: _runtime, .. } = fleet;
     drop(keep);
     for pid in pids {
         await_end(pid);
@@ -472,16 +425,12 @@ fn a_megabyte_of_output_is_in_the_log_when_the_exit_is_reported() {
     let script = format!("seq 1 {last}; printf '<3>bad\\nodd' >&2");
     let request = fleet.request(&sh(&script));
     let log = fleet.output(&request);
-    let (stdout, stderr): (Vec<_>, Vec<_>) = log
-        .into_iter()
-        .partition(|entry| entry.origin == LogOrigin::Stdout);
+    let (stdout, stderr): (Vec<_>, Vec<_>) =
+        log.into_iter().partition(|entry| entry.origin == LogOrigin::Stdout);
     assert!(stdout.iter().all(|entry| entry.level == LogLevel::Info));
     let expected: Vec<_> = (1..=last).map(|number| number.to_string()).collect();
     assert_eq!(texts(&stdout), expected);
-    let stderr: Vec<_> = stderr
-        .iter()
-        .map(|entry| (entry.level, entry.text.as_str()))
-        .collect();
+    let stderr: Vec<_> = stderr.iter().map(|entry| (entry.level, entry.text.as_str())).collect();
     assert_eq!(stderr, [(LogLevel::Error, "bad"), (LogLevel::Warn, "odd")]);
 }
 
@@ -492,21 +441,14 @@ fn output_that_cannot_be_logged_is_counted() {
     request.log_path.insert_str(0, "/no/such/directory");
     fleet.spawn(&request);
     assert_eq!(fleet.exited(request.at), Exit::Code(0));
-    let dropped = KeepEvent::OutputDropped {
-        at: request.at,
-        lines: 2,
-    };
+    let dropped = KeepEvent::OutputDropped { at: request.at, lines: 2 };
     assert_eq!(fleet.next().unwrap(), dropped);
 }
 
 #[test]
 fn a_signal_reaches_the_one_it_is_for_and_nobody_later() {
     let mut fleet = Fleet::new();
-    let hup = |at, group| KeepRequest::Signal {
-        at,
-        signal: libc::SIGHUP,
-        group,
-    };
+    let hup = |at, group| KeepRequest::Signal { at, signal: libc::SIGHUP, group };
     // Alone: the shell counts it, its child sleeps on.
     let mut request = fleet.request(&sh(concat!(
         "sleep 1000 & trap 'kill -0 $! && exit 5' HUP; ",
@@ -535,14 +477,8 @@ fn a_signal_reaches_the_one_it_is_for_and_nobody_later() {
         }
         event => panic!("{event:?}"),
     }
-    fleet
-        .keep
-        .send(&KeepRequest::Kill { at: next.at }, None)
-        .unwrap();
-    assert!(matches!(
-        fleet.exited(next.at),
-        Exit::Signal { signal: 9, .. }
-    ));
+    fleet.keep.send(&KeepRequest::Kill { at: next.at }, None).unwrap();
+    assert!(matches!(fleet.exited(next.at), Exit::Signal { signal: 9, .. }));
 }
 
 #[test]
@@ -586,10 +522,7 @@ fn keep_by_hand_is_refused() {
 
 #[test]
 fn the_client_reports_a_keep_that_cannot_be_started() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _within = runtime.enter();
     let error = KeepClient::start(std::path::Path::new("/no/such/duende")).unwrap_err();
     let KeepError::System { source, .. } = error else {

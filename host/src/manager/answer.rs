@@ -33,7 +33,13 @@ enum Goal {
     /// None of these has a process.
     Stopped(Vec<DaemonId>),
     /// One daemon's own figures.
-    Figures { at: Address, token: u64, since: WallInstant, figures: BTreeMap<String, f64>, done: bool },
+    Figures {
+        at: Address,
+        token: u64,
+        since: WallInstant,
+        figures: BTreeMap<String, f64>,
+        done: bool,
+    },
 }
 
 impl Manager {
@@ -89,12 +95,17 @@ impl Manager {
     }
 
     /// A daemon told one of its figures, or that there are no more.
-    pub(super) fn take_figure(&mut self, of: Address, of_token: u64, figure: Option<(String, f64)>) {
+    pub(super) fn take_figure(
+        &mut self,
+        of: Address,
+        of_token: u64,
+        figure: Option<&(String, f64)>,
+    ) {
         for waiter in &mut self.waiters {
             if let Goal::Figures { at, token, figures, done, .. } = &mut waiter.goal
                 && (*at, *token) == (of, of_token)
             {
-                match &figure {
+                match figure {
                     Some((name, value)) => {
                         figures.insert(name.clone(), *value);
                     }
@@ -118,8 +129,7 @@ impl Manager {
                     let message = self.failure_message(id, &failure_text(failure));
                     return Some(vec![Response::Error { code: ErrorCode::Failed, message }]);
                 }
-                let settled =
-                    |state: &State| matches!(state, State::Running | State::Stopped(_));
+                let settled = |state: &State| matches!(state, State::Running | State::Stopped(_));
                 states.iter().all(|(_, state)| settled(state)).then(|| vec![Response::Ok])
             }
             Goal::Stopped(ids) => {
@@ -285,15 +295,17 @@ impl Manager {
     }
 
     fn find(&self, name: &str) -> Result<(usize, DaemonId), Response> {
-        let found = self.by_name.get(name).and_then(|slot| {
-            Some((*slot, self.daemons.get(*slot)?.id))
-        });
+        let found =
+            self.by_name.get(name).and_then(|slot| Some((*slot, self.daemons.get(*slot)?.id)));
         found.ok_or_else(|| {
             let mut names: Vec<_> = self.by_name.keys().map(String::as_str).collect();
             names.sort_unstable();
             Response::Error {
                 code: ErrorCode::UnknownDaemon,
-                message: format!("no daemon is named `{name}`; this fleet has {}", names.join(", ")),
+                message: format!(
+                    "no daemon is named `{name}`; this fleet has {}",
+                    names.join(", ")
+                ),
             }
         })
     }

@@ -175,6 +175,7 @@ async fn closed(stream: &UnixStream) -> io::Result<()> {
 }
 
 async fn write(stream: &mut UnixStream, frame: &mut [u8], response: &Response) -> io::Result<()> {
-    let bytes = wire::encode(response, frame).map_err(|error| io::Error::other(error.to_string()))?;
+    let bytes =
+        wire::encode(response, frame).map_err(|error| io::Error::other(error.to_string()))?;
     stream.write_all(frame.get(..bytes).unwrap_or_default()).await
 }

@@ -2,7 +2,7 @@
 
 use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
-    time::{Instant as WallInstant, SystemTime},
+    time::{Duration, Instant as WallInstant, SystemTime},
 };
 
 use duende_core::{
@@ -13,6 +13,7 @@ use duende_core::{
 };
 use rustix::{
     io::Errno,
+    process::{Pid, Signal, kill_process_group},
     rand::{GetRandomFlags, getrandom},
 };
 
@@ -28,11 +29,13 @@ use crate::{
     config::{Isolation, NativeConfig, Ready},
     control::protocol::{EventKind, HealthState},
     daemon_log::LogOrigin,
-    keep::{self, KeepEvent, KeepRequest, RunAs, SpawnRequest},
+    keep::{self, KeepClient, KeepError, KeepEvent, KeepRequest, RunAs, SpawnRequest},
 };
 
 /// SIGTERM, by the number that every Unix gives it.
 const SIGTERM: i32 = 15;
+/// How long a worker may take to kill a daemon: it does so between two quanta.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The worker's own output, in the log directory.
 const WORKER_LOG: &str = "wos-worker.stderr";
 
@@ -42,9 +45,8 @@ impl Manager {
         while let Some(input) = self.inputs.pop_front() {
             let now = self.now();
             let mut effects = Vec::new();
-            let decided = self
-                .supervisor
-                .handle(now, entropy(), input, &mut |effect| effects.push(effect));
+            let decided =
+                self.supervisor.handle(now, entropy(), input, &mut |effect| effects.push(effect));
             if let Err(error) = decided {
                 // What operators ask for is checked where they ask it; this is news of the past.
                 self.journal.say(LogLevel::Debug, &error.to_string());
@@ -101,6 +103,7 @@ impl Manager {
                 place,
                 pid: None,
                 began: WallInstant::now(),
+                killed: None,
                 feeds: Vec::new(),
                 said: None,
                 ended: None,
@@ -134,7 +137,8 @@ impl Manager {
 
     fn start_component(&mut self, at: Address, prepared: Prepared) -> Result<(), String> {
         let config = self.daemon_mut(at).ok_or("it is gone")?.config.clone();
-        let outbox = self.worker_outbox().map_err(|error| format!("cannot start a worker: {error}"))?;
+        let outbox =
+            self.worker_outbox().map_err(|error| format!("cannot start a worker: {error}"))?;
         let frames = prepared.description(at, &config).map_err(|error| error.to_string())?;
         if let Some(worker) = &self.worker {
             worker.peer.register(prepared.session(at, &config).into());
@@ -259,6 +263,7 @@ impl Manager {
         let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {
             return;
         };
+        incarnation.killed = Some(WallInstant::now());
         match incarnation.place {
             Place::Preparing(_) => self.ended(at, Exit::Signal(9), "killed".to_owned()),
             Place::Worker => {
@@ -282,6 +287,31 @@ impl Manager {
         }
         if let Some(worker) = &mut self.worker {
             worker.kill();
+        }
+    }
+
+    /// When a worker that was told to kill a daemon must have done it.
+    pub(super) fn kill_deadline(&self) -> Option<WallInstant> {
+        let deadline = |incarnation: &Incarnation| match incarnation.place {
+            Place::Worker => incarnation.killed?.checked_add(KILL_TIMEOUT),
+            Place::Preparing(_) | Place::Native { .. } => None,
+        };
+        self.daemons.iter().filter_map(|daemon| deadline(daemon.incarnation.as_ref()?)).min()
+    }
+
+    /// A worker that does not kill what it was told to kill hangs itself: it is ended, and the
+    /// daemons that it takes with it come back in another.
+    pub(super) fn kill_hung_worker(&mut self) {
+        if self.kill_deadline().is_some_and(|deadline| deadline <= WallInstant::now())
+            && let Some(worker) = &mut self.worker
+        {
+            self.journal.say(LogLevel::Error, "the worker does not answer: killing it");
+            worker.kill();
+            for daemon in &mut self.daemons {
+                if let Some(incarnation) = &mut daemon.incarnation {
+                    incarnation.killed = None;
+                }
+            }
         }
     }
 
@@ -330,10 +360,34 @@ impl Manager {
             }
             KeepEvent::OutputDropped { at, lines } => {
                 let name = self.name_of(at);
-                let line = format!("{name}: {lines} lines of output could not be written to its log");
+                let line =
+                    format!("{name}: {lines} lines of output could not be written to its log");
                 self.journal.say(LogLevel::Warn, &line);
             }
         }
+    }
+
+    /// `keep` died, and with it what it knew of the natives. They are ended, so that none runs twice,
+    /// and start again under another `keep`.
+    pub(super) fn keep_is_gone(&mut self, error: &KeepError) -> Result<(), KeepError> {
+        self.journal.record("", 0, EventKind::KeepExited, &error.to_string());
+        let natives: Vec<(Address, Option<u32>)> = self
+            .daemons
+            .iter()
+            .filter_map(|daemon| daemon.incarnation.as_ref())
+            .filter(|incarnation| matches!(incarnation.place, Place::Native { .. }))
+            .map(|incarnation| (incarnation.at, incarnation.pid))
+            .collect();
+        for (at, pid) in natives {
+            let group = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+            if let Some(group) = group {
+                // Fails if it has ended by itself.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            self.process_ended(at, Exit::Lost, "what held it, keep, died".to_owned());
+        }
+        self.keep = Some(KeepClient::start(&self.executable)?);
+        Ok(())
     }
 
     /// A native process ended. If it had a link, what it sent last is read first: a slice that it
@@ -363,7 +417,13 @@ impl Manager {
             }
             PeerEvent::Log { at, level, text } => {
                 if let Some(daemon) = self.daemon_mut(at) {
-                    daemon.log.append(SystemTime::now(), level, LogOrigin::Log, text.as_bytes(), false);
+                    daemon.log.append(
+                        SystemTime::now(),
+                        level,
+                        LogOrigin::Log,
+                        text.as_bytes(),
+                        false,
+                    );
                     daemon.log.flush();
                 }
             }
@@ -376,7 +436,7 @@ impl Manager {
                     daemon.committed(WallInstant::now(), messages, counters, gauges);
                 }
             }
-            PeerEvent::Figure { at, token, figure } => self.take_figure(at, token, figure),
+            PeerEvent::Figure { at, token, figure } => self.take_figure(at, token, figure.as_ref()),
             PeerEvent::Exited { at, outcome, reason } => self.component_ended(at, outcome, reason),
             PeerEvent::Source { at, gap, text } => {
                 let name = self.name_of(at);
@@ -552,8 +612,9 @@ impl Manager {
         };
         let incarnation = self.supervisor.view(id).map_or(0, |view| view.incarnation);
         let (kind, detail) = match to {
-            State::Created
-            | State::Starting(Starting::Waiting | Starting::Initialising { .. }) => return,
+            State::Created | State::Starting(Starting::Waiting | Starting::Initialising { .. }) => {
+                return;
+            }
             State::Starting(Starting::Spawning { .. }) => (EventKind::Started, String::new()),
             State::Running => (EventKind::Running, String::new()),
             State::Stopping(Stopping::Asked { .. }) => (EventKind::Stopping, String::new()),
@@ -569,7 +630,8 @@ impl Manager {
                 (EventKind::Backoff, format!("starting again in {} ms", delay.as_millis()))
             }
             State::Failed(failure @ FailureReason::Quarantined { .. }) => {
-                let text = format!("{}; `duende restart {name}` releases it", failure_text(failure));
+                let text =
+                    format!("{}; `duende restart {name}` releases it", failure_text(failure));
                 (EventKind::Quarantined, text)
             }
             State::Failed(failure) => (EventKind::Failed, failure_text(failure)),

@@ -89,7 +89,6 @@ impl ChannelWindow {
         consumed
     }
 
-
     fn sent(&self) -> MutexGuard<'_, VecDeque<Sent>> {
         lock(&self.sent)
     }

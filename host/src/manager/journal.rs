@@ -51,7 +51,12 @@ pub(crate) struct Journal {
 impl Journal {
     /// A journal that also writes to `log_path`, and prints as it is told.
     pub(crate) fn new(log_path: &Path, print: Print) -> Self {
-        Self { recent: VecDeque::new(), followers: Vec::new(), log: LogWriter::new(log_path), print }
+        Self {
+            recent: VecDeque::new(),
+            followers: Vec::new(),
+            log: LogWriter::new(log_path),
+            print,
+        }
     }
 
     /// Records an event.
@@ -117,6 +122,9 @@ fn level_of(kind: EventKind) -> LogLevel {
         EventKind::Exited | EventKind::Backoff | EventKind::Unhealthy | EventKind::SourceGap => {
             LogLevel::Warn
         }
-        EventKind::Failed | EventKind::Quarantined | EventKind::WorkerExited => LogLevel::Error,
+        EventKind::Failed
+        | EventKind::Quarantined
+        | EventKind::WorkerExited
+        | EventKind::KeepExited => LogLevel::Error,
     }
 }

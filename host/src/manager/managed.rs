@@ -38,6 +38,8 @@ pub(super) struct Incarnation {
     pub(super) place: Place,
     pub(super) pid: Option<u32>,
     pub(super) began: Instant,
+    /// When its peer was told to kill it.
+    pub(super) killed: Option<Instant>,
     /// The feeds of its channels; they end with it.
     pub(super) feeds: Vec<AbortHandle>,
     /// What it said last about its own end, over its link.
@@ -115,9 +117,7 @@ impl Managed {
     pub(super) fn rate(&mut self, now: Instant) -> Option<Rate> {
         let unit =
             if self.config.channels.is_empty() { RateUnit::Slices } else { RateUnit::Messages };
-        self.config
-            .speaks_contract()
-            .then(|| Rate { per_second: self.rate.per_second(now), unit })
+        self.config.speaks_contract().then(|| Rate { per_second: self.rate.per_second(now), unit })
     }
 
     /// Everything that the daemon has published, counters and gauges.

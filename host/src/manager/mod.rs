@@ -34,6 +34,7 @@ use std::{
 
 use duende_core::{
     backoff::Backoff,
+    lifecycle::State,
     limiter::RestartLimit,
     probe::ProbeSpec,
     restart::RestartPolicy,
@@ -58,7 +59,10 @@ use self::{
     worker_process::WorkerProcess,
 };
 use crate::{
-    config::{self, DaemonConfig, FleetConfig, Isolation},
+    config::{
+        self, DaemonConfig, FleetConfig, Isolation,
+        dirs::{self, RuntimeDirError},
+    },
     daemon_log::{LogWriter, log_path},
     keep::{KeepClient, KeepError},
     store::{Store, StoreError},
@@ -85,6 +89,13 @@ pub struct ServeOptions {
     pub ends_with_work: bool,
 }
 
+/// How a fleet ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The daemons that had failed, quarantined ones included.
+    pub failed: Vec<String>,
+}
+
 /// Why a manager could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagerError {
@@ -99,11 +110,14 @@ pub enum ManagerError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The directory of control sockets cannot be trusted or made.
+    #[error(transparent)]
+    RuntimeDir(#[from] RuntimeDirError),
     /// The state could not be opened or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The process that holds the native daemons could not be started, or died.
-    #[error("{0}; the native daemons are gone with it, `duende up` starts them again")]
+    /// The process that holds the native daemons could not be started.
+    #[error(transparent)]
     Keep(#[from] KeepError),
     /// The configuration asks for something that the supervisor cannot do.
     #[error("daemon {name}: {source}")]
@@ -151,7 +165,7 @@ pub(crate) struct Manager {
 ///
 /// # Errors
 /// It could not be started, or not be carried on.
-pub fn serve(fleet: FleetConfig, options: ServeOptions) -> Result<(), ManagerError> {
+pub fn serve(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, ManagerError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -162,28 +176,31 @@ pub fn serve(fleet: FleetConfig, options: ServeOptions) -> Result<(), ManagerErr
     served
 }
 
-async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<(), ManagerError> {
-    for dir in [&fleet.state_dir, &fleet.log_dir, &fleet.runtime_dir] {
+async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, ManagerError> {
+    for dir in [&fleet.state_dir, &fleet.log_dir] {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)
             .map_err(|source| system(&format!("cannot make {}", dir.display()), source))?;
     }
+    let uid = rustix::process::geteuid().as_raw();
+    dirs::prepare_runtime_dir(&fleet.runtime_dir, uid)?;
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     // First of all: a second copy must not touch anything.
     let socket = fleet.socket_path();
-    let server = ControlServer::open(&fleet.name, &socket, questions).map_err(|error| match error {
-        ControlError::AlreadyRunning { .. } => ManagerError::AlreadyRunning(error.to_string()),
-        ControlError::Io { socket, source } => {
-            system(&format!("cannot open the control socket {socket}"), source)
-        }
-    })?;
+    let server =
+        ControlServer::open(&fleet.name, &socket, questions).map_err(|error| match error {
+            ControlError::AlreadyRunning { .. } => ManagerError::AlreadyRunning(error.to_string()),
+            ControlError::Io { socket, source } => {
+                system(&format!("cannot open the control socket {socket}"), source)
+            }
+        })?;
     let (peer_events, from_peers) = mpsc::channel(PEER_EVENTS_MAX);
     let mut manager = Manager::new(fleet, options, peer_events)?;
     let served = manager.serve(asked, from_peers).await;
     let left = manager.leave(server).await;
-    served.and(left)
+    served.and_then(|outcome| left.map(|()| outcome))
 }
 
 fn system(what: &str, source: io::Error) -> ManagerError {
@@ -216,8 +233,7 @@ impl Manager {
         } else {
             None
         };
-        let keep =
-            if natives.is_empty() { None } else { Some(KeepClient::start(&executable)?) };
+        let keep = if natives.is_empty() { None } else { Some(KeepClient::start(&executable)?) };
         let reads_stdin = |daemon: &DaemonConfig| {
             daemon.channels.iter().any(|channel| channel.source == config::Source::Stdin)
         };
@@ -263,29 +279,19 @@ impl Manager {
     /// Adds the daemons to the supervisor, each after those that it depends on.
     fn add_daemons(&mut self) -> Result<(), ManagerError> {
         let configs = self.fleet.daemons.clone();
-        let mut ids: Vec<Option<DaemonId>> = vec![None; configs.len()];
-        // The configuration has no cycles, so each round adds at least one.
-        for _ in 0..configs.len() {
-            for (index, config) in configs.iter().enumerate() {
-                if ids.get(index).copied().flatten().is_some() {
-                    continue;
-                }
-                let dependencies: Option<Vec<DaemonId>> = config
-                    .depends_on
-                    .iter()
-                    .map(|dependency| ids.get(*dependency).copied().flatten())
-                    .collect();
-                let Some(dependencies) = dependencies else { continue };
-                let id = self.supervisor.add(spec(config, &dependencies)).map_err(|source| {
-                    ManagerError::Daemon { name: config.name.clone(), source }
-                })?;
-                if let Some(place) = ids.get_mut(index) {
-                    *place = Some(id);
-                }
-                let log = LogWriter::new(&log_path(&self.fleet.log_dir, &config.name));
-                self.by_name.insert(config.name.clone(), self.daemons.len());
-                self.daemons.push(Managed::new(id, config.clone(), log));
-            }
+        let mut ids: HashMap<usize, DaemonId> = HashMap::new();
+        for index in self.fleet.dependencies_first() {
+            let Some(config) = configs.get(index) else { continue };
+            let dependencies: Vec<DaemonId> =
+                config.depends_on.iter().filter_map(|index| ids.get(index).copied()).collect();
+            let id = self
+                .supervisor
+                .add(spec(config, &dependencies))
+                .map_err(|source| ManagerError::Daemon { name: config.name.clone(), source })?;
+            ids.insert(index, id);
+            let log = LogWriter::new(&log_path(&self.fleet.log_dir, &config.name));
+            self.by_name.insert(config.name.clone(), self.daemons.len());
+            self.daemons.push(Managed::new(id, config.clone(), log));
         }
         Ok(())
     }
@@ -294,7 +300,7 @@ impl Manager {
         &mut self,
         mut asked: mpsc::Receiver<Question>,
         mut from_peers: mpsc::Receiver<PeerEvent>,
-    ) -> Result<(), ManagerError> {
+    ) -> Result<Outcome, ManagerError> {
         let handler = |kind| signal(kind).map_err(|source| system("cannot handle signals", source));
         let mut interrupt = handler(SignalKind::interrupt())?;
         let mut terminate = handler(SignalKind::terminate())?;
@@ -309,17 +315,24 @@ impl Manager {
             if let Some(epitaph) = self.halted.take() {
                 return Err(ManagerError::Halted(epitaph));
             }
+            if self.options.ends_with_work && self.has_no_work() {
+                self.stop_all();
+                continue;
+            }
             if self.is_over() {
-                return Ok(());
+                return Ok(self.outcome());
             }
             let deadline = self.supervisor.next_deadline();
-            let overdue = self.waiter_deadline();
+            let overdue = self.waiter_deadline().into_iter().chain(self.kill_deadline()).min();
             tokio::select! {
                 biased;
-                event = next_of_keep(self.keep.as_mut()) => self.take_keep_event(event?),
+                event = next_of_keep(self.keep.as_mut()) => match event {
+                    Ok(event) => self.take_keep_event(event),
+                    Err(error) => self.keep_is_gone(&error)?,
+                },
                 Some(event) = from_peers.recv() => self.take_peer_event(event).await,
                 () = sleep_until(self.began, deadline) => self.inputs.push_back(Input::Tick),
-                () = sleep_until_wall(overdue) => {}
+                () = sleep_until_wall(overdue) => self.kill_hung_worker(),
                 Some(question) = asked.recv() => self.take_question(question),
                 notification = next_notification(self.notify.as_ref()) => {
                     if let Ok(notification) = notification {
@@ -364,6 +377,24 @@ impl Manager {
         self.stopping
             && self.inputs.is_empty()
             && self.daemons.iter().all(|daemon| daemon.incarnation.is_none())
+    }
+
+    /// Whether every daemon has ended for good.
+    fn has_no_work(&self) -> bool {
+        !self.stopping
+            && self.inputs.is_empty()
+            && self.daemons.iter().all(|daemon| {
+                let state = self.supervisor.view(daemon.id).map(|view| view.state);
+                matches!(state, Some(State::Stopped(_) | State::Failed(_)))
+            })
+    }
+
+    fn outcome(&self) -> Outcome {
+        let failed = self.daemons.iter().filter(|daemon| {
+            let state = self.supervisor.view(daemon.id).map(|view| view.state);
+            matches!(state, Some(State::Failed(_)))
+        });
+        Outcome { failed: failed.map(|daemon| daemon.config.name.clone()).collect() }
     }
 
     /// Ends the fleet's own processes and closes what is open, the socket last.

@@ -53,7 +53,8 @@ impl NotifySocket {
     /// Waits for the next notification. Cancel-safe.
     pub(crate) async fn next(&self) -> io::Result<Notification> {
         loop {
-            let received = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await?;
+            let received =
+                self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await?;
             if let Some(notification) = received {
                 return Ok(notification);
             }
@@ -113,11 +114,8 @@ mod tests {
         let socket = NotifySocket::open(&path).unwrap();
         let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
         sender.send_to(b"STATUS=up\nREADY=1\nFOO=2\n", &path).unwrap();
-        let expected = Notification {
-            pid: std::process::id(),
-            ready: true,
-            status: Some("up".to_owned()),
-        };
+        let expected =
+            Notification { pid: std::process::id(), ready: true, status: Some("up".to_owned()) };
         assert_eq!(socket.next().await.unwrap(), expected);
         drop(socket);
         assert!(!path.exists());

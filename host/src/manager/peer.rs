@@ -256,7 +256,9 @@ impl Reader {
     async fn read_all(&self) -> Result<(), String> {
         let mut decoder = Decoder::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice());
         loop {
-            while let Some(event) = decoder.next::<Event<'_>>().map_err(|error| error.to_string())? {
+            while let Some(event) =
+                decoder.next::<Event<'_>>().map_err(|error| error.to_string())?
+            {
                 let forward = self.take(event).await?;
                 if let Some(event) = forward
                     && self.events.send(event).await.is_err()
@@ -295,7 +297,9 @@ impl Reader {
                 ));
             }
             Event::StateSet { at, key, value } => gather(at, &|open| {
-                open.commit.writes.push(Write::Set { key: key.to_owned(), value: value.to_owned() });
+                open.commit
+                    .writes
+                    .push(Write::Set { key: key.to_owned(), value: value.to_owned() });
             }),
             Event::StateDelete { at, key } => gather(at, &|open| {
                 open.commit.writes.push(Write::Delete { key: key.to_owned() });

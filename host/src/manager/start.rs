@@ -28,7 +28,8 @@ pub(super) struct StandardInput {
 
 impl StandardInput {
     pub(super) fn open() -> Result<Self, String> {
-        let source = Source::open(SourceSpec::Stdin, None, StartAt::Beginning).map_err(|error| error.to_string())?;
+        let source = Source::open(SourceSpec::Stdin, None, StartAt::Beginning)
+            .map_err(|error| error.to_string())?;
         Ok(Self { source: Arc::new(Mutex::new(source)), backlog: Backlog::default() })
     }
 }

@@ -29,9 +29,7 @@ impl Manager {
         let log_dir = self.fleet.log_dir.clone();
         let daemon = self.daemons.get_mut(slot)?;
         let view = self.supervisor.view(daemon.id)?;
-        let waits_for = view
-            .waits_for
-            .and_then(|id| usize::try_from(id.slot()).ok());
+        let waits_for = view.waits_for.and_then(|id| usize::try_from(id.slot()).ok());
         let rate = daemon.rate(WallInstant::now());
         let incarnation = daemon.incarnation.as_ref();
         let is_component = matches!(daemon.config.isolation, Isolation::Wos(_));
@@ -62,9 +60,9 @@ impl Manager {
             rate,
             metrics: daemon.metrics(),
             last_exit: daemon.last_exit.clone(),
-            next_restart_ms: view.restart_at.map(|at| {
-                u64::try_from(at.saturating_since(now).as_millis()).unwrap_or(u64::MAX)
-            }),
+            next_restart_ms: view
+                .restart_at
+                .map(|at| u64::try_from(at.saturating_since(now).as_millis()).unwrap_or(u64::MAX)),
             log_path: log_path(&log_dir, &daemon.config.name).to_string_lossy().into_owned(),
             waits_for: Vec::new(),
         };

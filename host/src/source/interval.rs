@@ -22,11 +22,7 @@ impl Interval {
         if period.is_zero() {
             return Err(SourceError::PeriodZero);
         }
-        Ok(Self {
-            start: Instant::now(),
-            period,
-            last: 0,
-        })
+        Ok(Self { start: Instant::now(), period, last: 0 })
     }
 
     pub(super) async fn fill(&mut self, batch: &mut Batch) {
@@ -51,8 +47,7 @@ impl Interval {
     fn wait(&self, elapsed: Duration) -> Duration {
         let within = elapsed.as_nanos() % self.period.as_nanos();
         // Less than a period, which fits.
-        self.period
-            .saturating_sub(Duration::from_nanos_u128(within))
+        self.period.saturating_sub(Duration::from_nanos_u128(within))
     }
 }
 
@@ -79,18 +74,12 @@ mod tests {
             interval.last = tick.unwrap_or(interval.last);
             assert_eq!(interval.wait(at(elapsed)), at(wait), "at {elapsed} ms");
         }
-        assert!(matches!(
-            Interval::new(Duration::ZERO),
-            Err(SourceError::PeriodZero)
-        ));
+        assert!(matches!(Interval::new(Duration::ZERO), Err(SourceError::PeriodZero)));
     }
 
     #[test]
     fn ticks_arrive() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut interval = Interval::new(Duration::from_millis(2)).unwrap();
             let mut last = 0;
@@ -99,10 +88,8 @@ mod tests {
                 tokio::time::timeout(Duration::from_secs(10), interval.fill(&mut batch))
                     .await
                     .unwrap();
-                let tick: u64 = String::from_utf8(batch.items.remove(0).payload)
-                    .unwrap()
-                    .parse()
-                    .unwrap();
+                let tick: u64 =
+                    String::from_utf8(batch.items.remove(0).payload).unwrap().parse().unwrap();
                 assert!(tick > last && batch.items.is_empty());
                 last = tick;
             }

@@ -46,10 +46,7 @@ pub(super) struct LineFile {
 impl LineFile {
     /// Opens a file at its beginning; none if there is none of that name.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, SourceError> {
-        let io_error = |source| SourceError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io_error = |source| SourceError::Io { path: path.to_owned(), source };
         // A pipe must not block the opening; for a regular file the flag means nothing.
         let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -59,19 +56,10 @@ impl LineFile {
         };
         let metadata = file.metadata().map_err(io_error)?;
         if !metadata.is_file() {
-            return Err(SourceError::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(SourceError::NotAFile { path: path.to_owned() });
         }
         let id = FileId::of(&metadata);
-        Ok(Some(Self {
-            file,
-            id,
-            offset: 0,
-            buffer: Vec::new(),
-            cursor: 0,
-            within_line: false,
-        }))
+        Ok(Some(Self { file, id, offset: 0, buffer: Vec::new(), cursor: 0, within_line: false }))
     }
 
     pub(super) fn file(&self) -> &File {
@@ -94,10 +82,7 @@ impl LineFile {
     pub(super) fn resume(&mut self, position: &Position) -> io::Result<bool> {
         let length = context_length(position.offset);
         let mut context = [0; CONTEXT_BYTES_MAX];
-        match self
-            .file
-            .read_exact_at(&mut context[..length], position.offset - length as u64)
-        {
+        match self.file.read_exact_at(&mut context[..length], position.offset - length as u64) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
             Err(error) => return Err(error),
@@ -125,8 +110,7 @@ impl LineFile {
             end = start;
         }
         let length = context_length(end);
-        self.file
-            .read_exact_at(&mut chunk[..length], end - length as u64)?;
+        self.file.read_exact_at(&mut chunk[..length], end - length as u64)?;
         self.go_to(end, &chunk[..length]);
         Ok(())
     }
@@ -156,11 +140,7 @@ impl LineFile {
             self.go_to(0, &[]);
             return Ok(Found::Truncated);
         }
-        Ok(if self.next_length().is_some() {
-            Found::Lines
-        } else {
-            Found::End
-        })
+        Ok(if self.next_length().is_some() { Found::Lines } else { Found::End })
     }
 
     /// The length of the next line, or piece, in the buffer, and whether its newline follows.
@@ -180,9 +160,7 @@ impl LineFile {
                 return true;
             }
             if !ends && !self.within_line {
-                notices.push(Notice::LineTooLong {
-                    offset_bytes: self.offset,
-                });
+                notices.push(Notice::LineTooLong { offset_bytes: self.offset });
             }
             self.take(length, usize::from(ends), batch);
             self.within_line = !ends;
@@ -199,9 +177,7 @@ impl LineFile {
         if !batch.has_room(length) {
             return false;
         }
-        notices.push(Notice::LineUnfinished {
-            length_bytes: length as u64,
-        });
+        notices.push(Notice::LineUnfinished { length_bytes: length as u64 });
         self.take(length, 0, batch);
         true
     }
@@ -211,11 +187,8 @@ impl LineFile {
         self.cursor += length + newline;
         self.offset += (length + newline) as u64;
         let context = &self.buffer[self.cursor - context_length(self.offset)..self.cursor];
-        let position = Position {
-            file: self.id,
-            offset: self.offset,
-            fingerprint: fingerprint(context),
-        };
+        let position =
+            Position { file: self.id, offset: self.offset, fingerprint: fingerprint(context) };
         batch.push(payload, position.encode());
     }
 }

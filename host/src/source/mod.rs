@@ -134,10 +134,7 @@ impl fmt::Display for Notice {
                 )
             }
             Self::Polling { reason } => {
-                write!(
-                    f,
-                    "the file cannot be watched ({reason}): looking at it once a second"
-                )
+                write!(f, "the file cannot be watched ({reason}): looking at it once a second")
             }
             Self::Dropped { count } => write!(f, "{count} more notices"),
         }
@@ -238,12 +235,9 @@ impl Source {
         let mut notices = Notices::default();
         let position = position.filter(|bytes| !bytes.is_empty());
         let kind = match spec {
-            SourceSpec::Tail { path } => Kind::Tail(Box::new(Follower::open(
-                path,
-                position,
-                start_at,
-                &mut notices,
-            )?)),
+            SourceSpec::Tail { path } => {
+                Kind::Tail(Box::new(Follower::open(path, position, start_at, &mut notices)?))
+            }
             SourceSpec::Stdin => Kind::Stdin(Stdin::take()?),
             SourceSpec::Interval { period } => Kind::Interval(Interval::new(period)?),
         };
@@ -288,11 +282,7 @@ struct Batch {
 
 impl Batch {
     fn new(items_max: usize, bytes_max: usize) -> Self {
-        Self {
-            items: Vec::new(),
-            items_max: items_max.max(1),
-            bytes_left: bytes_max,
-        }
+        Self { items: Vec::new(), items_max: items_max.max(1), bytes_left: bytes_max }
     }
 
     /// Whether an item of this size still fits. The first always does.

@@ -20,10 +20,7 @@ pub(super) struct FileId {
 
 impl FileId {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
+        Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
@@ -55,10 +52,7 @@ impl Position {
         let (&inode, rest) = rest.split_first_chunk()?;
         let (&offset, rest) = rest.split_first_chunk()?;
         let fingerprint = rest.try_into().ok()?;
-        let file = FileId {
-            device: u64::from_le_bytes(device),
-            inode: u64::from_le_bytes(inode),
-        };
+        let file = FileId { device: u64::from_le_bytes(device), inode: u64::from_le_bytes(inode) };
         (version == VERSION).then_some(Self {
             file,
             offset: u64::from_le_bytes(offset),
@@ -85,15 +79,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded_and_nothing_else_is() {
-        let file = FileId {
-            device: 1,
-            inode: u64::MAX,
-        };
-        let position = Position {
-            file,
-            offset: 70_000,
-            fingerprint: fingerprint(b"context"),
-        };
+        let file = FileId { device: 1, inode: u64::MAX };
+        let position = Position { file, offset: 70_000, fingerprint: fingerprint(b"context") };
         let bytes = position.encode();
         assert_eq!(Position::decode(&bytes), Some(position));
         for cut in 0..bytes.len() {

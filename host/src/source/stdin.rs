@@ -43,13 +43,7 @@ impl Stdin {
         std::thread::Builder::new()
             .name("duende-stdin".to_owned())
             .spawn(move || read_all(input, &sender))?;
-        Ok(Self {
-            chunks,
-            buffer: Vec::new(),
-            taken: 0,
-            within_line: false,
-            ended: false,
-        })
+        Ok(Self { chunks, buffer: Vec::new(), taken: 0, within_line: false, ended: false })
     }
 
     pub(super) async fn fill(
@@ -139,9 +133,7 @@ mod tests {
         let mut stdin = Stdin::over(Parts(parts)).unwrap();
         let mut notices = Notices::default();
         let mut payloads = Vec::new();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         loop {
             let mut batch = Batch::new(items_max, usize::MAX);
             match runtime.block_on(stdin.fill(&mut batch, &mut notices)) {
@@ -162,12 +154,7 @@ mod tests {
         check(&[], 10, &[], &[]);
         check(&[b"one\ntwo\n"], 10, &[b"one", b"two"], &[]);
         check(&[b"one\ntwo\nthree\n"], 1, &[b"one", b"two", b"three"], &[]);
-        check(
-            &[b"on", b"e\n\ntw", b"o\n"],
-            10,
-            &[b"one", b"", b"two"],
-            &[],
-        );
+        check(&[b"on", b"e\n\ntw", b"o\n"], 10, &[b"one", b"", b"two"], &[]);
         check(&[b"one\nlast"], 10, &[b"one", b"last"], &[]);
     }
 
@@ -177,11 +164,6 @@ mod tests {
         check(&[&full, b"\ny\n"], 10, &[&full, b"y"], &[]);
         check(&[&full], 10, &[&full], &[]);
         let told = [Notice::LineTooLong { offset_bytes: 0 }];
-        check(
-            &[&full, &full, b"z\ny\n"],
-            10,
-            &[&full, &full, b"z", b"y"],
-            &told,
-        );
+        check(&[&full, &full, b"z\ny\n"], 10, &[&full, &full, b"z", b"y"], &told);
     }
 }

@@ -46,22 +46,12 @@ impl Follower {
         start_at: StartAt,
         notices: &mut Notices,
     ) -> Result<Self, SourceError> {
-        let tail = Tail::open(
-            path,
-            position,
-            start_at,
-            Duration::from_millis(LINGER_MS),
-            notices,
-        )?;
+        let tail = Tail::open(path, position, start_at, Duration::from_millis(LINGER_MS), notices)?;
         let (watch, polling) = Watch::new(&tail.directory);
         if let Some(reason) = polling {
             notices.push(Notice::Polling { reason });
         }
-        Ok(Self {
-            tail,
-            watch,
-            watched: None,
-        })
+        Ok(Self { tail, watch, watched: None })
     }
 
     /// The reads block the thread: they are short, and mostly from the page cache.
@@ -122,18 +112,9 @@ impl Tail {
             .file_name()
             .ok_or_else(|| SourceError::NotAFile { path: path.clone() })?
             .to_owned();
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = parent.unwrap_or(Path::new(".")).to_owned();
-        let mut tail = Self {
-            path,
-            directory,
-            name,
-            file: None,
-            linger,
-            superseded_at: None,
-        };
+        let mut tail = Self { path, directory, name, file: None, linger, superseded_at: None };
         let Some(position) = position else {
             tail.file = LineFile::open(&tail.path)?;
             if start_at == StartAt::End
@@ -143,9 +124,8 @@ impl Tail {
             }
             return Ok(tail);
         };
-        let position = Position::decode(position).ok_or_else(|| SourceError::Position {
-            path: tail.path.clone(),
-        })?;
+        let position = Position::decode(position)
+            .ok_or_else(|| SourceError::Position { path: tail.path.clone() })?;
         tail.file = tail.resume(&position, notices)?;
         Ok(tail)
     }
@@ -212,10 +192,9 @@ impl Tail {
                 return Ok(None);
             }
             let offset_bytes = file.offset();
-            let found = file.read().map_err(|source| SourceError::Io {
-                path: self.path.clone(),
-                source,
-            })?;
+            let found = file
+                .read()
+                .map_err(|source| SourceError::Io { path: self.path.clone(), source })?;
             match found {
                 Found::Lines => continue,
                 Found::Truncated => {
@@ -238,9 +217,7 @@ impl Tail {
             let rotated = self.rotated_after(current, FileId::of(&named))?;
             if rotated.is_none() {
                 // Only the last rotation can be so recent that the writer has not reopened yet.
-                let left = self
-                    .linger
-                    .saturating_sub(now.saturating_duration_since(superseded_at));
+                let left = self.linger.saturating_sub(now.saturating_duration_since(superseded_at));
                 if !left.is_zero() {
                     return Ok(Some(left));
                 }
@@ -271,11 +248,8 @@ impl Tail {
         };
         let changed = file.metadata().map_err(|source| self.error(source))?;
         // If it was deleted: the newest of those that changed at the same time.
-        let mut current_age = Age {
-            changed: changed_at(&changed),
-            number: Reverse(0),
-            path: PathBuf::new(),
-        };
+        let mut current_age =
+            Age { changed: changed_at(&changed), number: Reverse(0), path: PathBuf::new() };
         let mut others = Vec::new();
         for entry in self.entries()? {
             let path = entry.map_err(|source| self.error(source))?.path();
@@ -286,43 +260,28 @@ impl Tail {
             let Some(metadata) = metadata(&path).map_err(|source| self.error(source))? else {
                 continue;
             };
-            let age = Age {
-                changed: changed_at(&metadata),
-                number: Reverse(number),
-                path,
-            };
+            let age = Age { changed: changed_at(&metadata), number: Reverse(number), path };
             if FileId::of(&metadata) == current {
                 current_age = age;
             } else if metadata.is_file() && FileId::of(&metadata) != named {
                 others.push(age);
             }
         }
-        Ok(others
-            .into_iter()
-            .filter(|other| *other > current_age)
-            .min()
-            .map(|next| next.path))
+        Ok(others.into_iter().filter(|other| *other > current_age).min().map(|next| next.path))
     }
 
     /// The number of a rotated file, 0 if it has a date; none if it is not one.
     fn rotation_of(&self, path: &Path) -> Option<u32> {
         /// Longer numbers are dates.
         const DIGITS_MAX: usize = 4;
-        let suffix = path
-            .file_name()?
-            .as_bytes()
-            .strip_prefix(self.name.as_bytes())?;
+        let suffix = path.file_name()?.as_bytes().strip_prefix(self.name.as_bytes())?;
         let (separator, rest) = suffix.split_first()?;
         let digits = rest.first().is_some_and(u8::is_ascii_digit);
-        let dated = rest
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || b"-._T:".contains(byte));
+        let dated = rest.iter().all(|byte| byte.is_ascii_digit() || b"-._T:".contains(byte));
         if !(matches!(separator, b'.' | b'-') && digits && dated) {
             return None;
         }
-        let number = std::str::from_utf8(rest)
-            .ok()
-            .filter(|rest| rest.len() <= DIGITS_MAX);
+        let number = std::str::from_utf8(rest).ok().filter(|rest| rest.len() <= DIGITS_MAX);
         Some(number.and_then(|number| number.parse().ok()).unwrap_or(0))
     }
 
@@ -336,10 +295,7 @@ impl Tail {
     }
 
     fn error(&self, source: io::Error) -> SourceError {
-        SourceError::Io {
-            path: self.path.clone(),
-            source,
-        }
+        SourceError::Io { path: self.path.clone(), source }
     }
 }
 

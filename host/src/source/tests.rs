@@ -22,9 +22,7 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self {
-            directory: TempDir::new().unwrap(),
-        }
+        Self { directory: TempDir::new().unwrap() }
     }
 
     fn path(&self) -> PathBuf {
@@ -32,27 +30,17 @@ impl Log {
     }
 
     fn rotated(&self, number: usize) -> PathBuf {
-        let name = if number == 0 {
-            "log".to_owned()
-        } else {
-            format!("log.{number}")
-        };
+        let name = if number == 0 { "log".to_owned() } else { format!("log.{number}") };
         self.directory.path().join(name)
     }
 
     fn append(&self, bytes: &[u8]) {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.path())
-            .unwrap();
+        let mut file = OpenOptions::new().append(true).create(true).open(self.path()).unwrap();
         file.write_all(bytes).unwrap();
     }
 
     fn rotate(&self) {
-        let last = (0..)
-            .find(|&number| !self.rotated(number).exists())
-            .unwrap();
+        let last = (0..).find(|&number| !self.rotated(number).exists()).unwrap();
         for number in (0..last).rev() {
             fs::rename(self.rotated(number), self.rotated(number + 1)).unwrap();
         }
@@ -60,12 +48,7 @@ impl Log {
     }
 
     fn truncate(&self) {
-        OpenOptions::new()
-            .write(true)
-            .open(self.path())
-            .unwrap()
-            .set_len(0)
-            .unwrap();
+        OpenOptions::new().write(true).open(self.path()).unwrap().set_len(0).unwrap();
     }
 }
 
@@ -82,22 +65,14 @@ impl Reader {
 
     fn start(path: &Path, position: Option<&[u8]>, start_at: StartAt) -> Self {
         let mut notices = Notices::default();
-        let tail = Tail::open(
-            path.to_owned(),
-            position,
-            start_at,
-            Duration::ZERO,
-            &mut notices,
-        )
-        .unwrap();
+        let tail =
+            Tail::open(path.to_owned(), position, start_at, Duration::ZERO, &mut notices).unwrap();
         Self { tail, notices }
     }
 
     fn read(&mut self, items_max: usize, bytes_max: usize) -> Vec<Item> {
         let mut batch = Batch::new(items_max, bytes_max);
-        self.tail
-            .look(Instant::now(), &mut batch, &mut self.notices)
-            .unwrap();
+        self.tail.look(Instant::now(), &mut batch, &mut self.notices).unwrap();
         batch.items
     }
 
@@ -107,10 +82,7 @@ impl Reader {
 }
 
 fn texts(items: &[Item]) -> Vec<String> {
-    items
-        .iter()
-        .map(|item| String::from_utf8(item.payload.clone()).unwrap())
-        .collect()
+    items.iter().map(|item| String::from_utf8(item.payload.clone()).unwrap()).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -212,19 +184,12 @@ impl World {
             Step::Truncate => {
                 if self.unfinished.is_empty() {
                     self.read(usize::MAX, usize::MAX);
-                    assert_eq!(
-                        self.positions.len(),
-                        self.lines.len(),
-                        "not everything was read"
-                    );
+                    assert_eq!(self.positions.len(), self.lines.len(), "not everything was read");
                     self.log.truncate();
                     self.floor = self.positions.len();
                 }
             }
-            Step::Read {
-                items_max,
-                bytes_max,
-            } => self.read(*items_max, *bytes_max),
+            Step::Read { items_max, bytes_max } => self.read(*items_max, *bytes_max),
             Step::Reopen { share } => {
                 let kept = self.floor + (self.positions.len() - self.floor) * share / 256;
                 // Without a position only the file of that name is read: as on the very first start.
@@ -244,10 +209,7 @@ impl World {
         for item in items {
             let expected = self.lines.get(self.positions.len()).map(String::as_bytes);
             let number = self.positions.len();
-            assert!(
-                expected == Some(&item.payload[..]),
-                "line {number} is not what was written"
-            );
+            assert!(expected == Some(&item.payload[..]), "line {number} is not what was written");
             self.positions.push(item.position);
         }
     }
@@ -276,11 +238,7 @@ fn changes_while_nobody_reads() {
     fn check(change: impl FnOnce(&Log), expected: &[&str], told: &[Notice]) {
         let log = Log::new();
         log.append(b"one\ntwo\n");
-        let position = Reader::open(&log.path(), None)
-            .read_all()
-            .pop()
-            .unwrap()
-            .position;
+        let position = Reader::open(&log.path(), None).read_all().pop().unwrap().position;
         change(&log);
         let mut reader = Reader::open(&log.path(), Some(&position));
         assert_eq!(texts(&reader.read_all()), expected);
@@ -396,11 +354,7 @@ fn a_long_line_comes_in_pieces_and_is_told() {
         let items = reader.read_all();
         let lengths: Vec<usize> = items.iter().map(|item| item.payload.len()).collect();
         assert_eq!(lengths, [&[5], pieces, &[4]].concat());
-        let notices = if told {
-            vec![Notice::LineTooLong { offset_bytes: 6 }]
-        } else {
-            vec![]
-        };
+        let notices = if told { vec![Notice::LineTooLong { offset_bytes: 6 }] } else { vec![] };
         assert_eq!(reader.notices.take(), notices);
         // Every piece has a position of its own.
         for (number, item) in items.iter().enumerate() {
@@ -437,19 +391,12 @@ fn what_cannot_be_followed_is_refused() {
         let log = Log::new();
         make(&log);
         let spec = SourceSpec::Tail { path: log.path() };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let refused = runtime.block_on(async { Source::open(spec, position, StartAt::Beginning) });
         let text = refused.unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
     }
-    check(
-        |log| fs::create_dir(log.path()).unwrap(),
-        None,
-        "not a regular file",
-    );
+    check(|log| fs::create_dir(log.path()).unwrap(), None, "not a regular file");
     check(
         |log| {
             let socket = std::os::unix::net::UnixListener::bind(log.path());
@@ -458,11 +405,7 @@ fn what_cannot_be_followed_is_refused() {
         None,
         "cannot read",
     );
-    check(
-        |log| log.append(b"one\n"),
-        Some(b"\x02later"),
-        "does not know",
-    );
+    check(|log| log.append(b"one\n"), Some(b"\x02later"), "does not know");
 }
 
 /// Reads until it has that many items, woken by the system alone.
@@ -474,9 +417,7 @@ async fn wait_for_lines(source: &mut Source, count: usize) -> Vec<String> {
         }
         texts(&items)
     };
-    tokio::time::timeout(DEADLINE, read)
-        .await
-        .expect("within the deadline")
+    tokio::time::timeout(DEADLINE, read).await.expect("within the deadline")
 }
 
 /// Appends, rotation, and files and directories that only come to be wake the reader.
@@ -486,17 +427,10 @@ fn a_waiting_reader_is_woken() {
     let directory = log.directory.path().join("later");
     let path = directory.join("log");
     let append = |text: &str| {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .unwrap();
+        let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let spec = SourceSpec::Tail { path: path.clone() };
         let mut source = Source::open(spec, None, StartAt::Beginning).unwrap();
@@ -540,24 +474,15 @@ fn a_waiting_reader_is_woken() {
 fn a_truncation_is_told_at_once() {
     let log = Log::new();
     log.append(b"one\n");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let spec = SourceSpec::Tail { path: log.path() };
         let mut source = Source::open(spec, None, StartAt::Beginning).unwrap();
         assert_eq!(wait_for_lines(&mut source, 1).await, ["one"]);
         log.truncate();
-        let batch = tokio::time::timeout(DEADLINE, source.next_batch(1, 1))
-            .await
-            .unwrap()
-            .unwrap();
+        let batch = tokio::time::timeout(DEADLINE, source.next_batch(1, 1)).await.unwrap().unwrap();
         assert_eq!(batch, []);
-        assert_eq!(
-            source.take_notices(),
-            [Notice::Truncated { offset_bytes: 4 }]
-        );
+        assert_eq!(source.take_notices(), [Notice::Truncated { offset_bytes: 4 }]);
     });
 }
 

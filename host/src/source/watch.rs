@@ -38,11 +38,7 @@ impl Watch {
             Ok(inotify) => (Some(inotify), None),
             Err(error) => (None, Some(format!("no inotify instance: {error}"))),
         };
-        let mut watch = Self {
-            inotify,
-            directory: directory.to_owned(),
-            file: None,
-        };
+        let mut watch = Self { inotify, directory: directory.to_owned(), file: None };
         watch.watch_directory();
         (watch, reason)
     }

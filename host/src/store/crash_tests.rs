@@ -19,19 +19,9 @@ fn value_of(loaded: &Loaded) -> u64 {
     }
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
     let value = number(&loaded.state[0].1);
-    assert_eq!(
-        number(&loaded.positions[0].1),
-        value,
-        "state and position are of one slice"
-    );
-    assert_eq!(
-        loaded.counters[0].1, value,
-        "no slice was counted twice or left out"
-    );
-    assert_eq!(
-        loaded.gauges[0].1.to_bits(),
-        f64::from(u32::try_from(value).unwrap()).to_bits()
-    );
+    assert_eq!(number(&loaded.positions[0].1), value, "state and position are of one slice");
+    assert_eq!(loaded.counters[0].1, value, "no slice was counted twice or left out");
+    assert_eq!(loaded.gauges[0].1.to_bits(), f64::from(u32::try_from(value).unwrap()).to_bits());
     value
 }
 
@@ -39,10 +29,7 @@ fn commit_of(daemon: &str, value: u32) -> Commit {
     let bytes = u64::from(value).to_le_bytes().to_vec();
     Commit {
         daemon: daemon.to_owned(),
-        writes: vec![Write::Set {
-            key: "value".to_owned(),
-            value: bytes.clone(),
-        }],
+        writes: vec![Write::Set { key: "value".to_owned(), value: bytes.clone() }],
         positions: vec![("lines".to_owned(), bytes)],
         counters: vec![("slices".to_owned(), 1)],
         gauges: vec![("level".to_owned(), f64::from(value))],
@@ -57,10 +44,7 @@ async fn commit_for_ever(path: PathBuf) {
     for daemon in DAEMONS {
         let from = u32::try_from(value_of(&store.load(daemon).await.unwrap())).unwrap();
         for missing in from + 1..=value {
-            store
-                .commit(commit_of(daemon, missing), None)
-                .await
-                .unwrap();
+            store.commit(commit_of(daemon, missing), None).await.unwrap();
         }
     }
     loop {
@@ -77,9 +61,7 @@ async fn commit_for_ever(path: PathBuf) {
 
 #[test]
 fn kill_at_any_instant_leaves_whole_slices() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     if let Some(path) = std::env::var_os(PATH_VARIABLE) {
         return runtime.block_on(commit_for_ever(path.into()));
     }
@@ -117,15 +99,9 @@ fn kill_at_any_instant_leaves_whole_slices() {
                 values.push(value_of(&store.load(daemon).await.unwrap()));
             }
             // In the order of commits: a is first in each round, c last.
-            assert!(
-                values.is_sorted_by(|left, right| left >= right),
-                "{values:?}"
-            );
+            assert!(values.is_sorted_by(|left, right| left >= right), "{values:?}");
             assert!(values[0] - values[2] <= 1, "{values:?}");
-            assert!(
-                values[2] >= durable,
-                "durable {durable} was lost: {values:?}"
-            );
+            assert!(values[2] >= durable, "durable {durable} was lost: {values:?}");
             durable_before = values[2];
             store.close().await.unwrap();
         });

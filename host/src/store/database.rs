@@ -50,14 +50,10 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) fn into_error(self, path: PathBuf) -> StoreError {
         match self.kind {
-            FaultKind::Damaged => StoreError::Damaged {
-                path,
-                detail: self.detail,
-            },
-            FaultKind::Full | FaultKind::Io => StoreError::Io {
-                path,
-                source: io::Error::other(self.detail),
-            },
+            FaultKind::Damaged => StoreError::Damaged { path, detail: self.detail },
+            FaultKind::Full | FaultKind::Io => {
+                StoreError::Io { path, source: io::Error::other(self.detail) }
+            }
         }
     }
 }
@@ -77,10 +73,7 @@ impl<E: Into<redb::Error>> From<E> for Fault {
             redb::Error::PreviousIo => FaultKind::Io,
             _ => FaultKind::Damaged,
         };
-        Self {
-            kind,
-            detail: error.to_string(),
-        }
+        Self { kind, detail: error.to_string() }
     }
 }
 
@@ -101,19 +94,12 @@ pub(super) struct Database {
 impl Database {
     /// Opens the file, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let io_error = |source| StoreError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io_error = |source| StoreError::Io { path: path.to_owned(), source };
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 create(path)?;
-                OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open(path)
-                    .map_err(io_error)?
+                OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?
             }
             Err(error) => return Err(io_error(error)),
         };
@@ -134,18 +120,11 @@ impl Database {
         match meta.map_err(|fault| fault.into_error(path.to_owned()))? {
             (Some(SCHEMA), group) => database.last_group = group.unwrap_or(0),
             (Some(found), _) => {
-                return Err(StoreError::Schema {
-                    path: path.to_owned(),
-                    found,
-                    supported: SCHEMA,
-                });
+                return Err(StoreError::Schema { path: path.to_owned(), found, supported: SCHEMA });
             }
             (None, _) => {
                 let detail = "a redb database without a schema number".to_owned();
-                return Err(StoreError::Foreign {
-                    path: path.to_owned(),
-                    detail,
-                });
+                return Err(StoreError::Foreign { path: path.to_owned(), detail });
             }
         }
         Ok(database)
@@ -184,18 +163,10 @@ impl Database {
         self.attempt(|tables| {
             let transaction = tables.begin_write()?;
             with_range(daemon, |range| {
-                transaction
-                    .open_table(STATE)?
-                    .retain_in(range.clone(), |_, _| false)?;
-                transaction
-                    .open_table(POSITIONS)?
-                    .retain_in(range.clone(), |_, _| false)?;
-                transaction
-                    .open_table(COUNTERS)?
-                    .retain_in(range.clone(), |_, _| false)?;
-                transaction
-                    .open_table(GAUGES)?
-                    .retain_in(range, |_, _| false)?;
+                transaction.open_table(STATE)?.retain_in(range.clone(), |_, _| false)?;
+                transaction.open_table(POSITIONS)?.retain_in(range.clone(), |_, _| false)?;
+                transaction.open_table(COUNTERS)?.retain_in(range.clone(), |_, _| false)?;
+                transaction.open_table(GAUGES)?.retain_in(range, |_, _| false)?;
                 Ok::<_, Fault>(())
             })?;
             Ok(transaction.commit()?)
@@ -238,9 +209,7 @@ impl Database {
                     #[cfg(test)]
                     failures: self.failures.clone(),
                 };
-                redb::Builder::new()
-                    .set_cache_size(CACHE_BYTES)
-                    .create_with_backend(disk)?
+                redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?
             }
         };
         Ok(self.tables.insert(tables))
@@ -252,10 +221,7 @@ fn write_group(tables: &redb::Database, number: u64, group: &[Commit]) -> Result
     let transaction = tables.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        if meta
-            .get(META_GROUP)?
-            .is_some_and(|stored| stored.value() == number)
-        {
+        if meta.get(META_GROUP)?.is_some_and(|stored| stored.value() == number) {
             // The attempt that was reported as failed had reached the disk.
             drop(meta);
             transaction.abort()?;
@@ -282,9 +248,7 @@ fn write_group(tables: &redb::Database, number: u64, group: &[Commit]) -> Result
                 positions.insert((daemon, channel.as_str()), position.as_slice())?;
             }
             for (name, delta) in &commit.counters {
-                let total = counters
-                    .get((daemon, name.as_str()))?
-                    .map_or(0, |total| total.value());
+                let total = counters.get((daemon, name.as_str()))?.map_or(0, |total| total.value());
                 counters.insert((daemon, name.as_str()), total.saturating_add(*delta))?;
             }
             for (name, level) in &commit.gauges {
@@ -320,22 +284,14 @@ fn rows<V: redb::Value + 'static, T>(
 /// Makes a database with its schema beside `path`, and gives it that name unless another process was
 /// quicker.
 fn create(path: &Path) -> Result<(), StoreError> {
-    let io_error = |source| StoreError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io_error = |source| StoreError::Io { path: path.to_owned(), source };
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
     // State may hold secrets: for the owner alone.
     let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&unfinished);
+    let file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&unfinished);
     let file = file.map_err(io_error)?;
     lock(&file, path)?;
     // Between the opening and the lock another process may have finished: then this is its database.
@@ -363,13 +319,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
         Err(errno) => return Err(io_error(errno.into())),
     }
     // The name has to survive a power failure as well as the content does.
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io_error)
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)
 }
 
 /// Whether `path` names this open file.
@@ -385,13 +337,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(StoreError::Locked {
-            path: path.to_owned(),
-        }),
-        Err(errno) => Err(StoreError::Io {
-            path: path.to_owned(),
-            source: errno.into(),
-        }),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::Locked { path: path.to_owned() }),
+        Err(errno) => Err(StoreError::Io { path: path.to_owned(), source: errno.into() }),
     }
 }
 
@@ -400,16 +347,12 @@ fn check_magic(file: &File, path: &Path) -> Result<(), StoreError> {
     let mut start = [0; MAGIC.len()];
     match file.read_exact_at(&mut start, 0) {
         Ok(()) if start == *MAGIC => Ok(()),
-        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(StoreError::Io {
-            path: path.to_owned(),
-            source: error,
-        }),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+            Err(StoreError::Io { path: path.to_owned(), source: error })
+        }
         Ok(()) | Err(_) => {
             let detail = "it does not start as a redb file does".to_owned();
-            Err(StoreError::Foreign {
-                path: path.to_owned(),
-                detail,
-            })
+            Err(StoreError::Foreign { path: path.to_owned(), detail })
         }
     }
 }
@@ -459,13 +402,7 @@ pub(super) struct Failures {
 impl Failures {
     fn after_sync(&self) -> io::Result<()> {
         use std::sync::atomic::Ordering::SeqCst;
-        let failing = self
-            .lying_syncs
-            .try_update(SeqCst, SeqCst, |left| left.checked_sub(1));
-        if failing.is_ok() {
-            Err(Errno::IO.into())
-        } else {
-            Ok(())
-        }
+        let failing = self.lying_syncs.try_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        if failing.is_ok() { Err(Errno::IO.into()) } else { Ok(()) }
     }
 }

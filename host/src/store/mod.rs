@@ -73,10 +73,7 @@ impl Commit {
             Write::Set { key, value } => key.len() + value.len(),
             Write::Delete { key } => key.len(),
         });
-        let positions = self
-            .positions
-            .iter()
-            .map(|(name, at)| name.len() + at.len());
+        let positions = self.positions.iter().map(|(name, at)| name.len() + at.len());
         let counters = self.counters.iter().map(|(name, _)| name.len());
         let gauges = self.gauges.iter().map(|(name, _)| name.len());
         writes
@@ -150,12 +147,7 @@ pub enum FaultKind {
 
 impl fmt::Display for StoreFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            path,
-            detail,
-            attempts,
-        } = self;
+        let Self { kind, path, detail, attempts } = self;
         let path = path.display();
         let way_out = match kind {
             FaultKind::Full => {
@@ -168,10 +160,7 @@ impl fmt::Display for StoreFault {
                 "stop the manager and put a copy of the file in its place, or move it away to start without state"
             }
         };
-        write!(
-            f,
-            "cannot write state to {path}: {detail} ({attempts} attempts): {way_out}"
-        )
+        write!(f, "cannot write state to {path}: {detail} ({attempts} attempts): {way_out}")
     }
 }
 
@@ -297,21 +286,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Closed`]; `done` is then dropped without being called.
     pub async fn commit(&self, commit: Commit, done: Option<Done>) -> Result<(), StoreError> {
-        let units = commit
-            .size_bytes()
-            .div_ceil(QUEUE_UNIT_BYTES)
-            .min(QUEUE_UNITS_MAX);
+        let units = commit.size_bytes().div_ceil(QUEUE_UNIT_BYTES).min(QUEUE_UNITS_MAX);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let closed = |_| StoreError::Closed;
         let room = Room {
-            _commit: Arc::clone(&self.room_commits)
-                .acquire_owned()
-                .await
-                .map_err(closed)?,
-            _units: Arc::clone(&self.room_units)
-                .acquire_many_owned(units)
-                .await
-                .map_err(closed)?,
+            _commit: Arc::clone(&self.room_commits).acquire_owned().await.map_err(closed)?,
+            _units: Arc::clone(&self.room_units).acquire_many_owned(units).await.map_err(closed)?,
         };
         self.send(Request::Commit { commit, done, room })
     }
@@ -382,20 +362,12 @@ impl Store {
     }
 
     fn take_writer(&self) -> Option<JoinHandle<()>> {
-        self.writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn stop_retrying(&self) {
         self.closing.store(true, Ordering::Release);
-        if let Some(thread) = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-        {
+        if let Some(thread) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             thread.thread().unpark();
         }
     }

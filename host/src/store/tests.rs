@@ -17,24 +17,16 @@ use super::{Commit, FaultKind, Loaded, Store, StoreError, StoreFault, Write};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(DEADLINE, future)
-            .await
-            .expect("within the deadline")
+        tokio::time::timeout(DEADLINE, future).await.expect("within the deadline")
     })
 }
 
 fn count_one(daemon: &str, value: u8) -> Commit {
     Commit {
         daemon: daemon.to_owned(),
-        writes: vec![Write::Set {
-            key: "value".to_owned(),
-            value: vec![value],
-        }],
+        writes: vec![Write::Set { key: "value".to_owned(), value: vec![value] }],
         counters: vec![("commits".to_owned(), 1)],
         ..Commit::default()
     }
@@ -113,13 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::collection::vec((name(), -1.0..1.0), 0..2),
     )
         .prop_map(|(daemon, writes, positions, counters, gauges)| {
-            Step::Commit(Commit {
-                daemon,
-                writes,
-                positions,
-                counters,
-                gauges,
-            })
+            Step::Commit(Commit { daemon, writes, positions, counters, gauges })
         });
     prop_oneof![
         12 => commit,
@@ -175,10 +161,7 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
     let store = Store::open(&path).unwrap();
     let refused = Store::open(&path).unwrap_err();
     assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
-    assert!(
-        refused.to_string().contains("in use by another manager"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("in use by another manager"), "{refused}");
     block_on(store.close()).unwrap();
     Store::open(&path).unwrap();
 }
@@ -194,17 +177,11 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
         let refused = Store::open(&path).unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
         // redb notes in its own header that it opened the file.
-        if !before
-            .as_ref()
-            .is_some_and(|bytes| bytes.starts_with(b"redb"))
-        {
+        if !before.as_ref().is_some_and(|bytes| bytes.starts_with(b"redb")) {
             assert!(fs::read(&path).ok() == before, "the file was changed");
         }
     }
-    check(
-        |path| fs::write(path, "").unwrap(),
-        "is not a state database",
-    );
+    check(|path| fs::write(path, "").unwrap(), "is not a state database");
     check(
         |path| fs::write(path, "not a database, but longer than its header").unwrap(),
         "move it away",
@@ -221,11 +198,7 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
             let database = redb::Database::create(path).unwrap();
             let transaction = database.begin_write().unwrap();
             let meta = redb::TableDefinition::<&str, u64>::new("meta");
-            transaction
-                .open_table(meta)
-                .unwrap()
-                .insert("schema", 2)
-                .unwrap();
+            transaction.open_table(meta).unwrap().insert("schema", 2).unwrap();
             transaction.commit().unwrap();
         },
         "has schema 2, and this version of duende reads schema 1",
@@ -248,10 +221,8 @@ fn an_unfinished_creation_is_started_over() {
     let path = directory.path().join("state.redb");
     fs::write(directory.path().join("state.redb.new"), vec![0; 10_000]).unwrap();
     Store::open(&path).unwrap();
-    let names: Vec<_> = fs::read_dir(&directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let names: Vec<_> =
+        fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["state.redb"]);
 }
 
@@ -267,9 +238,7 @@ fn a_group_of_unknown_fate_is_applied_once() {
             lying_syncs.store(u32::from(value), Ordering::SeqCst);
             store.commit(count_one("d", value), None).await.unwrap();
             wait_for_fault(&store, |fault| {
-                fault
-                    .as_ref()
-                    .is_some_and(|fault| fault.kind == FaultKind::Io)
+                fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Io)
             })
             .await;
             let loaded = store.load("d").await.unwrap();
@@ -288,9 +257,7 @@ impl SmallDisk {
     fn mount() -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-            .arg(directory.path());
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(directory.path());
         let mounted = mount.output().is_ok_and(|output| output.status.success());
         mounted.then(|| Self(directory))
     }
@@ -320,10 +287,7 @@ fn a_full_disk_loses_nothing() {
 
         // More than redb has room for in the file as it is.
         let mut first = count_one("d", 0);
-        let big = |number| Write::Set {
-            key: format!("big {number}"),
-            value: vec![7; 60_000],
-        };
+        let big = |number| Write::Set { key: format!("big {number}"), value: vec![7; 60_000] };
         first.writes.extend((0..20).map(big));
         store.commit(first, None).await.unwrap();
         let fault = wait_for_fault(&store, Option::is_some).await.unwrap();
@@ -338,10 +302,8 @@ fn a_full_disk_loses_nothing() {
         });
         store.commit(count_one("d", 100), Some(done)).await.unwrap();
         // It stays a fault, and no commit is called durable, while the disk is full.
-        wait_for_fault(&store, |fault| {
-            fault.as_ref().is_some_and(|fault| fault.attempts > 2)
-        })
-        .await;
+        wait_for_fault(&store, |fault| fault.as_ref().is_some_and(|fault| fault.attempts > 2))
+            .await;
         assert!(durable.try_recv().is_err());
 
         fs::remove_file(&ballast).unwrap();
@@ -368,10 +330,7 @@ fn closing_during_a_fault_tells_the_loss() {
         wait_for_fault(&store, Option::is_some).await;
         store.commit(count_one("d", 2), None).await.unwrap();
         let lost = store.close().await.unwrap_err();
-        assert!(
-            matches!(lost, StoreError::Unwritten { commits: 2, .. }),
-            "{lost}"
-        );
+        assert!(matches!(lost, StoreError::Unwritten { commits: 2, .. }), "{lost}");
         let closed = store.commit(count_one("d", 3), None).await.unwrap_err();
         assert!(matches!(closed, StoreError::Closed), "{closed}");
         // The file is free again.

@@ -23,25 +23,11 @@ const RETRY_MS_MAX: u64 = 2_000;
 
 /// What the writer is asked for.
 pub(super) enum Request {
-    Commit {
-        commit: Commit,
-        done: Option<Done>,
-        room: Room,
-    },
-    Load {
-        daemon: String,
-        reply: oneshot::Sender<Result<Loaded, StoreError>>,
-    },
-    Forget {
-        daemon: String,
-        reply: oneshot::Sender<()>,
-    },
-    Flush {
-        reply: oneshot::Sender<()>,
-    },
-    Close {
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
+    Commit { commit: Commit, done: Option<Done>, room: Room },
+    Load { daemon: String, reply: oneshot::Sender<Result<Loaded, StoreError>> },
+    Forget { daemon: String, reply: oneshot::Sender<()> },
+    Flush { reply: oneshot::Sender<()> },
+    Close { reply: oneshot::Sender<Result<(), StoreError>> },
 }
 
 /// The commits that share one fsync; `tickets` holds what belongs to them until they are durable.
@@ -68,14 +54,7 @@ impl Writer {
         fault: watch::Sender<Option<StoreFault>>,
         closing: Arc<AtomicBool>,
     ) -> Self {
-        Self {
-            database,
-            inbox,
-            fault,
-            closing,
-            group: Group::default(),
-            closed: false,
-        }
+        Self { database, inbox, fault, closing, group: Group::default(), closed: false }
     }
 
     /// Serves until [`Request::Close`], or until the store is dropped and all that it sent is done.
@@ -143,10 +122,7 @@ impl Writer {
             Request::Commit { .. } => {}
             Request::Load { daemon, reply } => {
                 let path = self.database.path().to_owned();
-                let loaded = self
-                    .database
-                    .load(&daemon)
-                    .map_err(|fault| fault.into_error(path));
+                let loaded = self.database.load(&daemon).map_err(|fault| fault.into_error(path));
                 let _ = reply.send(loaded);
             }
             Request::Forget { daemon, reply } => {
@@ -173,12 +149,8 @@ impl Writer {
         let mut attempts = 0_u32;
         while let Err(Fault { kind, detail }) = write(&mut self.database) {
             attempts = attempts.saturating_add(1);
-            let fault = StoreFault {
-                kind,
-                path: self.database.path().to_owned(),
-                detail,
-                attempts,
-            };
+            let fault =
+                StoreFault { kind, path: self.database.path().to_owned(), detail, attempts };
             self.fault.send_replace(Some(fault.clone()));
             if self.closing.load(Ordering::Acquire) {
                 return Err(fault);

@@ -114,9 +114,10 @@ pub fn inspect_image(path: &Path) -> Result<ImageReport, ImageError> {
     let invalid = |error: wasmtime::Error| invalid(path, &error);
     let engine = super::hosted_engine(1).map_err(invalid)?;
     let component = Component::new(&engine, &bytes).map_err(invalid)?;
-    ImageLinker::new(&engine).map_err(invalid)?.link(&component).map_err(|error| {
-        ImageError::Contract { path: path.display().to_string(), error }
-    })?;
+    ImageLinker::new(&engine)
+        .map_err(invalid)?
+        .link(&component)
+        .map_err(|error| ImageError::Contract { path: path.display().to_string(), error })?;
     Ok(ImageReport {
         id: format!("b3:{}", blake3::hash(&bytes).to_hex()),
         contract: CONTRACT_VERSION,
@@ -191,11 +192,13 @@ impl ImageCache {
     }
 
     fn compile(&self, path: &Path, bytes: &[u8], entry: &Path) -> Result<Component, ImageError> {
-        let code = self.engine.precompile_component(bytes).map_err(|error| invalid(path, &error))?;
+        let code =
+            self.engine.precompile_component(bytes).map_err(|error| invalid(path, &error))?;
         write_whole(&self.dir, entry, &code)
             .map_err(|source| ImageError::Cache { path: entry.display().to_string(), source })?;
         // SAFETY: the bytes come from this engine's own compiler, a moment ago.
-        unsafe { Component::deserialize(&self.engine, &code) }.map_err(|error| invalid(path, &error))
+        unsafe { Component::deserialize(&self.engine, &code) }
+            .map_err(|error| invalid(path, &error))
     }
 }
 

@@ -25,7 +25,9 @@ impl Machine for HostMachine {
     fn monotonic_ns(&self) -> u64 {
         let now = clock_gettime(ClockId::Monotonic);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
     }
 
     fn wall_ns(&self) -> u64 {
@@ -40,7 +42,8 @@ impl Machine for HostMachine {
         {
             // Fails only before the kernel's pool is first seeded, long before a worker runs, or
             // when a signal comes in between: try again.
-            if let Ok(count) = rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+            if let Ok(count) = rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())
+            {
                 filled += count;
             }
         }

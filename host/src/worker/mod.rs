@@ -37,7 +37,9 @@ pub const CACHE_DIR_VARIABLE: &str = "DUENDE_CACHE_DIR";
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// It was started by hand.
-    #[error("wos-worker is started by the duende manager; to run a component, use `duende run IMAGE`")]
+    #[error(
+        "wos-worker is started by the duende manager; to run a component, use `duende run IMAGE`"
+    )]
     NotStartedByManager,
     /// The engine could not be set up.
     #[error("cannot set up the WebAssembly engine: {0:#}")]
@@ -64,8 +66,9 @@ pub enum WorkerError {
 /// It was not started by a manager, or cannot go on.
 pub fn main() -> Result<(), WorkerError> {
     let link = inherited_link().ok_or(WorkerError::NotStartedByManager)?;
-    let cache_dir =
-        env::var_os(CACHE_DIR_VARIABLE).map(PathBuf::from).ok_or(WorkerError::NotStartedByManager)?;
+    let cache_dir = env::var_os(CACHE_DIR_VARIABLE)
+        .map(PathBuf::from)
+        .ok_or(WorkerError::NotStartedByManager)?;
     let engine = hosted_engine(PROCESSES_MAX).map_err(WorkerError::Engine)?;
     let machine = Arc::new(HostMachine::default());
     let cache = ImageCache::new(engine.clone(), cache_dir).map_err(WorkerError::Engine)?;

@@ -78,7 +78,10 @@ fn read_commands(
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::CONNRESET) => return Ok(false),
             Err(error) => {
-                return Err(WorkerError::System { what: "cannot read the link", source: error.into() });
+                return Err(WorkerError::System {
+                    what: "cannot read the link",
+                    source: error.into(),
+                });
             }
         }
     }

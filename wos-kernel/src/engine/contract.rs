@@ -3,7 +3,7 @@
 //! The linker would find the same mismatches; this finds them first, so that people read which
 //! interface is wrong and what to do, and not how a type check failed.
 
-use alloc::{format, string::String, string::ToString, vec::Vec};
+use alloc::{string::String, string::ToString, vec::Vec};
 use core::fmt;
 use wasmtime::component::Component;
 
@@ -135,7 +135,7 @@ pub fn describe_imports(component: &Component) -> Vec<String> {
         .iter()
         .filter_map(|name| interface_of(name))
         .filter(|interface| *interface != "types")
-        .map(|interface| format!("{interface}"))
+        .map(ToString::to_string)
         .collect()
 }
 
@@ -146,7 +146,8 @@ mod tests {
     #[track_caller]
     fn check(imports: &[&str], exports: &[&str], expected: Result<(), &str>) {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let found = check_names(&names(imports), &names(exports)).map_err(|error| error.to_string());
+        let found =
+            check_names(&names(imports), &names(exports)).map_err(|error| error.to_string());
         match (found, expected) {
             (Ok(()), Ok(())) => {}
             (Err(text), Err(part)) => assert!(text.contains(part), "{text}"),

@@ -149,9 +149,7 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
             let context = &mut store.data_mut().context;
             match context.tick() {
                 Tick::Continue => Ok(UpdateDeadline::Continue(1)),
-                Tick::Yield => {
-                    Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_once())))
-                }
+                Tick::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_once()))),
                 Tick::OverBudget => Err(Error::new(OverBudget)),
             }
         });
@@ -224,9 +222,7 @@ async fn invoke(idle: &mut Idle, call: Call) -> wasmtime::Result<Return> {
         Call::Shutdown { deadline_ns } => {
             Return::Shutdown(lifecycle.call_shutdown(store, deadline_ns).await?)
         }
-        Call::HealthCheck => {
-            Return::HealthCheck(lifecycle.call_health_check(store).await?.into())
-        }
+        Call::HealthCheck => Return::HealthCheck(lifecycle.call_health_check(store).await?.into()),
         Call::Metrics => {
             let samples = lifecycle.call_metrics(store).await?;
             Return::Metrics(samples.into_iter().map(Into::into).collect())

@@ -13,10 +13,7 @@ use super::*;
 use crate::daemon::notify::Notifier;
 use crate::daemon::{CheckResult, DaemonId, DaemonMetrics, HealthCheck, HealthStatus};
 
-const AT: Address = Address {
-    daemon: 3,
-    incarnation: 7,
-};
+const AT: Address = Address { daemon: 3, incarnation: 7 };
 
 /// How long the test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -38,11 +35,7 @@ impl Manager {
             at: AT,
             name: "web",
             image: "",
-            limits: Limits {
-                memory_bytes_max: 0,
-                slice_budget_ns: 0,
-                state_bytes_max: 0,
-            },
+            limits: Limits { memory_bytes_max: 0, slice_budget_ns: 0, state_bytes_max: 0 },
             level: 4,
             grants: Grants::default(),
         });
@@ -81,12 +74,7 @@ impl Manager {
 
     fn expect_health(&mut self, token: u64, is_expected: impl Fn(&HealthReport<'_>) -> bool) {
         self.next(|event| match event {
-            Some(Event::Health {
-                at: AT,
-                token: found,
-                report,
-                memory_bytes,
-            }) => {
+            Some(Event::Health { at: AT, token: found, report, memory_bytes }) => {
                 assert_eq!(*found, token);
                 assert!(is_expected(report), "{report:?}");
                 assert!(*memory_bytes > 0, "a process has resident memory");
@@ -149,10 +137,7 @@ impl Daemon for Probe {
             gate.notified().await;
         }
         let result = CheckResult::Degraded("cold".to_owned());
-        let check = HealthCheck {
-            name: "cache",
-            result,
-        };
+        let check = HealthCheck { name: "cache", result };
         HealthStatus::from_checks(vec![check], Duration::ZERO)
     }
     fn metrics(&self) -> DaemonMetrics {
@@ -169,10 +154,7 @@ fn with_manager(
     theirs.set_nonblocking(true).unwrap();
     ours.set_read_timeout(Some(DEADLINE)).unwrap();
     let manager = std::thread::spawn(move || {
-        let mut manager = Manager {
-            stream: ours,
-            decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]),
-        };
+        let mut manager = Manager { stream: ours, decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]) };
         play(&mut manager);
     });
     let ended = block_on(async {
@@ -191,18 +173,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(async { tokio::time::timeout(DEADLINE, future).await.unwrap() })
 }
 
-const STOP: Command<'_> = Command::Shutdown {
-    at: AT,
-    grace_ns: 10_000_000_000,
-};
+const STOP: Command<'_> = Command::Shutdown { at: AT, grace_ns: 10_000_000_000 };
 
 fn expect_exited(manager: &mut Manager, outcome: Outcome, part_of_reason: &str) {
     manager.next(|event| match event {
-        Some(Event::Exited {
-            at: _,
-            outcome: found,
-            reason,
-        }) => {
+        Some(Event::Exited { at: _, outcome: found, reason }) => {
             assert_eq!(*found, outcome, "{reason}");
             assert!(reason.contains(part_of_reason), "{reason}");
         }
@@ -217,25 +192,14 @@ fn a_whole_life_over_the_link() {
         manager.start();
         manager.expect_running();
         manager.send(Command::HealthCheck { at: AT, token: 11 });
-        manager.expect_health(11, |report| {
-            *report == HealthReport::Degraded("cache: cold")
-        });
+        manager.expect_health(11, |report| *report == HealthReport::Degraded("cache: cold"));
         // Of another incarnation: no answer, no effect.
-        let at = Address {
-            incarnation: 6,
-            ..AT
-        };
+        let at = Address { incarnation: 6, ..AT };
         manager.send(Command::HealthCheck { at, token: 12 });
         manager.send(Command::Kill { at });
         manager.send(Command::Metrics { at: AT, token: 13 });
         let (name, counter, value) = ("requests_total", true, 5.0);
-        manager.expect(&Event::Sample {
-            at: AT,
-            token: 13,
-            name,
-            counter,
-            value,
-        });
+        manager.expect(&Event::Sample { at: AT, token: 13, name, counter, value });
         manager.expect(&Event::SamplesEnd { at: AT, token: 13 });
         manager.send(STOP);
         expect_exited(manager, Outcome::Graceful, "done");
@@ -247,11 +211,7 @@ fn a_whole_life_over_the_link() {
 fn busy_is_answered_during_init_and_during_a_health_check() {
     static INIT: Notify = Notify::const_new();
     static HEALTH: Notify = Notify::const_new();
-    let probe = Probe {
-        init_gate: Some(&INIT),
-        health_gate: Some(&HEALTH),
-        ..Probe::default()
-    };
+    let probe = Probe { init_gate: Some(&INIT), health_gate: Some(&HEALTH), ..Probe::default() };
     let ended = with_manager(probe, |manager| {
         let is_busy = |report: &HealthReport<'_>| matches!(report, HealthReport::Busy { .. });
         manager.start();
@@ -273,14 +233,8 @@ fn busy_is_answered_during_init_and_during_a_health_check() {
 #[test]
 fn failures_are_told_to_the_manager() {
     let probe = || Probe::default();
-    let failing = Probe {
-        fails_init: true,
-        ..probe()
-    };
-    let stubborn = Probe {
-        never_stops: true,
-        ..probe()
-    };
+    let failing = Probe { fails_init: true, ..probe() };
+    let stubborn = Probe { never_stops: true, ..probe() };
     let ended = with_manager(failing, |manager| {
         manager.start();
         expect_exited(manager, Outcome::Error, "no such mode");
@@ -290,16 +244,10 @@ fn failures_are_told_to_the_manager() {
     let ended = with_manager(stubborn, |manager| {
         manager.start();
         manager.expect_running();
-        manager.send(Command::Shutdown {
-            at: AT,
-            grace_ns: 1,
-        });
+        manager.send(Command::Shutdown { at: AT, grace_ns: 1 });
         expect_exited(manager, Outcome::Error, "not stopped within");
     });
-    assert!(
-        matches!(ended, Err(DaemonError::ShutdownTimeout { .. })),
-        "{ended:?}"
-    );
+    assert!(matches!(ended, Err(DaemonError::ShutdownTimeout { .. })), "{ended:?}");
 
     let ended = with_manager(probe(), |manager| {
         manager.start();
@@ -328,10 +276,7 @@ fn a_manager_that_dies_does_not_end_the_daemon() {
     let outside = ctx.clone();
     let (dead, is_dead) = tokio::sync::oneshot::channel();
     let manager = std::thread::spawn(move || {
-        let mut manager = Manager {
-            stream: ours,
-            decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]),
-        };
+        let mut manager = Manager { stream: ours, decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]) };
         manager.start();
         manager.expect_running();
         drop(manager);
@@ -359,11 +304,7 @@ fn a_manager_that_dies_does_not_end_the_daemon() {
 #[test]
 fn shutdown_is_called_even_if_run_ends_at_once() {
     let was_shut_down = Arc::new(AtomicBool::new(false));
-    let probe = Probe {
-        is_prompt: true,
-        was_shut_down: was_shut_down.clone(),
-        ..Probe::default()
-    };
+    let probe = Probe { is_prompt: true, was_shut_down: was_shut_down.clone(), ..Probe::default() };
     let ctx = DaemonContext::new(Notifier::default());
     let ended = block_on(async {
         let signal = async {
@@ -381,15 +322,10 @@ fn shutdown_is_called_even_if_run_ends_at_once() {
 
 #[test]
 fn a_second_signal_does_not_wait() {
-    let stop = Stop {
-        cause: StopCause::Signal(Signal::Interrupt),
-        timeout: Duration::from_secs(3_600),
-    };
+    let stop =
+        Stop { cause: StopCause::Signal(Signal::Interrupt), timeout: Duration::from_secs(3_600) };
     let ctx = DaemonContext::new(Notifier::default());
-    let probe = Probe {
-        never_stops: true,
-        ..Probe::default()
-    };
+    let probe = Probe { never_stops: true, ..Probe::default() };
     let ended = block_on(async {
         let signals = async {
             tokio::task::yield_now().await;

@@ -1,0 +1,292 @@
+//! A component on WOS, against the same component on wasmtime alone: one engine, one thread, the
+//! same calls.
+//!
+//! What is left out of the comparison on both sides: reading and compiling the image, which a cached
+//! image has behind itself, and giving the instance back.
+
+use std::{
+    fs,
+    future::Future,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use duende::worker::{HostMachine, ImageCache, hosted_engine};
+use duende_core::wire::link::{Address, Command, Event, Grants, Limits};
+use wasmtime::{
+    Engine, Store,
+    component::{Component, HasSelf, Linker},
+};
+use wos_kernel::{
+    ImageState, Kernel, Machine,
+    engine::{Image, ImageSource, WasmtimeExecutor},
+    limits::PROCESSES_MAX,
+};
+
+use self::bare::{DaemonPre, types::WakeReasons};
+use super::{Result, report::Report};
+
+const DEPLOYS: u32 = 3_000;
+const SLICE_ROUNDS: usize = 300;
+const SLICES_PER_ROUND: u32 = 1_000;
+
+/// Measures and adds to the report.
+pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
+    let engine = hosted_engine(PROCESSES_MAX)?;
+    let cache_dir = tempfile::tempdir()?;
+    let cache = ImageCache::new(engine.clone(), cache_dir.path().join("images"))?;
+    let both = |component: &str| {
+        let path = artifacts.join(component);
+        Ok::<_, Box<dyn std::error::Error>>((
+            Wos::new(&engine, cache.load(&path)?),
+            Bare::new(&engine, &path)?,
+        ))
+    };
+
+    let (mut wos, bare) = both("log-sentinel.wasm")?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..DEPLOYS {
+        let began = Instant::now();
+        let at = wos.deploy(Grants::LOG.union(Grants::STATE), &[])?;
+        ours.push(elapsed_ns(began));
+        wos.kill(at)?;
+
+        let began = Instant::now();
+        let running = bare.deploy(true)?;
+        theirs.push(elapsed_ns(began));
+        drop(running);
+    }
+    report.add(
+        "deploy",
+        "a cached image to Running: Create and Start until the event Running",
+        vec![("WOS", ours), ("bare wasmtime", theirs)],
+        &[1.5],
+    );
+
+    let (mut wos, bare) = both("flaky.wasm")?;
+    // Without a grant, so that no side keeps what the daemon would write to `state`.
+    wos.deploy(Grants::default(), &[("mode", "spin")])?;
+    let mut running = bare.deploy(false)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..SLICE_ROUNDS {
+        let began = Instant::now();
+        for _ in 0..SLICES_PER_ROUND {
+            if !wos.kernel.step(&mut |_| {}) {
+                return Err("the daemon has no slice to run".into());
+            }
+        }
+        ours.push(elapsed_ns(began) / u64::from(SLICES_PER_ROUND));
+
+        let began = Instant::now();
+        for now in 0..SLICES_PER_ROUND {
+            running.run(u64::from(now))?;
+        }
+        theirs.push(elapsed_ns(began) / u64::from(SLICES_PER_ROUND));
+    }
+    report.add(
+        "slice",
+        "one slice of a daemon that returns `again` (each sample: the mean of 1,000)",
+        vec![("WOS scheduler", ours), ("bare call_async", theirs)],
+        &[1.5],
+    );
+    Ok(())
+}
+
+fn elapsed_ns(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Our side: a kernel that has one image.
+struct Wos {
+    kernel: Kernel<WasmtimeExecutor<OneImage>>,
+    incarnation: u32,
+}
+
+struct OneImage(Image);
+
+impl ImageSource for OneImage {
+    fn image(&mut self, _name: &str) -> ImageState<Image> {
+        ImageState::Ready(self.0.clone())
+    }
+}
+
+impl Wos {
+    fn new(engine: &Engine, image: Image) -> Self {
+        let executor = WasmtimeExecutor::new(engine.clone(), OneImage(image));
+        let kernel = Kernel::new(executor, PROCESSES_MAX, Arc::new(HostMachine::default()));
+        Self { kernel, incarnation: 0 }
+    }
+
+    /// Creates a daemon and runs it until it says that it is Running.
+    fn deploy(&mut self, grants: Grants, config: &[(&str, &str)]) -> Result<Address> {
+        self.incarnation += 1;
+        let at = Address { daemon: 0, incarnation: self.incarnation };
+        let limits = Limits {
+            memory_bytes_max: 64 << 20,
+            slice_budget_ns: 1_000_000_000,
+            state_bytes_max: 16 << 20,
+        };
+        let create =
+            Command::Create { at, name: "daemon", image: "image", limits, level: 4, grants };
+        let mut running = false;
+        let mut emit = |event: Event<'_>| running |= matches!(event, Event::Running { .. });
+        self.kernel.command(create, &mut emit)?;
+        for (key, value) in config {
+            self.kernel.command(Command::ConfigEntry { at, key, value }, &mut emit)?;
+        }
+        self.kernel.command(Command::Start { at }, &mut emit)?;
+        self.kernel.step(&mut emit);
+        if running { Ok(at) } else { Err("the daemon is not Running after `init`".into()) }
+    }
+
+    fn kill(&mut self, at: Address) -> Result<()> {
+        Ok(self.kernel.command(Command::Kill { at }, &mut |_| {})?)
+    }
+}
+
+/// The other side: wasmtime, and imports that do nothing.
+struct Bare {
+    engine: Engine,
+    image: DaemonPre<Imports>,
+}
+
+struct Running {
+    store: Store<Imports>,
+    daemon: bare::Daemon,
+}
+
+impl Bare {
+    fn new(engine: &Engine, path: &Path) -> Result<Self> {
+        let component = Component::new(engine, fs::read(path)?)?;
+        let mut linker = Linker::new(engine);
+        bare::Daemon::add_to_linker::<Imports, HasSelf<Imports>>(&mut linker, |imports| imports)?;
+        let image = DaemonPre::new(linker.instantiate_pre(&component)?)?;
+        Ok(Self { engine: engine.clone(), image })
+    }
+
+    fn deploy(&self, granted: bool) -> Result<Running> {
+        let imports = Imports { machine: HostMachine::default(), granted };
+        let mut store = Store::new(&self.engine, imports);
+        store.set_epoch_deadline(1);
+        let daemon = finish(self.image.instantiate_async(&mut store))??;
+        finish(daemon.duende_daemon_lifecycle().call_init(&mut store))???;
+        Ok(Running { store, daemon })
+    }
+}
+
+impl Running {
+    fn run(&mut self, now: u64) -> Result<()> {
+        let wake = bare::types::Wake { reasons: WakeReasons::empty(), now };
+        let lifecycle = self.daemon.duende_daemon_lifecycle();
+        finish(lifecycle.call_run(&mut self.store, wake))???;
+        Ok(())
+    }
+}
+
+/// Polls a future that has nothing to wait for.
+fn finish<T>(future: impl Future<Output = T>) -> Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err("the call waits for something".into()),
+    }
+}
+
+/// What a store holds on the other side.
+struct Imports {
+    machine: HostMachine,
+    /// Whether `log` and `state` are granted.
+    granted: bool,
+}
+
+impl Imports {
+    fn granted<T>(&self, value: T) -> std::result::Result<T, bare::types::Error> {
+        if self.granted { Ok(value) } else { Err(bare::types::Error::Denied) }
+    }
+}
+
+/// The contract once more: the kernel's own bindings are its own.
+mod bare {
+    use super::{Imports, Machine};
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "duende:daemon/daemon",
+        exports: { default: async },
+    });
+
+    pub(crate) use self::duende::daemon::types;
+    use self::duende::daemon::{channel, clock, config, entropy, log, metric, state};
+    use types::Error;
+
+    impl types::Host for Imports {}
+
+    impl log::Host for Imports {
+        fn write(&mut self, _level: log::Level, _text: String) -> Result<(), Error> {
+            self.granted(())
+        }
+    }
+
+    impl clock::Host for Imports {
+        fn monotonic(&mut self) -> u64 {
+            self.machine.monotonic_ns()
+        }
+
+        fn wall(&mut self) -> u64 {
+            self.machine.wall_ns()
+        }
+    }
+
+    impl entropy::Host for Imports {
+        fn bytes(&mut self, _length: u32) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+
+    impl config::Host for Imports {
+        fn get(&mut self, key: String) -> Option<String> {
+            (key == "mode").then(|| "spin".to_owned())
+        }
+    }
+
+    impl state::Host for Imports {
+        fn get(&mut self, _key: String) -> Result<Option<Vec<u8>>, Error> {
+            self.granted(None)
+        }
+
+        fn set(&mut self, _key: String, _value: Vec<u8>) -> Result<(), Error> {
+            self.granted(())
+        }
+
+        fn delete(&mut self, _key: String) -> Result<(), Error> {
+            self.granted(())
+        }
+
+        fn keys(
+            &mut self,
+            _prefix: String,
+            _after: Option<String>,
+            _limit: u32,
+        ) -> Result<Vec<String>, Error> {
+            self.granted(Vec::new())
+        }
+    }
+
+    impl channel::Host for Imports {
+        fn receive(&mut self, _channel: String, _max: u32) -> Result<Vec<channel::Message>, Error> {
+            Err(Error::UnknownChannel)
+        }
+    }
+
+    impl metric::Host for Imports {
+        fn counter_add(&mut self, _name: String, _delta: u64) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn gauge_set(&mut self, _name: String, _value: f64) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The kernel against a manager that keeps exact books, with an executor that follows a script.
+
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+
+use duende_core::wire::link::{
+    Address, CHANNEL_MESSAGES_MAX, Command, Event, Grants, HealthReport, Limits, Outcome,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::executor::{Executor, Fault, ImageState, Progress, Return};
+
+/// A machine whose clock moves by a microsecond whenever it is read.
+#[derive(Default)]
+struct TestMachine {
+    now_ns: AtomicU64,
+}
+
+impl Machine for TestMachine {
+    fn monotonic_ns(&self) -> u64 {
+        self.now_ns.fetch_add(1_000, Ordering::Relaxed)
+    }
+    fn wall_ns(&self) -> u64 {
+        0
+    }
+    fn entropy(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+    fn attention(&self) -> bool {
+        false
+    }
+}
+
+/// What the next slices do, beyond counting their messages.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Return,
+    Preempt,
+    Trap,
+    Fail,
+    Exit,
+    Again,
+    Until(u64),
+}
+
+/// Counts messages in `state`, and does what its script says.
+#[derive(Default)]
+struct ScriptedExecutor {
+    script: VecDeque<Act>,
+    pending_images: bool,
+}
+
+struct ScriptedInstance {
+    context: Box<Context>,
+    call: Option<Call>,
+    /// What the open slice will return once it is not preempted any more.
+    returned: Option<Return>,
+}
+
+impl Executor for ScriptedExecutor {
+    type Image = ();
+    type Instance = ScriptedInstance;
+
+    fn image(&mut self, name: &str) -> ImageState<()> {
+        match name {
+            "bad" => ImageState::Unusable("bad image".into()),
+            _ if self.pending_images => ImageState::Pending,
+            _ => ImageState::Ready(()),
+        }
+    }
+
+    fn create(&mut self, (): (), context: Box<Context>) -> ScriptedInstance {
+        ScriptedInstance { context, call: None, returned: None }
+    }
+
+    fn context<'a>(&self, instance: &'a mut ScriptedInstance) -> Option<&'a mut Context> {
+        instance.call.is_none().then_some(&mut *instance.context)
+    }
+
+    fn enter(&mut self, instance: &mut ScriptedInstance, call: Call) {
+        instance.call = Some(call);
+    }
+
+    fn resume(&mut self, instance: &mut ScriptedInstance) -> Progress {
+        let context = &mut instance.context;
+        let returned = instance.returned.take().unwrap_or_else(|| match instance.call {
+            Some(Call::Run(_)) => {
+                let messages = context.channel_receive("lines", 3).unwrap();
+                let count = context.state_get("count").unwrap().map_or(0, <[u8]>::len);
+                if !messages.is_empty() {
+                    context.state_set("count", vec![1; count + messages.len()]).unwrap();
+                    context.counter_add("seen", messages.len() as u64).unwrap();
+                }
+                Return::Run(Ok(Next::Wait))
+            }
+            Some(Call::Init) | None => Return::Init(Ok(())),
+            Some(Call::Shutdown { .. }) => Return::Shutdown(Ok(())),
+            Some(Call::HealthCheck) => Return::HealthCheck(Health::Healthy),
+            Some(Call::Metrics) => Return::Metrics(Vec::new()),
+        });
+        let act = self.script.pop_front().unwrap_or(Act::Return);
+        let is_run = matches!(returned, Return::Run(_));
+        let progress = match act {
+            Act::Preempt => {
+                instance.returned = Some(returned);
+                return Progress::Preempted;
+            }
+            Act::Trap => Progress::Failed(Fault::Trap("told to".into())),
+            Act::Fail if is_run => Progress::Returned(Return::Run(Err("told to".into()))),
+            Act::Exit if is_run => Progress::Returned(Return::Run(Ok(Next::Exit))),
+            Act::Again if is_run => Progress::Returned(Return::Run(Ok(Next::Again))),
+            Act::Until(at) if is_run => Progress::Returned(Return::Run(Ok(Next::Until(at)))),
+            Act::Return | Act::Fail | Act::Exit | Act::Again | Act::Until(_) => {
+                Progress::Returned(returned)
+            }
+        };
+        instance.call = None;
+        progress
+    }
+}
+
+const LIMITS: Limits =
+    Limits { memory_bytes_max: 1 << 20, slice_budget_ns: 1_000_000_000, state_bytes_max: 1 << 20 };
+
+/// A manager with one daemon: what it sent, and what was committed.
+struct Books {
+    kernel: Kernel<ScriptedExecutor>,
+    incarnation: u32,
+    sent_total: u64,
+    /// Messages that were not consumed by a committed slice.
+    unconsumed: u64,
+    /// Messages that the present incarnation was sent.
+    sequence: u64,
+    consumed: u64,
+    state: BTreeMap<String, Vec<u8>>,
+    counted: u64,
+    open: Vec<(String, Vec<u8>)>,
+    open_consumed: u64,
+    open_counted: u64,
+    exits: Vec<Outcome>,
+}
+
+impl Books {
+    fn new() -> Self {
+        let kernel = Kernel::new(ScriptedExecutor::default(), 4, Arc::new(TestMachine::default()));
+        let mut books = Self {
+            kernel,
+            incarnation: 0,
+            sent_total: 0,
+            unconsumed: 0,
+            sequence: 0,
+            consumed: 0,
+            state: BTreeMap::new(),
+            counted: 0,
+            open: Vec::new(),
+            open_consumed: 0,
+            open_counted: 0,
+            exits: Vec::new(),
+        };
+        books.start();
+        books
+    }
+
+    fn at(&self) -> Address {
+        Address { daemon: 7, incarnation: self.incarnation }
+    }
+
+    fn tell(&mut self, command: Command<'_>) {
+        let mut events = Vec::new();
+        self.kernel.command(command, &mut |event| events.push(Recorded::of(&event))).unwrap();
+        self.take(events);
+    }
+
+    fn start(&mut self) {
+        self.incarnation += 1;
+        self.sequence = 0;
+        self.consumed = 0;
+        let at = self.at();
+        let grants = Grants::STATE.union(Grants::METRIC);
+        self.tell(Command::Create { at, name: "d", image: "i", limits: LIMITS, level: 4, grants });
+        for (key, value) in self.state.clone() {
+            self.tell(Command::StateEntry { at, key: &key, value: &value });
+        }
+        self.tell(Command::ChannelOpen { at, name: "lines", granted: true });
+        self.tell(Command::Start { at });
+        for _ in 0..self.unconsumed {
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        self.sequence += 1;
+        let (at, sequence) = (self.at(), self.sequence);
+        self.tell(Command::Message { at, channel: 0, sequence, payload: b"m" });
+    }
+
+    fn send(&mut self) {
+        if self.unconsumed < CHANNEL_MESSAGES_MAX as u64 {
+            self.sent_total += 1;
+            self.unconsumed += 1;
+            self.deliver();
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        let mut events = Vec::new();
+        let ran = self.kernel.step(&mut |event| events.push(Recorded::of(&event)));
+        self.take(events);
+        ran
+    }
+
+    fn take(&mut self, events: Vec<Recorded>) {
+        let mut over = false;
+        for event in events {
+            assert!(!over, "an event after the end: {event:?}");
+            match event {
+                Recorded::Set(key, value) => self.open.push((key, value)),
+                Recorded::Consumed(sequence) => self.open_consumed = sequence,
+                Recorded::Counted(delta) => self.open_counted += delta,
+                Recorded::SliceEnd => {
+                    self.state.extend(self.open.drain(..));
+                    self.unconsumed -= self.open_consumed - self.consumed;
+                    self.consumed = self.open_consumed;
+                    self.counted += core::mem::take(&mut self.open_counted);
+                }
+                Recorded::Exited(outcome) => {
+                    over = true;
+                    assert!(self.open.is_empty() && self.open_counted == 0, "a torn transaction");
+                    self.exits.push(outcome);
+                }
+                Recorded::Other => {}
+            }
+        }
+        assert!(self.kernel.check_invariants());
+        if over {
+            self.open_consumed = 0;
+            self.start();
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Recorded {
+    Set(String, Vec<u8>),
+    Consumed(u64),
+    Counted(u64),
+    SliceEnd,
+    Exited(Outcome),
+    Other,
+}
+
+impl Recorded {
+    fn of(event: &Event<'_>) -> Self {
+        match *event {
+            Event::StateSet { key, value, .. } => Self::Set(key.into(), value.into()),
+            Event::Consumed { sequence, .. } => Self::Consumed(sequence),
+            Event::CounterAdd { delta, .. } => Self::Counted(delta),
+            Event::SliceEnd { .. } => Self::SliceEnd,
+            Event::Exited { outcome, .. } => Self::Exited(outcome),
+            _ => Self::Other,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Send(u8),
+    Step(u8),
+    Script(Act),
+    Kill,
+    Ask,
+    Shutdown,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (1_u8..6).prop_map(Move::Send),
+        4 => (1_u8..6).prop_map(Move::Step),
+        3 => prop_oneof![
+            3 => Just(Act::Preempt),
+            2 => Just(Act::Trap),
+            1 => Just(Act::Fail),
+            1 => Just(Act::Exit),
+            1 => Just(Act::Again),
+            1 => (0_u64..10_000_000).prop_map(Act::Until),
+        ].prop_map(Move::Script),
+        1 => Just(Move::Kill),
+        1 => Just(Move::Ask),
+        1 => Just(Move::Shutdown),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever ends a daemon, and wherever in a slice: what was committed has counted every message
+    /// once, and once faults end every message is counted.
+    #[test]
+    fn every_message_is_counted_once(moves in proptest::collection::vec(moves(), 0..60)) {
+        let mut books = Books::new();
+        for next in moves {
+            match next {
+                Move::Send(count) => (0..count).for_each(|_| books.send()),
+                Move::Step(count) => (0..count).for_each(|_| { books.step(); }),
+                Move::Script(act) => books.kernel.executor().script.push_back(act),
+                Move::Kill => { let at = books.at(); books.tell(Command::Kill { at }); }
+                Move::Ask => {
+                    let at = books.at();
+                    books.tell(Command::HealthCheck { at, token: 1 });
+                    books.tell(Command::Metrics { at, token: 2 });
+                }
+                Move::Shutdown => {
+                    let at = books.at();
+                    books.tell(Command::Shutdown { at, grace_ns: 1 });
+                }
+            }
+            let committed = books.state.get("count").map_or(0, Vec::len) as u64;
+            prop_assert_eq!(committed + books.unconsumed, books.sent_total);
+            prop_assert_eq!(books.counted, committed);
+        }
+        books.kernel.executor().script.clear();
+        let mut quanta = 0;
+        while books.step() {
+            quanta += 1;
+            prop_assert!(quanta < 10_000, "the kernel does not come to rest");
+        }
+        prop_assert_eq!(books.counted, books.sent_total);
+    }
+}
+
+/// Runs until nothing is left to do; returns how the daemons ended.
+fn settle(books: &mut Books) -> Vec<Outcome> {
+    while books.step() {}
+    core::mem::take(&mut books.exits)
+}
+
+#[test]
+fn each_way_to_end_is_told_apart() {
+    let check = |acts: &[Act], expected: &[Outcome]| {
+        let mut books = Books::new();
+        settle(&mut books);
+        books.kernel.executor().script.extend(acts);
+        books.send();
+        assert_eq!(settle(&mut books), expected, "{acts:?}");
+    };
+    check(&[Act::Trap], &[Outcome::Trap]);
+    check(&[Act::Fail], &[Outcome::Error]);
+    check(&[Act::Exit], &[Outcome::Graceful]);
+    check(&[Act::Preempt, Act::Preempt, Act::Trap], &[Outcome::Trap]);
+    check(&[Act::Again, Act::Return], &[]);
+}
+
+#[test]
+fn a_question_is_answered_ahead_of_work_or_busy_during_a_slice() {
+    let mut books = Books::new();
+    settle(&mut books);
+    let ask = |books: &mut Books| {
+        let at = books.at();
+        let mut reports = Vec::new();
+        let command = Command::HealthCheck { at, token: 9 };
+        let mut keep = |event: Event<'_>| {
+            if let Event::Health { report, token: 9, .. } = event {
+                reports.push(matches!(report, HealthReport::Busy { .. }));
+            }
+        };
+        books.kernel.command(command, &mut keep).unwrap();
+        books.kernel.step(&mut keep);
+        reports
+    };
+    books.send();
+    assert_eq!(ask(&mut books), [false], "health goes before the message");
+    books.kernel.executor().script.push_back(Act::Preempt);
+    books.kernel.executor().script.push_back(Act::Preempt);
+    books.step();
+    assert_eq!(ask(&mut books), [true], "the slice is open");
+}
+
+#[test]
+fn the_table_is_bounded_and_a_bad_image_is_refused() {
+    let mut books = Books::new();
+    let mut outcomes = Vec::new();
+    for daemon in 100..104 {
+        let at = Address { daemon, incarnation: 1 };
+        let image = if daemon == 100 { "bad" } else { "i" };
+        let create =
+            Command::Create { at, name: "d", image, limits: LIMITS, level: 0, grants: Grants::LOG };
+        for command in [create, Command::Start { at }] {
+            books
+                .kernel
+                .command(command, &mut |event| {
+                    if let Event::Exited { at, outcome, .. } = event {
+                        outcomes.push((at.daemon, outcome));
+                    }
+                })
+                .unwrap();
+        }
+    }
+    // PID 1, the first daemon, and two more.
+    assert_eq!(outcomes, [(100, Outcome::Refused), (103, Outcome::Refused)]);
+    assert_eq!(books.kernel.processes().len(), 4);
+    assert_eq!(books.kernel.processes()[0].name, "init");
+}
+
+#[test]
+fn a_process_waits_for_its_image() {
+    let mut books = Books::new();
+    books.kernel.executor().pending_images = true;
+    let at = books.at();
+    books.tell(Command::Kill { at });
+    assert!(!books.step(), "there is nothing to run");
+    books.kernel.executor().pending_images = false;
+    books.kernel.image_settled("other", &mut |_| {});
+    assert!(!books.step(), "another image does not help");
+    books.kernel.image_settled("i", &mut |_| {});
+    assert!(books.step());
+}
+
+#[test]
+fn what_breaks_the_protocol_is_an_error() {
+    let mut books = Books::new();
+    let at = books.at();
+    let create = |level| Command::Create {
+        at,
+        name: "d",
+        image: "i",
+        limits: LIMITS,
+        level,
+        grants: Grants::LOG,
+    };
+    let mut refused = |command| books.kernel.command(command, &mut |_| {}).unwrap_err();
+    assert_eq!(refused(create(0)), ProtocolError::AddressInUse(at));
+    assert_eq!(refused(Command::Start { at }), ProtocolError::AlreadyStarted(at));
+    let message = Command::Message { at, channel: 9, sequence: 1, payload: b"" };
+    assert_eq!(refused(message), ProtocolError::OutsideWindow(at));
+    for _ in 0..CHANNEL_MESSAGES_MAX {
+        books.send();
+    }
+    let over = Command::Message { at, channel: 0, sequence: 1, payload: b"" };
+    let refused = books.kernel.command(over, &mut |_| {}).unwrap_err();
+    assert_eq!(refused, ProtocolError::OutsideWindow(at));
+}
