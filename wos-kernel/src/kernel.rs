@@ -258,7 +258,7 @@ impl<E: Executor> Kernel<E> {
                     Fault::Trap(reason) => (Outcome::Trap, reason),
                     Fault::SliceBudget => (
                         Outcome::SliceBudget,
-                        format!("{} ran longer than its slice budget", name_of(call)),
+                        format!("a call of {} passed the slice budget", name_of(call)),
                     ),
                     Fault::Refused(reason) => (Outcome::Refused, reason),
                 };

@@ -29,6 +29,8 @@ use wos_kernel::{
 
 /// Largest component, in bytes.
 pub(super) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+/// Most entries in the cache's directory. The oldest goes when a new one is written over it.
+const ENTRIES_MAX: usize = 256;
 /// Length of the digest at the end of a cache entry, in bytes.
 const DIGEST_BYTES: usize = blake3::OUT_LEN;
 
@@ -196,9 +198,29 @@ impl ImageCache {
             self.engine.precompile_component(bytes).map_err(|error| invalid(path, &error))?;
         write_whole(&self.dir, entry, &code)
             .map_err(|source| ImageError::Cache { path: entry.display().to_string(), source })?;
+        self.evict();
         // SAFETY: the bytes come from this engine's own compiler, a moment ago.
         unsafe { Component::deserialize(&self.engine, &code) }
             .map_err(|error| invalid(path, &error))
+    }
+}
+
+impl ImageCache {
+    /// Removes the oldest entries over [`ENTRIES_MAX`]. What cannot be removed stays: a cache that is
+    /// too large harms nobody yet.
+    fn evict(&self) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        let mut entries: Vec<_> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            })
+            .collect();
+        entries.sort();
+        let surplus = entries.len().saturating_sub(ENTRIES_MAX);
+        for (_, path) in entries.into_iter().take(surplus) {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
