@@ -389,11 +389,15 @@ fn when_the_link_closes_everything_ends_within_its_grace() {
     assert!(log.trim_end().ends_with(" stdout bye"), "{log}");
 }
 
+/// Says so, and is deaf to SIGTERM from then on.
+const DEAF: &str = "trap '' TERM; echo deaf >/proc/self/fd/$DUENDE_LINK_FD; exec sleep 1000";
+
 #[test]
 fn a_shutdown_reports_every_exit_and_then_the_end() {
     let mut fleet = Fleet::new();
-    let sleeping = fleet.request(&["/bin/sleep", "1000"]);
-    fleet.spawn(&sleeping);
+    // It does not go before it is killed: the second request always finds `keep` stopping.
+    let mut deaf = fleet.request(&sh(DEAF));
+    assert_eq!(fleet.spawn_until_it_says(&mut deaf), "deaf");
     fleet.keep.send(&KeepRequest::Shutdown, None).unwrap();
     let late = fleet.request(&["/bin/true"]);
     fleet.send(&late, None);
@@ -401,14 +405,15 @@ fn a_shutdown_reports_every_exit_and_then_the_end() {
     let how = loop {
         match fleet.next() {
             Ok(KeepEvent::Exited { at, exit, .. }) => {
-                assert_eq!(at, sleeping.at);
-                assert!(matches!(exit, Exit::Signal { signal: 15, .. }));
+                assert_eq!(at, deaf.at);
+                assert!(matches!(exit, Exit::Signal { signal: 9, .. }));
                 seen.0 = true;
             }
             Ok(KeepEvent::SpawnFailed { at, reason, .. }) => {
                 assert_eq!(at, late.at);
                 assert!(reason.contains("being stopped"), "{reason}");
                 seen.1 = true;
+                fleet.keep.send(&KeepRequest::Kill { at: deaf.at }, None).unwrap();
             }
             Ok(event) => panic!("{event:?}"),
             Err(KeepError::Gone { how }) => break how,
