@@ -2,7 +2,7 @@
 //! daemon's own figures — is put aside; it is looked at again after each event.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant as WallInstant},
 };
 
@@ -133,10 +133,9 @@ impl Manager {
                 states.iter().all(|(_, state)| settled(state)).then(|| vec![Response::Ok])
             }
             Goal::Stopped(ids) => {
-                let gone = |id: &DaemonId| {
-                    self.supervisor.view(*id).is_none_or(|view| !view.state.has_process())
-                };
-                ids.iter().all(gone).then(|| vec![Response::Ok])
+                self.stop_the_next(ids);
+                let over = self.inputs.is_empty() && !ids.iter().any(|id| self.has_process(*id));
+                over.then(|| vec![Response::Ok])
             }
             Goal::Figures { at, since, figures, done, .. } => {
                 let gone = self.daemon_mut(*at).is_none_or(|daemon| daemon.current(*at).is_none());
@@ -220,11 +219,31 @@ impl Manager {
     }
 
     fn stop(&mut self, names: &[String], reply: &mpsc::Sender<Response>) -> Answered {
-        let ids = self.ids(names)?;
-        for id in &ids {
-            self.inputs.push_back(Input::Stop(*id));
-        }
+        let ids = self.with_dependents(&self.ids(names)?);
+        // What has no process has nothing to wait for, and must not come back meanwhile.
+        let idle = ids.iter().filter(|id| !self.has_process(**id)).map(|id| Input::Stop(*id));
+        let idle: Vec<_> = idle.collect();
+        self.inputs.extend(idle);
         self.wait(reply, Goal::Stopped(ids))
+    }
+
+    /// Asks those to stop on which nothing that still runs depends.
+    fn stop_the_next(&mut self, ids: &[DaemonId]) {
+        let running = self.daemons.iter().filter(|daemon| self.has_process(daemon.id));
+        let needed: HashSet<DaemonId> =
+            running.flat_map(|daemon| daemon.depends_on.iter().copied()).collect();
+        for id in ids {
+            let state = self.supervisor.view(*id).map(|view| view.state);
+            let runs = state
+                .is_some_and(|state| state.has_process() && !matches!(state, State::Stopping(_)));
+            if runs && !needed.contains(id) {
+                self.inputs.push_back(Input::Stop(*id));
+            }
+        }
+    }
+
+    fn has_process(&self, id: DaemonId) -> bool {
+        self.supervisor.view(id).is_some_and(|view| view.state.has_process())
     }
 
     fn restart(&mut self, names: &[String], reply: &mpsc::Sender<Response>) -> Answered {
@@ -318,31 +337,31 @@ impl Manager {
         names.iter().map(|name| self.find(name).map(|(_, id)| id)).collect()
     }
 
-    /// These, and before each what it depends on.
+    /// These and all that they depend on, each after its dependencies.
     fn with_dependencies(&self, ids: &[DaemonId]) -> Vec<DaemonId> {
-        let mut wanted = vec![false; self.daemons.len()];
-        // Dependencies have lower slots than their dependents, so one pass from the top suffices.
-        for slot in (0..self.daemons.len()).rev() {
-            let Some(daemon) = self.daemons.get(slot) else { continue };
-            let is_wanted = wanted.get(slot).copied().unwrap_or(false) || ids.contains(&daemon.id);
-            if !is_wanted {
-                continue;
-            }
-            let dependencies = daemon.config.depends_on.iter().filter_map(|index| {
-                self.by_name.get(&self.fleet.daemons.get(*index)?.name).copied()
-            });
-            for place in dependencies.chain([slot]) {
-                if let Some(wanted) = wanted.get_mut(place) {
-                    *wanted = true;
-                }
+        // A dependency has a lower slot than its dependents: one pass from the top finds all.
+        let mut wanted: HashSet<DaemonId> = ids.iter().copied().collect();
+        for daemon in self.daemons.iter().rev().filter(|daemon| !daemon.depends_on.is_empty()) {
+            if wanted.contains(&daemon.id) {
+                wanted.extend(&daemon.depends_on);
             }
         }
-        self.daemons
-            .iter()
-            .zip(wanted)
-            .filter(|(_, wanted)| *wanted)
-            .map(|(daemon, _)| daemon.id)
-            .collect()
+        self.in_order(&wanted)
+    }
+
+    /// These and all that depend on them, each after its dependencies.
+    fn with_dependents(&self, ids: &[DaemonId]) -> Vec<DaemonId> {
+        let mut wanted: HashSet<DaemonId> = ids.iter().copied().collect();
+        for daemon in &self.daemons {
+            if daemon.depends_on.iter().any(|dependency| wanted.contains(dependency)) {
+                wanted.insert(daemon.id);
+            }
+        }
+        self.in_order(&wanted)
+    }
+
+    fn in_order(&self, wanted: &HashSet<DaemonId>) -> Vec<DaemonId> {
+        self.daemons.iter().map(|daemon| daemon.id).filter(|id| wanted.contains(id)).collect()
     }
 
     fn name(&self, id: DaemonId) -> String {

@@ -57,6 +57,16 @@ impl Manager {
         }
     }
 
+    /// Writes what was logged while effects were performed.
+    pub(super) fn flush_logs(&mut self) {
+        self.journal.flush();
+        for at in std::mem::take(&mut self.unflushed) {
+            if let Some(daemon) = self.daemon_mut(at) {
+                daemon.log.flush();
+            }
+        }
+    }
+
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Changed { id, from: _, to } => self.changed(id, to),
@@ -596,7 +606,7 @@ impl Manager {
             format!("incarnation {incarnation} ended: {reason}").as_bytes(),
             false,
         );
-        daemon.log.flush();
+        self.unflushed.push(at);
         let name = self.name_of(at);
         self.journal.record(&name, incarnation, EventKind::Exited, &reason);
         self.inputs.push_back(Input::Exited { id, incarnation, exit });

@@ -1,4 +1,7 @@
 //! What happened to the fleet: the recent events, those who follow them, and the fleet's own log.
+//!
+//! The log and what is printed are written by [`Journal::flush`], once everything that belongs to
+//! one decision is done: a restart never waits for a file or a terminal.
 
 use std::{
     collections::VecDeque,
@@ -46,6 +49,8 @@ pub(crate) struct Journal {
     followers: Vec<mpsc::Sender<EventRecord>>,
     log: LogWriter,
     print: Print,
+    /// What [`flush`](Self::flush) prints.
+    unprinted: String,
 }
 
 impl Journal {
@@ -56,6 +61,7 @@ impl Journal {
             followers: Vec::new(),
             log: LogWriter::new(log_path),
             print,
+            unprinted: String::new(),
         }
     }
 
@@ -74,7 +80,7 @@ impl Journal {
         if let Print::Json = self.print
             && let Ok(document) = serde_json::to_string(&record)
         {
-            print(&mut std::io::stdout(), &document);
+            self.print_later(&document);
         }
         self.say(level_of(kind), line.trim_start());
         if self.recent.len() >= EVENTS_MAX {
@@ -87,10 +93,25 @@ impl Journal {
     /// Writes a line that is no event.
     pub(crate) fn say(&mut self, level: LogLevel, line: &str) {
         self.log.append(SystemTime::now(), level, LogOrigin::Duende, line.as_bytes(), false);
-        self.log.flush();
         if let Print::Lines = self.print {
-            print(&mut std::io::stderr(), line);
+            self.print_later(line);
         }
+    }
+
+    /// Writes what was recorded and said.
+    pub(crate) fn flush(&mut self) {
+        self.log.flush();
+        let text = std::mem::take(&mut self.unprinted);
+        match self.print {
+            Print::Nothing => {}
+            Print::Lines => print(&mut std::io::stderr(), &text),
+            Print::Json => print(&mut std::io::stdout(), &text),
+        }
+    }
+
+    fn print_later(&mut self, line: &str) {
+        self.unprinted.push_str(line);
+        self.unprinted.push('\n');
     }
 
     /// The recent events.
@@ -106,9 +127,17 @@ impl Journal {
     }
 }
 
-fn print(to: &mut dyn std::io::Write, line: &str) {
-    // If nobody reads it, the log still has it.
-    let _ = to.write_all(format!("{line}\n").as_bytes()).and_then(|()| to.flush());
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn print(to: &mut dyn std::io::Write, text: &str) {
+    if !text.is_empty() {
+        // If nobody reads it, the log still has it.
+        let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    }
 }
 
 fn level_of(kind: EventKind) -> LogLevel {

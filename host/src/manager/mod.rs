@@ -40,7 +40,7 @@ use duende_core::{
     restart::RestartPolicy,
     supervise::{AddError, DaemonId, Input, Slot, Spec, Supervisor},
     time::Instant,
-    wire::link::LogLevel,
+    wire::link::{Address, LogLevel},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -154,6 +154,8 @@ pub(crate) struct Manager {
     peer_events: mpsc::Sender<PeerEvent>,
     notify: Option<NotifySocket>,
     journal: Journal,
+    /// Incarnations whose end is in the buffer of their daemon's log.
+    unflushed: Vec<Address>,
     waiters: Vec<Waiter>,
     /// Answers to `down`, which end when everything is over.
     farewells: Vec<JoinHandle<()>>,
@@ -262,6 +264,7 @@ impl Manager {
             peer_events,
             notify,
             journal,
+            unflushed: Vec::new(),
             waiters: Vec::new(),
             farewells: Vec::new(),
             stopping: false,
@@ -291,7 +294,7 @@ impl Manager {
             ids.insert(index, id);
             let log = LogWriter::new(&log_path(&self.fleet.log_dir, &config.name));
             self.by_name.insert(config.name.clone(), self.daemons.len());
-            self.daemons.push(Managed::new(id, config.clone(), log));
+            self.daemons.push(Managed::new(id, config.clone(), dependencies, log));
         }
         Ok(())
     }
@@ -312,6 +315,10 @@ impl Manager {
         loop {
             self.decide();
             self.answer_waiters();
+            if !self.inputs.is_empty() {
+                continue;
+            }
+            self.flush_logs();
             if let Some(epitaph) = self.halted.take() {
                 return Err(ManagerError::Halted(epitaph));
             }
