@@ -1,0 +1,59 @@
+//! Daemons as they stand in a configuration. `rest` is more TOML: keys first, then tables.
+
+use std::path::{Path, PathBuf};
+
+/// A program of this workspace.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    // target/debug/deps/claims-0123 lies two levels under target/debug/duende
+    built(test.ancestors().nth(2).expect("target/debug").join(name), "cargo build")
+}
+
+/// A component of this repository.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn artifact(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+    built(root.join("artifacts").join(format!("{name}.wasm")), "cargo xtask guests")
+}
+
+fn built(file: PathBuf, with: &str) -> PathBuf {
+    assert!(
+        file.is_file(),
+        "{} is not built: run `{with}`, or `cargo xtask test`, which does that first",
+        file.display()
+    );
+    file
+}
+
+/// A component of this repository.
+#[must_use]
+pub fn component(name: &str, image: &str, rest: &str) -> String {
+    image_at(name, &artifact(image), rest)
+}
+
+/// Whatever lies at a path, as a component.
+#[must_use]
+pub fn image_at(name: &str, image: &Path, rest: &str) -> String {
+    format!("[[daemon]]\nname = \"{name}\"\nimage = \"{}\"\n{rest}\n", image.display())
+}
+
+/// A program of this workspace that is built with the SDK, as a native daemon.
+#[must_use]
+pub fn linked(name: &str, program_name: &str, rest: &str) -> String {
+    let program = program(program_name);
+    let program = program.display();
+    format!("[[daemon]]\nname = \"{name}\"\ncommand = [\"{program}\"]\nlink = true\n{rest}\n")
+}
+
+/// A shell script as a native daemon.
+#[must_use]
+pub fn script(name: &str, text: &str, rest: &str) -> String {
+    format!("[[daemon]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{text}''']\n{rest}\n")
+}

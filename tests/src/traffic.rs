@@ -1,0 +1,64 @@
+//! An access log as a web server writes it, rotation included.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A line of the combined format, with the request time.
+#[must_use]
+pub fn line(number: u64, status: u16) -> String {
+    format!(
+        "127.0.0.1 - - [21/Nov/2026:09:15:{:02} +0000] \"GET /{number} HTTP/1.1\" {status} 10 \"-\" \
+         \"test\" 0.001000\n",
+        number % 60
+    )
+}
+
+/// Writes lines to a file and knows how many.
+#[derive(Debug)]
+pub struct AccessLog {
+    path: PathBuf,
+    file: File,
+    rotations: u32,
+    /// Lines that were written, over all rotations.
+    pub lines: u64,
+}
+
+impl AccessLog {
+    /// Begins a log.
+    ///
+    /// # Panics
+    /// The file can't be made.
+    #[must_use]
+    pub fn create(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: open(path), rotations: 0, lines: 0 }
+    }
+
+    /// Writes so many lines, one `write` each, as a web server does. Every tenth is a 500.
+    ///
+    /// # Panics
+    /// They can't be written.
+    pub fn write(&mut self, lines: u64) {
+        for _ in 0..lines {
+            let status = if self.lines % 10 == 9 { 500 } else { 200 };
+            let text = line(self.lines, status);
+            self.file.write_all(text.as_bytes()).expect("the access log can be written");
+            self.lines += 1;
+        }
+    }
+
+    /// Renames the file away and begins a new one, as logrotate does.
+    ///
+    /// # Panics
+    /// It can't be renamed.
+    pub fn rotate(&mut self) {
+        self.rotations += 1;
+        let old = self.path.with_extension(format!("log.{}", self.rotations));
+        std::fs::rename(&self.path, old).expect("the access log can be renamed");
+        self.file = open(&self.path);
+    }
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).expect("the access log can be made")
+}

@@ -1,0 +1,416 @@
+//! Claims of the specification, each one test named after it and at its own criterion.
+//!
+//! A test that measures prints its figure; `cargo xtask falsify` runs these tests and shows the table.
+//! Those that take over ten seconds need the feature `falsification`.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use duende_tests::{
+    AccessLog, Figures, Fleet, Outcome, Process, component, duende, linked, program, report,
+    script, wait_for,
+};
+use rustix::process::Signal;
+
+/// Started again at once, for ever: restart limits are lifted where starts are counted.
+const AT_ONCE: &str = "[daemon.restart]\npolicy = \"always\"\nbackoff_initial = \"0s\"\n\
+                       backoff_max = \"0s\"\nwindow = \"0s\"\n";
+/// What `flaky` needs.
+const LOG: &str = "grant = [\"log\"]\n";
+/// A sentinel that follows the fleet's access log.
+const SENTINEL: &str = "grant = [\"log\", \"state\", \"metric\", \"channel:lines\"]\n\
+                        [daemon.channel.lines]\nfrom = { tail = \"{home}/access.log\" }\n";
+
+fn between(began_us: u64, ended_us: u64) -> Duration {
+    Duration::from_micros(ended_us.saturating_sub(began_us))
+}
+
+/// How long so many starts of a daemon that ends by itself took, from the decision to start it to
+/// Running: its process is there, its state was loaded, and its `init` has returned.
+fn starts(daemon: &str, fleet: &mut Fleet, count: usize) -> Figures {
+    (0..count)
+        .map(|_| {
+            let began = fleet.next(daemon, "started");
+            let running = fleet.next(daemon, "running");
+            assert_eq!(began.incarnation, running.incarnation);
+            between(began.time_unix_us, running.time_unix_us)
+        })
+        .collect()
+}
+
+#[test]
+#[cfg_attr(not(feature = "falsification"), ignore = "over ten seconds: --features falsification")]
+fn f001_starts_within_100_ms() {
+    let ends = format!("{LOG}{AT_ONCE}[daemon.config]\nmode = \"exit\"\n");
+    for (what, daemon) in
+        [("native", linked("d", "flaky", &ends)), ("WOS", component("d", "flaky", &ends))]
+    {
+        let mut fleet = Fleet::up("f001", &daemon);
+        let figures = starts("d", &mut fleet, 1_000);
+        figures.assert_under("F001", &format!("start, {what}"), 99, Duration::from_millis(100));
+        fleet.down();
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "falsification"), ignore = "over ten seconds: --features falsification")]
+fn f005_starts_within_50_ms_on_wos() {
+    let ends = format!("{LOG}{AT_ONCE}[daemon.config]\nmode = \"exit\"\n");
+    let mut fleet = Fleet::up("f005", &component("d", "flaky", &ends));
+    let figures = starts("d", &mut fleet, 1_000);
+    let what = "process creation and exec on WOS";
+    figures.assert_under("F005", what, 99, Duration::from_millis(50));
+    fleet.down();
+}
+
+#[test]
+fn f006_graceful_shutdown_within_the_timeout() {
+    let grace = Duration::from_secs(2);
+    let rest = &format!("{LOG}stop_grace = \"2s\"\n");
+    let plain = script(
+        "plain",
+        "trap \"exit 0\" TERM; while :; do sleep 0.05; done",
+        "stop_grace = \"2s\"",
+    );
+    let daemons = linked("native", "flaky", rest) + &component("wos", "flaky", rest) + &plain;
+    let mut fleet = Fleet::up("f006", &daemons);
+    for daemon in ["native", "wos", "plain"] {
+        fleet.wait_state(daemon, "running");
+        fleet.run(&["stop", daemon]).done();
+        let asked = fleet.next(daemon, "stopping");
+        let exited = fleet.next(daemon, "exited");
+        // By itself: nothing killed it.
+        assert!(!exited.detail.contains("killed"), "{exited:?}");
+        assert_eq!(fleet.row(daemon).state, "stopped");
+        let took = between(asked.time_unix_us, exited.time_unix_us);
+        report("F006", &format!("graceful shutdown, {daemon}: {took:.1?}"), "<= 2s");
+        assert!(took <= grace, "{daemon}: {took:?}");
+    }
+    for daemon in ["native", "wos"] {
+        let log = fs::read_to_string(fleet.row(daemon).log_path).unwrap();
+        assert!(log.contains("asked to stop"), "{daemon}: its `shutdown` was not called: {log}");
+    }
+    fleet.down();
+}
+
+#[test]
+fn f007_a_kill_terminates_within_10_ms() {
+    let limit = Duration::from_millis(10);
+    let mut fleet = Fleet::up("f007", &linked("d", "flaky", &format!("{LOG}{AT_ONCE}")));
+    let kills: Figures = (0..50)
+        .map(|_| {
+            let incarnation = fleet.next("d", "running").incarnation;
+            let pid = fleet.wait_row("d", |row| row.incarnation == incarnation).pid;
+            Process::of(pid.expect("it runs")).kill()
+        })
+        .collect();
+    kills.assert_under("F007", "SIGKILL to a native process", 100, limit);
+    fleet.down();
+
+    // On WOS: from the decision to kill to the end, in the middle of a slice that never returns.
+    let hangs = "grant = [\"log\"]\nslice_budget = \"60s\"\nstop_grace = \"1ms\"\n[daemon.config]\nmode = \"hang\"\n";
+    let mut fleet = Fleet::up("f007-wos", &component("d", "flaky", hangs));
+    let kills: Figures = (0..50)
+        .map(|round| {
+            if round > 0 {
+                fleet.run(&["start", "d"]).done();
+            }
+            fleet.next("d", "running");
+            fleet.run(&["stop", "d"]).done();
+            let killed = fleet
+                .next_event(|event| event.is("d", "stopping") && event.detail.contains("killing"));
+            let exited = fleet.next("d", "exited");
+            between(killed.time_unix_us, exited.time_unix_us)
+        })
+        .collect();
+    kills.assert_under("F007", "kill on WOS, in mid-slice", 100, limit);
+    fleet.down();
+}
+
+#[test]
+fn f008_restarts_after_a_crash() {
+    let limit = Duration::from_secs(5);
+    let daemons = linked("native", "flaky", LOG) + &script("plain", "exec sleep infinity", "");
+    let mut fleet = Fleet::up("f008", &daemons);
+    for daemon in ["native", "plain"] {
+        let row = fleet.wait_state(daemon, "running");
+        Process::of(row.pid.expect("it runs")).signal(Signal::SEGV);
+        let exited = fleet.next(daemon, "exited");
+        assert!(exited.detail.contains("SIGSEGV"), "{exited:?}");
+        let running = fleet.next(daemon, "running");
+        let took = between(exited.time_unix_us, running.time_unix_us);
+        report("F008", &format!("restart after SIGSEGV, {daemon}: {took:.1?}"), "< 5s");
+        assert!(took < limit, "{daemon}: {took:?}");
+        assert_ne!(fleet.row(daemon).pid, row.pid);
+    }
+    // WebAssembly's way to a segmentation fault is a trap.
+    let mut fleet = Fleet::up(
+        "f008-wos",
+        &component(
+            "wos",
+            "flaky",
+            "grant = [\"log\"]\n[daemon.config]\nmode = \"crash\"\nafter_slices = 1\n",
+        ),
+    );
+    let exited = fleet.next("wos", "exited");
+    assert!(exited.detail.contains("unreachable"), "{exited:?}");
+    let running = fleet.next("wos", "running");
+    assert_eq!(running.incarnation, 2);
+    let took = between(exited.time_unix_us, running.time_unix_us);
+    report("F008", &format!("restart after a trap, WOS: {took:.1?}"), "< 5s");
+    assert!(took < limit, "{took:?}");
+}
+
+/// The request from which on the last incarnation of a sentinel counts: what its `init` found in
+/// its state, by its own log.
+fn counts_from(fleet: &Fleet, sentinel: &str) -> u64 {
+    let log = fs::read_to_string(fleet.row(sentinel).log_path).unwrap();
+    let (_, rest) = log.rsplit_once("watching, from request ").expect("it said so");
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn f009_state_survives_restarts() {
+    let daemons =
+        linked("native", "log-sentinel", SENTINEL) + &component("wos", "log-sentinel", SENTINEL);
+    let mut fleet = Fleet::new("f009", &daemons);
+    let mut log = AccessLog::create(&fleet.home().join("access.log"));
+    let all_counted = |fleet: &Fleet, log: &AccessLog| {
+        for sentinel in ["native", "wos"] {
+            let row = fleet.wait_row(sentinel, |row| row.count("requests_total") == log.lines);
+            assert_eq!(row.count("errors_total"), log.lines / 10, "{row:?}");
+        }
+    };
+    fleet.start();
+    log.write(500);
+    all_counted(&fleet, &log);
+
+    // The daemons are killed.
+    for (sentinel, process) in
+        [("native", fleet.row("native").pid), ("wos", fleet.row("wos").worker_pid)]
+    {
+        let _ = Process::of(process.expect("it runs")).kill();
+        fleet.wait_row(sentinel, |row| row.incarnation == 2 && row.state == "running");
+        assert_eq!(counts_from(&fleet, sentinel), 500, "{sentinel}");
+    }
+    log.write(100);
+    all_counted(&fleet, &log);
+
+    // The manager is killed; what is written meanwhile is counted afterwards.
+    fleet.kill_manager();
+    log.write(50);
+    fleet.start();
+    all_counted(&fleet, &log);
+    assert!(counts_from(&fleet, "native") >= 500 && counts_from(&fleet, "wos") >= 500);
+
+    // All is stopped in order.
+    fleet.down();
+    fleet.start();
+    all_counted(&fleet, &log);
+    for sentinel in ["native", "wos"] {
+        fleet.wait_state(sentinel, "running");
+        assert_eq!(counts_from(&fleet, sentinel), 650, "{sentinel}");
+    }
+    fleet.down();
+    report("F009", "650 of 650 requests after kills of daemon, worker and manager", "equal");
+}
+
+#[test]
+fn f011_daemons_run_concurrently() {
+    let daemons: String = (0..100)
+        .map(|i| {
+            linked(&format!("n{i}"), "flaky", LOG) + &component(&format!("w{i}"), "flaky", LOG)
+        })
+        .collect();
+    let mut fleet = Fleet::up("f011", &daemons);
+    let running = |isolation: &str| {
+        let rows = fleet.ps().daemons;
+        let running =
+            rows.iter().filter(|row| row.isolation == isolation && row.state == "running");
+        running.count()
+    };
+    wait_for("all are Running", || {
+        ((running("native"), running("wos")) == (100, 100)).then_some(())
+    });
+    let (native, wos) = (running("native"), running("wos"));
+    report("F011", &format!("{native} native and {wos} WOS daemons Running"), "100 and 100");
+    assert_eq!((native, wos), (100, 100));
+    fleet.down();
+}
+
+#[test]
+fn f014_a_double_start_is_an_error() {
+    let daemons = linked("native", "flaky", LOG) + &component("wos", "flaky", LOG);
+    let mut fleet = Fleet::up("f014", &daemons);
+    for daemon in ["native", "wos"] {
+        let before = fleet.wait_state(daemon, "running");
+        let failure = fleet.run(&["start", daemon]).refused(7);
+        assert!(failure.error.message.contains("started already"), "{failure:?}");
+        let after = fleet.row(daemon);
+        let instance = |row: &duende_tests::rows::Row| (row.pid, row.incarnation);
+        assert_eq!(instance(&after), instance(&before));
+    }
+    report("F014", "exit code 7, one instance", "an error, one instance");
+    fleet.down();
+}
+
+#[test]
+fn f015_a_double_stop_is_fine() {
+    let daemons = linked("native", "flaky", LOG) + &component("wos", "flaky", LOG);
+    let mut fleet = Fleet::up("f015", &daemons);
+    for daemon in ["native", "wos"] {
+        fleet.wait_state(daemon, "running");
+        for _ in 0..2 {
+            fleet.run(&["stop", daemon]).done();
+            assert_eq!(fleet.row(daemon).state, "stopped");
+        }
+        assert_eq!(fleet.events().iter().filter(|event| event.is(daemon, "stopped")).count(), 1);
+    }
+    report("F015", "exit code 0 both times", "idempotent");
+    fleet.down();
+}
+
+#[test]
+fn f016_status_in_every_state() {
+    let hang = |verb: &str| {
+        format!(
+            "{LOG}slice_budget = \"600s\"\nstart_timeout = \"600s\"\nstop_grace = \"600s\"\n\
+             [daemon.health]\nperiod = \"600s\"\n[daemon.config]\nmode = \"hang\"\nverb = \"{verb}\"\n"
+        )
+    };
+    let crash = |restart: &str| {
+        format!("{LOG}[daemon.restart]\n{restart}\n[daemon.config]\nmode = \"crash\"\n")
+    };
+    let daemons = component("starting", "flaky", &hang("init"))
+        + &component("waiting", "flaky", "grant = [\"log\"]\ndepends_on = [\"starting\"]")
+        + &component("running", "flaky", LOG)
+        + &component("stopping", "flaky", &hang("shutdown"))
+        + &component("stopped", "flaky", "grant = [\"log\"]\n[daemon.config]\nmode = \"exit\"\n")
+        + &component("backoff", "flaky", &crash("backoff_initial = \"1h\"\nbackoff_max = \"1h\""))
+        + &component("failed", "flaky", &crash("policy = \"never\""))
+        + &component("quarantined", "flaky", &crash("limit = 0"));
+    let mut fleet = Fleet::up("f016", &daemons);
+    fleet.wait_state("stopping", "running");
+    let mut stop = fleet.command(&["stop", "stopping"]).stdout(Stdio::null()).spawn().unwrap();
+    let states = [
+        ("waiting", "starting"),
+        ("starting", "starting"),
+        ("running", "running"),
+        ("stopping", "stopping"),
+        ("stopped", "stopped"),
+        ("backoff", "backoff"),
+        ("failed", "failed"),
+        ("quarantined", "quarantined"),
+    ];
+    for (daemon, state) in states {
+        fleet.wait_state(daemon, state);
+    }
+    // Each on its own, by `status`, with all the others in their states.
+    for (daemon, state) in states {
+        let rows =
+            fleet.run(&["status", daemon]).done().json::<duende_tests::rows::Table>().daemons;
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].name.as_str(), rows[0].state.as_str()), (daemon, state));
+    }
+    assert_eq!(fleet.row("waiting").waits_for, ["starting"]);
+    report("F016", "8 of 8 states, by `ps` and by `status`", "a valid state");
+    // What hangs is killed when asked twice.
+    let manager = Process::of(fleet.manager().id());
+    manager.signal(Signal::TERM);
+    fleet.next("running", "stopping");
+    manager.signal(Signal::TERM);
+    assert_eq!(fleet.wait_end(), Some(0), "{}", fleet.story());
+    stop.wait().unwrap();
+    fleet.assert_empty();
+}
+
+#[test]
+fn f017_logs_at_the_configured_destination() {
+    let daemons = format!(
+        "log_dir = \"{{home}}/elsewhere\"\n{}{}",
+        script("native", "echo to the log; echo and an error >&2; exec sleep infinity", ""),
+        component("wos", "flaky", LOG)
+    );
+    let mut fleet = Fleet::up("f017", &daemons);
+    for (daemon, lines) in [
+        ("native", &["stdout to the log", "stderr and an error"][..]),
+        ("wos", &["here, after 0 slices"]),
+    ] {
+        let file = fleet.home().join("elsewhere").join(format!("{daemon}.log"));
+        for line in lines {
+            wait_for(line, || fs::read_to_string(&file).ok()?.contains(line).then_some(()));
+            let text = line.trim_start_matches("stdout ").trim_start_matches("stderr ");
+            let shown = fleet.run(&["logs", daemon]).done().stdout;
+            assert!(shown.contains(text), "{shown}");
+        }
+    }
+    report("F017", "standard output, standard error and `log` in log_dir", "present");
+    fleet.down();
+}
+
+#[test]
+fn f019_environments_are_isolated() {
+    let print = "env > {home}/$0.env; exec sleep infinity";
+    let with = script("with", &print.replace("$0", "with"), "env = { DUENDE_F019 = \"secret\" }");
+    let without = script("without", &print.replace("$0", "without"), "");
+    // What a daemon sets itself stays with it too.
+    let sets = script("sets", "export DUENDE_F019=own; exec sleep infinity", "");
+    let mut fleet = Fleet::up("f019", &(with + &without + &sets));
+    let has = |daemon: &str| {
+        let file = fleet.home().join(format!("{daemon}.env"));
+        let whole = |text: &String| text.contains("PATH=");
+        let text = wait_for("its environment", || fs::read_to_string(&file).ok().filter(whole));
+        text.contains("DUENDE_F019=secret")
+    };
+    assert!(has("with"));
+    assert!(!has("without"));
+    let leaked: Vec<_> = fleet
+        .processes()
+        .iter()
+        .filter(|process| process.variable("DUENDE_F019").as_deref() == Some("secret"))
+        .map(|process| process.pid)
+        .collect();
+    // Neither manager, nor keep, nor another daemon: only the one that was given it.
+    assert_eq!(leaked, [fleet.row("with").pid.unwrap()]);
+    assert!(std::env::var_os("DUENDE_F019").is_none());
+    report("F019", "one process of the fleet has it, its daemon", "host unchanged");
+    fleet.down();
+}
+
+#[test]
+fn f020_the_working_directory_is_configurable() {
+    let given =
+        script("given", "pwd > there; exec sleep infinity", "working_dir = \"{home}/deep/er\"");
+    // Without it: the directory of the configuration file.
+    let default = script("default", "pwd > here; exec sleep infinity", "");
+    let mut fleet = Fleet::new("f020", "");
+    fs::create_dir_all(fleet.home().join("deep/er")).unwrap();
+    fleet.configure(&(given + &default));
+    fleet.start();
+    let home = fs::canonicalize(fleet.home()).unwrap();
+    for (file, directory) in [("deep/er/there", home.join("deep/er")), ("here", home.clone())] {
+        let said = wait_for(file, || {
+            fs::read_to_string(home.join(file)).ok().filter(|text| text.ends_with('\n'))
+        });
+        assert_eq!(said.trim_end(), directory.to_str().unwrap());
+    }
+    report("F020", "files are relative to working_dir", "relative to cwd");
+    fleet.down();
+}
+
+#[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+fn f095_the_binary_runs_on_linux() {
+    let began = Instant::now();
+    let bytes = fs::read(program("duende")).unwrap();
+    // ELF, 64 bit, little endian; machine 62 is x86-64.
+    assert_eq!(&bytes[..6], b"\x7fELF\x02\x01");
+    assert_eq!(u16::from_le_bytes([bytes[18], bytes[19]]), 62);
+    let home = tempfile::TempDir::new().unwrap();
+    let version = Outcome::of(duende(home.path()).arg("--version")).done().stdout;
+    assert_eq!(version.trim_end(), format!("duende {}", env!("CARGO_PKG_VERSION")));
+    let doctor = Outcome::of(duende(home.path()).args(["--json", "doctor"])).done();
+    assert!(doctor.json::<serde_json::Value>().is_object());
+    report("F095", &format!("x86-64 ELF, executed in {:.1?}", began.elapsed()), "executes");
+}
