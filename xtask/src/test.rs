@@ -30,9 +30,10 @@ const STEPS: &[Step] = &[
     ("set-up", |_| setup::run(&[])),
     ("guests", |_| guests::build().map(drop)),
     // Also every program that a test starts.
-    ("build", |run| run.cargo("build", &["build", "--workspace", "--all-targets"])),
+    ("build", |run| run.cargo("build", &[&["build"], EVERYTHING, &["--all-targets"]].concat())),
     ("clippy", |run| {
-        run.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        let warnings = ["--all-targets", "--", "-D", "warnings"];
+        run.cargo("clippy", &[&["clippy"], EVERYTHING, &warnings].concat())
     }),
     ("clippy of guests", |_| guests::clippy()),
     ("tests", Run::tests),
@@ -44,6 +45,9 @@ const STEPS: &[Step] = &[
     ("documentation", documentation),
     ("dependencies", dependencies),
 ];
+
+/// What is built, linted and tested: the slow tests too. Always the same, see above.
+const EVERYTHING: &[&str] = &["--workspace", "--features", "duende-tests/falsification"];
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
@@ -96,7 +100,7 @@ impl Run {
     /// All unit, integration and documentation tests.
     fn tests(&mut self) -> Result<(), Error> {
         let mut cargo = cargo();
-        cargo.args(["test", "--workspace", "--no-fail-fast"]);
+        cargo.arg("test").args(EVERYTHING).arg("--no-fail-fast");
         let mut count = Count::default();
         let mut open_failure = false;
         let result = self.logged("tests", &mut cargo, |line| {
