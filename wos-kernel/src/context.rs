@@ -5,6 +5,9 @@
 //! slice, and the kernel keeps what arrives meanwhile; at the boundary the kernel takes the
 //! transaction out with [`Context::commit`]. A slice that is discarded takes the context with it.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::String,
@@ -170,7 +173,9 @@ impl Context {
         if text.len() > TEXT_BYTES_MAX {
             return Err(SyscallError::TooLarge);
         }
-        self.log.push(LogLine { at: self.at, level, text });
+        if !self.machine.take_log(self.at, level, &text) {
+            self.log.push(LogLine { at: self.at, level, text });
+        }
         Ok(())
     }
 
@@ -398,18 +403,7 @@ impl Context {
 
     fn check_metric(&mut self, name: &str) -> Result<(), SyscallError> {
         self.require(Grants::METRIC)?;
-        if name.len() > NAME_BYTES_MAX {
-            return Err(SyscallError::TooLarge);
-        }
-        let legal = |index: usize, byte: u8| {
-            byte.is_ascii_alphabetic()
-                || byte == b'_'
-                || byte == b':'
-                || (index > 0 && byte.is_ascii_digit())
-        };
-        if name.is_empty() || !name.bytes().enumerate().all(|(index, byte)| legal(index, byte)) {
-            return Err(SyscallError::InvalidName);
-        }
+        check_metric_name(name)?;
         if !self.metric_names.contains_key(name) {
             if self.metric_names.len() >= METRICS_MAX {
                 return Err(SyscallError::QuotaExceeded);
@@ -418,4 +412,18 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// The rule for names of metrics and samples: `[a-zA-Z_:][a-zA-Z0-9_:]*`, at most
+/// [`NAME_BYTES_MAX`] bytes.
+pub(crate) fn check_metric_name(name: &str) -> Result<(), SyscallError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(SyscallError::TooLarge);
+    }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
+    let starts_with_digit = name.starts_with(|first: char| first.is_ascii_digit());
+    if name.is_empty() || starts_with_digit || !name.bytes().all(legal) {
+        return Err(SyscallError::InvalidName);
+    }
+    Ok(())
 }

@@ -30,7 +30,7 @@ use duende_core::{
 };
 
 use crate::{
-    context::{Context, Message},
+    context::{Context, Message, check_metric_name},
     executor::{
         Call, Executor, Fault, Health, ImageState, Next, Progress, Return, Sample, Wake,
         WakeReasons,
@@ -171,10 +171,7 @@ impl<E: Executor> Kernel<E> {
                 self.deliver(at, channel, Message { sequence, payload: payload.into() })?;
             }
             Command::Shutdown { at, grace_ns } => {
-                let deadline_ns = self.machine.monotonic_ns().saturating_add(grace_ns);
-                self.ask(at, |questions| {
-                    questions.shutdown_deadline_ns.get_or_insert(deadline_ns);
-                });
+                self.shut_down(at, grace_ns);
             }
             Command::Kill { at } => {
                 if let Some(row) = self.table.row_of(at) {
@@ -353,6 +350,21 @@ impl<E: Executor> Kernel<E> {
         process.reasons.insert(WakeReasons::MESSAGE);
         self.enqueue(row);
         Ok(())
+    }
+
+    fn shut_down(&mut self, at: Address, grace_ns: u64) {
+        let Some(row) = self.table.row_of(at) else { return };
+        if let Some(Phase::Created { .. } | Phase::Loading { .. }) =
+            self.table.get(row).map(|process| &process.phase)
+        {
+            // There is nothing yet that could be asked.
+            let reason = "it was asked to stop before its start";
+            return self.end(row, Outcome::Graceful, reason.into());
+        }
+        let deadline_ns = self.machine.monotonic_ns().saturating_add(grace_ns);
+        self.ask(at, |questions| {
+            questions.shutdown_deadline_ns.get_or_insert(deadline_ns);
+        });
     }
 
     fn ask(&mut self, at: Address, ask: impl FnOnce(&mut Questions)) {
@@ -579,12 +591,14 @@ fn drain(log: &LogRing, emit: Emit<'_>) {
     }
 }
 
+/// Answers with the samples; what has no legal name, or is over the limit, is left out.
 fn emit_samples(at: Address, token: u64, samples: &[Sample], emit: Emit<'_>) {
-    for sample in samples.iter().take(crate::limits::METRICS_MAX) {
+    let is_named = |sample: &&Sample| check_metric_name(&sample.name).is_ok();
+    for sample in samples.iter().filter(is_named).take(crate::limits::METRICS_MAX) {
         emit(Event::Sample {
             at,
             token,
-            name: bounded(&sample.name),
+            name: &sample.name,
             counter: sample.counter,
             value: sample.value,
         });

@@ -1,5 +1,7 @@
 //! What the kernel needs of the machine it runs on.
 
+use duende_core::wire::link::{Address, LogLevel};
+
 /// The machine's clocks and entropy. Its owner implements it; a simulator implements it with a seed.
 pub trait Machine: Send + Sync {
     /// Nanoseconds on a clock that never goes backwards.
@@ -14,4 +16,12 @@ pub trait Machine: Send + Sync {
     /// Whether the kernel's owner wants the processor back at the next tick: a command arrived, or a
     /// more urgent process woke.
     fn attention(&self) -> bool;
+
+    /// Takes a log line out at once. False if the machine cannot: the line then waits in the kernel
+    /// for its owner. A machine that dies with its daemon takes it: what the daemon logged last is
+    /// what its people need.
+    fn take_log(&self, at: Address, level: LogLevel, text: &str) -> bool {
+        let _ = (at, level, text);
+        false
+    }
 }

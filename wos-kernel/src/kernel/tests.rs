@@ -223,7 +223,7 @@ impl Books {
                     self.state.extend(self.open.drain(..));
                     self.unconsumed -= self.open_consumed - self.consumed;
                     self.consumed = self.open_consumed;
-                    self.counted += core::mem::take(&mut self.open_counted);
+                    self.counted += mem::take(&mut self.open_counted);
                 }
                 Recorded::Exited(outcome) => {
                     over = true;
@@ -333,7 +333,7 @@ proptest! {
 /// Runs until nothing is left to do; returns how the daemons ended.
 fn settle(books: &mut Books) -> Vec<Outcome> {
     while books.step() {}
-    core::mem::take(&mut books.exits)
+    mem::take(&mut books.exits)
 }
 
 #[test]
@@ -415,6 +415,21 @@ fn a_process_waits_for_its_image() {
     assert!(!books.step(), "another image does not help");
     books.kernel.image_settled("i", &mut |_| {});
     assert!(books.step());
+}
+
+#[test]
+fn what_has_not_started_ends_when_it_is_asked_to_stop() {
+    let mut books = Books::new();
+    settle(&mut books);
+    books.kernel.executor().pending_images = true;
+    let at = books.at();
+    books.tell(Command::Kill { at });
+    assert_eq!(mem::take(&mut books.exits), [Outcome::Killed]);
+    // Its successor waits for its image, which may take longer than the grace.
+    let at = books.at();
+    books.tell(Command::Shutdown { at, grace_ns: 1 });
+    assert_eq!(mem::take(&mut books.exits), [Outcome::Graceful]);
+    assert!(!books.step());
 }
 
 #[test]
