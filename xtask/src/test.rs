@@ -26,7 +26,7 @@ use crate::{guests, setup};
 type Step = (&'static str, fn(&mut Run) -> Result<(), Error>);
 
 const STEPS: &[Step] = &[
-    ("format", |run| run.cargo("format", &["fmt", "--all", "--check"])),
+    ("format", |run| run.cargo("format", &["fmt", "--all", "--check", "--", "-l"])),
     ("set-up", |_| setup::run(&[])),
     ("guests", |_| guests::build().map(drop)),
     // Also every program that a test starts.
