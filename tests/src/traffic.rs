@@ -47,14 +47,17 @@ impl AccessLog {
         }
     }
 
-    /// Renames the file away and begins a new one, as logrotate does.
+    /// Renames the file to `.1`, `.1` to `.2` and so on, and begins a new one, as logrotate does.
     ///
     /// # Panics
-    /// It can't be renamed.
+    /// One can't be renamed.
     pub fn rotate(&mut self) {
+        let numbered = |number: u32| self.path.with_extension(format!("log.{number}"));
+        for number in (1..=self.rotations).rev() {
+            std::fs::rename(numbered(number), numbered(number + 1)).expect("it can be renamed");
+        }
+        std::fs::rename(&self.path, numbered(1)).expect("it can be renamed");
         self.rotations += 1;
-        let old = self.path.with_extension(format!("log.{}", self.rotations));
-        std::fs::rename(&self.path, old).expect("the access log can be renamed");
         self.file = open(&self.path);
     }
 }
