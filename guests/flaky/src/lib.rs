@@ -117,10 +117,7 @@ impl Daemon for Flaky {
             slices: 0,
             slices_total: stored_slices(context)?,
         };
-        context.log(
-            Level::Info,
-            &format!("here, after {} slices", flaky.slices_total),
-        )?;
+        context.log(Level::Info, &format!("here, after {} slices", flaky.slices_total))?;
         flaky.misbehave(Verb::Init)?;
         Ok(flaky)
     }
@@ -181,11 +178,7 @@ impl Flaky {
     }
 
     fn misbehave(&self, verb: Verb) -> Result<(), String> {
-        if self.is_due(verb) {
-            fail(self.mode, "the configuration")
-        } else {
-            Ok(())
-        }
+        if self.is_due(verb) { fail(self.mode, "the configuration") } else { Ok(()) }
     }
 }
 
@@ -247,8 +240,8 @@ duende_sdk::export!(Flaky);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use duende_sdk::WakeReasons;
     use duende_sdk::testing::Manager;
+    use std::panic::AssertUnwindSafe;
 
     fn told_to(mode: &str, verb: &str, after_slices: &str) -> Manager {
         Manager::new()
@@ -262,16 +255,11 @@ mod tests {
     fn it_works_until_its_slice_has_come() {
         let mut manager = told_to("error", "run", "2");
         let mut flaky = manager.start::<Flaky>().unwrap();
-        for _ in 0..2 {
-            let next = manager.slice(&mut flaky, WakeReasons::TIMER).unwrap();
-            assert_eq!(
-                next,
-                Next::Until(Instant {
-                    nanoseconds: 500_000_000
-                })
-            );
+        for nanoseconds in [500_000_000, 1_000_000_000] {
+            let next = manager.slice(&mut flaky).unwrap();
+            assert_eq!(next, Next::Until(Instant { nanoseconds }));
         }
-        manager.slice(&mut flaky, WakeReasons::TIMER).unwrap_err();
+        manager.slice(&mut flaky).unwrap_err();
         // The slice that failed is not in `state`.
         assert_eq!(manager.state("slices"), Some(&2_u64.to_le_bytes()[..]));
     }
@@ -282,17 +270,18 @@ mod tests {
 
         let mut manager = told_to("error", "health-check", "1");
         let mut flaky = manager.start::<Flaky>().unwrap();
-        assert_eq!(flaky.daemon.health_check(), Health::Healthy);
-        manager.slice(&mut flaky, WakeReasons::TIMER).unwrap();
-        assert!(matches!(flaky.daemon.health_check(), Health::Unhealthy(_)));
+        assert_eq!(manager.health(&mut flaky), Ok(Health::Healthy));
+        manager.slice(&mut flaky).unwrap();
+        assert!(matches!(manager.health(&mut flaky), Ok(Health::Unhealthy(_))));
 
         let mut manager = told_to("error", "shutdown", "0");
         let flaky = manager.start::<Flaky>().unwrap();
         manager.shutdown(flaky, Duration::ZERO).unwrap_err();
 
         let mut manager = told_to("crash", "metrics", "0");
-        let flaky = manager.start::<Flaky>().unwrap();
-        std::panic::catch_unwind(|| flaky.daemon.metrics()).unwrap_err();
+        let mut flaky = manager.start::<Flaky>().unwrap();
+        let ask = AssertUnwindSafe(|| manager.samples(&mut flaky));
+        std::panic::catch_unwind(ask).unwrap_err();
     }
 
     #[test]
@@ -302,12 +291,9 @@ mod tests {
         manager.send("commands", b"error\n");
         for _ in 0..2 {
             let mut flaky = manager.start::<Flaky>().unwrap();
-            manager.slice(&mut flaky, WakeReasons::MESSAGE).unwrap_err();
+            manager.slice(&mut flaky).unwrap_err();
             let lines = manager.take_lines();
-            assert!(
-                lines.iter().any(|(level, _)| *level == Level::Warn),
-                "{lines:?}"
-            );
+            assert!(lines.iter().any(|(level, _)| *level == Level::Warn), "{lines:?}");
         }
         assert_eq!(manager.waiting("commands"), 2);
     }
@@ -318,24 +304,16 @@ mod tests {
         let mut flaky = manager.start::<Flaky>().unwrap();
         manager.send("commands", b"spin");
         for _ in 0..3 {
-            assert_eq!(
-                manager.slice(&mut flaky, WakeReasons::MESSAGE),
-                Ok(Next::Again)
-            );
+            assert_eq!(manager.slice(&mut flaky), Ok(Next::Again));
         }
         manager.send("commands", b"exit");
-        assert_eq!(
-            manager.slice(&mut flaky, WakeReasons::MESSAGE),
-            Ok(Next::Exit)
-        );
+        assert_eq!(manager.slice(&mut flaky), Ok(Next::Exit));
         assert_eq!(manager.waiting("commands"), 0);
     }
 
     #[test]
     fn an_unknown_mode_is_refused_by_name() {
-        let Err(reason) = told_to("dance", "run", "0").start::<Flaky>() else {
-            panic!("accepted")
-        };
+        let Err(reason) = told_to("dance", "run", "0").start::<Flaky>() else { panic!("accepted") };
         assert!(reason.contains("mode = dance"), "{reason}");
     }
 }

@@ -62,9 +62,7 @@ impl<T: Daemon> contract::Guest for Component<T> {
     fn run(wake: contract::Wake) -> Result<contract::Next, String> {
         let wake = Wake {
             reasons: WakeReasons::from_bits_truncate(wake.reasons.bits()),
-            now: Instant {
-                nanoseconds: wake.now,
-            },
+            now: Instant { nanoseconds: wake.now },
         };
         let next = with_daemon(|daemon| daemon.run(&wake, &mut Context::new(&mut Imports)))?;
         Ok(match next {
@@ -76,9 +74,7 @@ impl<T: Daemon> contract::Guest for Component<T> {
     }
 
     fn shutdown(deadline: u64) -> Result<(), String> {
-        let deadline = Instant {
-            nanoseconds: deadline,
-        };
+        let deadline = Instant { nanoseconds: deadline };
         with_daemon(|daemon| daemon.shutdown(deadline, &mut Context::new(&mut Imports)))
     }
 
@@ -133,9 +129,7 @@ impl Host for Imports {
     }
 
     fn monotonic(&mut self) -> Instant {
-        Instant {
-            nanoseconds: import::clock::monotonic(),
-        }
+        Instant { nanoseconds: import::clock::monotonic() }
     }
 
     fn wall(&mut self) -> Duration {
@@ -175,10 +169,7 @@ impl Host for Imports {
         let messages = import::channel::receive(channel, max)?;
         Ok(messages
             .into_iter()
-            .map(|message| Message {
-                sequence: message.sequence,
-                payload: message.payload,
-            })
+            .map(|message| Message { sequence: message.sequence, payload: message.payload })
             .collect())
     }
 

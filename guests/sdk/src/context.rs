@@ -110,8 +110,7 @@ impl Config<'_> {
         let Some(text) = self.get(key) else {
             return Ok(default);
         };
-        text.parse()
-            .map_err(|_| format!("config: `{key} = {text}` is not a valid value"))
+        text.parse().map_err(|_| format!("config: `{key} = {text}` is not a valid value"))
     }
 }
 

@@ -39,7 +39,7 @@ mod daemon;
 mod types;
 
 #[cfg(not(target_arch = "wasm32"))]
-mod ledger;
+mod executor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 #[cfg(not(target_arch = "wasm32"))]

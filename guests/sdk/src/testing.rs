@@ -1,8 +1,11 @@
 //! A manager in memory, for a daemon's unit tests: no process, no socket, no clock.
 //!
+//! Each incarnation is the one process of a WOS kernel, the same that runs it in earnest: it is woken
+//! for the same reasons, meets the same limits and loses the same slices.
+//!
 //! ```
 //! use duende_sdk::testing::Manager;
-//! use duende_sdk::{Context, Daemon, Next, Wake, WakeReasons};
+//! use duende_sdk::{Context, Daemon, Next, Wake};
 //!
 //! struct Counter;
 //!
@@ -23,74 +26,64 @@
 //!
 //! // Killed before its slice committed: the line is not lost.
 //! let incarnation = manager.start::<Counter>().unwrap();
-//! manager.kill_in_slice(incarnation, WakeReasons::MESSAGE);
+//! manager.kill_in_slice(incarnation);
 //! assert_eq!(manager.counter("lines_total"), 0);
 //!
 //! let mut incarnation = manager.start::<Counter>().unwrap();
-//! manager.slice(&mut incarnation, WakeReasons::MESSAGE).unwrap();
+//! manager.slice(&mut incarnation).unwrap();
 //! assert_eq!(manager.counter("lines_total"), 1);
 //! ```
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use duende_core::wire::link::{Address, CHANNEL_MESSAGES_MAX, Event, Grants};
+use duende_core::wire::link::{
+    Address, CHANNEL_MESSAGES_MAX, Command, Event, Grants, HealthReport, Limits, LogLevel,
+};
+use wos_kernel::{Call, Executor, ImageState, Kernel, Machine, Progress, Return};
 
-use crate::context::Context;
 use crate::daemon::Daemon;
-use crate::ledger::{Ledger, Outside};
-use crate::types::{Instant, Level, Next, Wake, WakeReasons};
+use crate::executor::{Instance, NativeExecutor, PROCESSES};
+use crate::types::{Health, Level, Next, Sample, SampleKind};
 
-/// What `state` may hold, in bytes.
-const STATE_BYTES_MAX: u64 = 1 << 20;
+/// Memory and running time of a test are its own affair; `state` holds what it holds by default.
+const LIMITS: Limits =
+    Limits { memory_bytes_max: u64::MAX, slice_budget_ns: u64::MAX, state_bytes_max: 1 << 20 };
+/// The level by default.
+const LEVEL: u8 = 4;
+
+/// Why a question has no answer.
+const OVER: &str = "the incarnation is over";
 
 /// What outlives the incarnations of one daemon. Everything is granted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Manager {
     config: BTreeMap<String, String>,
     state: BTreeMap<String, Vec<u8>>,
     channels: Vec<(String, VecDeque<Vec<u8>>)>,
     counters: BTreeMap<String, u64>,
     gauges: BTreeMap<String, f64>,
-    /// Since both clocks' zero.
-    now: Duration,
-    log: Sender<(Level, String)>,
-    lines: Receiver<(Level, String)>,
+    machine: Arc<TestMachine>,
     incarnations: u32,
 }
 
 /// One incarnation of the daemon `T`.
-pub struct Incarnation<T> {
-    /// The daemon itself, for its `health_check` and `metrics`.
-    pub daemon: T,
-    ledger: Ledger<TestOutside>,
+pub struct Incarnation<T: Daemon> {
+    kernel: Kernel<Witness<T>>,
+    at: Address,
     /// For each channel, the messages that were delivered and those that were consumed.
     progress: Vec<(u64, u64)>,
-}
-
-impl Default for Manager {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// What it said after its last slice.
+    next: Next,
 }
 
 impl Manager {
     /// A manager without configuration, state or channels, whose clocks show zero.
     #[must_use]
     pub fn new() -> Self {
-        let (log, lines) = channel();
-        Self {
-            config: BTreeMap::new(),
-            state: BTreeMap::new(),
-            channels: Vec::new(),
-            counters: BTreeMap::new(),
-            gauges: BTreeMap::new(),
-            now: Duration::ZERO,
-            log,
-            lines,
-            incarnations: 0,
-        }
+        Self::default()
     }
 
     /// Sets an entry of `[daemon.config]`.
@@ -116,96 +109,78 @@ impl Manager {
 
     /// Lets time pass, on both clocks.
     pub fn advance(&mut self, length: Duration) {
-        self.now = self.now.saturating_add(length);
+        let length_ns = nanoseconds(length);
+        self.machine.set_now_ns(self.machine.monotonic_ns().saturating_add(length_ns));
     }
 
     /// Makes the next incarnation. What `init` wrote is committed if it returned normally.
     ///
     /// # Errors
-    /// The error of `init`.
+    /// The error of `init`; a configuration or a number of channels over the limits.
     pub fn start<T: Daemon>(&mut self) -> Result<Incarnation<T>, String> {
         self.incarnations = self.incarnations.saturating_add(1);
-        let at = Address {
-            daemon: 0,
-            incarnation: self.incarnations,
-        };
+        let at = Address { daemon: 0, incarnation: self.incarnations };
+        let executor = Witness { inner: NativeExecutor::new(), returned: None };
+        let mut kernel = Kernel::new(executor, PROCESSES, self.machine.clone());
         let grants = Grants::LOG.union(Grants::STATE).union(Grants::METRIC);
-        let outside = TestOutside {
-            now: self.now,
-            log: self.log.clone(),
-        };
-        let mut ledger = Ledger::new(outside, at, grants, STATE_BYTES_MAX);
-        for (key, value) in &self.config {
-            if !ledger.configure(key, value) {
-                return Err("too many entries in the configuration".to_owned());
-            }
+        let create =
+            Command::Create { at, name: "test", image: "", limits: LIMITS, level: LEVEL, grants };
+        let config = self.config.iter().map(|(key, value)| Command::ConfigEntry { at, key, value });
+        let state = self.state.iter().map(|(key, value)| Command::StateEntry { at, key, value });
+        let channels =
+            self.channels.iter().map(|(name, _)| Command::ChannelOpen { at, name, granted: true });
+        for command in [create].into_iter().chain(config).chain(state).chain(channels) {
+            kernel.command(command, &mut |_| {}).map_err(|error| error.to_string())?;
         }
-        for (key, value) in &self.state {
-            ledger.load_state(key, value);
+        let progress = vec![(0, 0); self.channels.len()];
+        let mut incarnation = Incarnation { kernel, at, progress, next: Next::Again };
+        self.tell(&mut incarnation, Command::Start { at })?;
+        match self.call(&mut incarnation) {
+            Some(Return::Init(result)) => result.map(|()| incarnation),
+            _ => Err(OVER.to_owned()),
         }
-        for (name, _) in &self.channels {
-            if !ledger.open_channel(name, true) {
-                return Err("too many channels".to_owned());
-            }
-        }
-        let daemon = T::init(&mut Context::new(&mut ledger))?;
-        let mut incarnation = Incarnation {
-            daemon,
-            ledger,
-            progress: vec![(0, 0); self.channels.len()],
-        };
-        self.commit(&mut incarnation);
-        Ok(incarnation)
     }
 
-    /// Runs one slice and commits it.
+    /// Runs the next slice and commits it. If none is due, the clocks go on to the instant that the
+    /// daemon asked for.
     ///
     /// # Errors
-    /// The error of `run`. The incarnation is over then, and nothing was committed: drop it.
-    pub fn slice<T: Daemon>(
-        &mut self,
-        incarnation: &mut Incarnation<T>,
-        reasons: WakeReasons,
-    ) -> Result<Next, String> {
-        let next = self.run(incarnation, reasons)?;
-        self.commit(incarnation);
-        Ok(next)
+    /// The error of `run`: the incarnation is over then, and nothing was committed. No slice is due
+    /// and none will be: send a message.
+    pub fn slice<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Result<Next, String> {
+        self.wait_for_slice(incarnation)?;
+        match self.call(incarnation) {
+            Some(Return::Run(result)) => {
+                incarnation.next = result?.into();
+                Ok(incarnation.next)
+            }
+            _ => Err(OVER.to_owned()),
+        }
     }
 
-    /// Runs slices until the daemon waits for something that is not there, and returns its last word.
+    /// Runs slices for as long as one is due, and returns the daemon's last word. Time stands still.
     ///
     /// # Errors
-    /// As [`slice`](Self::slice).
+    /// The error of `run`, as with [`slice`](Self::slice).
     pub fn run_until_idle<T: Daemon>(
         &mut self,
         incarnation: &mut Incarnation<T>,
-        reasons: WakeReasons,
     ) -> Result<Next, String> {
-        let mut reasons = reasons;
-        loop {
-            let next = self.run(incarnation, reasons)?;
-            let left = incarnation.ledger.left_messages();
-            self.commit(incarnation);
-            reasons = if left {
-                WakeReasons::MESSAGE
-            } else {
-                WakeReasons::empty()
-            };
-            if next == Next::Exit || (next != Next::Again && !left) {
-                return Ok(next);
-            }
+        self.deliver(incarnation)?;
+        while incarnation.kernel.is_busy() {
+            self.slice(incarnation)?;
+            self.deliver(incarnation)?;
         }
+        Ok(incarnation.next)
     }
 
-    /// Runs one slice and kills the daemon before it is committed: nothing that it did stays, but
-    /// what it logged.
-    pub fn kill_in_slice<T: Daemon>(
-        &mut self,
-        mut incarnation: Incarnation<T>,
-        reasons: WakeReasons,
-    ) {
-        // Whatever it returned, nobody heard it.
-        let _ = self.run(&mut incarnation, reasons);
+    /// Runs the next slice, if there is one, and kills the daemon before it is committed: nothing
+    /// that it did stays, but what it logged.
+    pub fn kill_in_slice<T: Daemon>(&mut self, mut incarnation: Incarnation<T>) {
+        if self.wait_for_slice(&mut incarnation).is_ok() {
+            // What the kernel says of it never leaves the process that dies.
+            incarnation.kernel.step(&mut |_| {});
+        }
     }
 
     /// Asks the daemon to stop within `grace`, and commits that slice.
@@ -217,12 +192,59 @@ impl Manager {
         mut incarnation: Incarnation<T>,
         grace: Duration,
     ) -> Result<(), String> {
-        incarnation.ledger.outside.now = self.now;
-        let deadline = incarnation.ledger.outside.monotonic() + grace;
-        let context = &mut Context::new(&mut incarnation.ledger);
-        incarnation.daemon.shutdown(deadline, context)?;
-        self.commit(&mut incarnation);
-        Ok(())
+        let shutdown = Command::Shutdown { at: incarnation.at, grace_ns: nanoseconds(grace) };
+        self.tell(&mut incarnation, shutdown)?;
+        match self.call(&mut incarnation) {
+            Some(Return::Shutdown(result)) => result,
+            _ => Err(OVER.to_owned()),
+        }
+    }
+
+    /// Asks for the daemon's health.
+    ///
+    /// # Errors
+    /// The incarnation is over.
+    pub fn health<T: Daemon>(
+        &mut self,
+        incarnation: &mut Incarnation<T>,
+    ) -> Result<Health, String> {
+        let check = Command::HealthCheck { at: incarnation.at, token: 0 };
+        self.tell(incarnation, check)?;
+        let mut health = None;
+        incarnation.kernel.step(&mut |event| {
+            if let Event::Health { report, .. } = event {
+                health = match report {
+                    HealthReport::Healthy => Some(Health::Healthy),
+                    HealthReport::Degraded(text) => Some(Health::Degraded(text.to_owned())),
+                    HealthReport::Unhealthy(text) => Some(Health::Unhealthy(text.to_owned())),
+                    HealthReport::Busy { .. } => None,
+                };
+            }
+        });
+        health.ok_or_else(|| OVER.to_owned())
+    }
+
+    /// Asks for the daemon's own figures. Those that the contract does not allow are missing, as
+    /// they are in earnest.
+    ///
+    /// # Errors
+    /// The incarnation is over.
+    pub fn samples<T: Daemon>(
+        &mut self,
+        incarnation: &mut Incarnation<T>,
+    ) -> Result<Vec<Sample>, String> {
+        self.tell(incarnation, Command::Metrics { at: incarnation.at, token: 0 })?;
+        let mut samples = Vec::new();
+        let mut is_answered = false;
+        incarnation.kernel.step(&mut |event| match event {
+            Event::Sample { name, counter, value, .. } => {
+                let kind = if counter { SampleKind::Counter } else { SampleKind::Gauge };
+                samples.push(Sample { name: name.to_owned(), kind, value });
+            }
+            Event::SamplesEnd { .. } => is_answered = true,
+            _ => {}
+        });
+        is_answered.then_some(samples).ok_or_else(|| OVER.to_owned())
     }
 
     /// The committed value of a key of `state`.
@@ -252,52 +274,68 @@ impl Manager {
 
     /// Takes the lines that were logged since the last call.
     pub fn take_lines(&mut self) -> Vec<(Level, String)> {
-        self.lines.try_iter().collect()
+        core::mem::take(&mut *self.machine.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn run<T: Daemon>(
+    fn tell<T: Daemon>(
         &mut self,
         incarnation: &mut Incarnation<T>,
-        reasons: WakeReasons,
-    ) -> Result<Next, String> {
-        self.deliver(incarnation);
-        incarnation.ledger.outside.now = self.now;
-        let wake = Wake {
-            reasons,
-            now: incarnation.ledger.outside.monotonic(),
-        };
-        let context = &mut Context::new(&mut incarnation.ledger);
-        incarnation.daemon.run(&wake, context)
+        command: Command<'_>,
+    ) -> Result<(), String> {
+        let Incarnation { kernel, progress, .. } = incarnation;
+        kernel
+            .command(command, &mut |event| self.book(progress, &event))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Lets the kernel make one call, keeps what it commits, and returns what the daemon returned.
+    fn call<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Option<Return> {
+        let Incarnation { kernel, progress, .. } = incarnation;
+        kernel.step(&mut |event| self.book(progress, &event));
+        kernel.executor().returned.take()
+    }
+
+    /// Makes a slice due, if need be by letting time pass.
+    fn wait_for_slice<T: Daemon>(
+        &mut self,
+        incarnation: &mut Incarnation<T>,
+    ) -> Result<(), String> {
+        self.deliver(incarnation)?;
+        if !incarnation.kernel.is_busy() {
+            let Some(deadline_ns) = incarnation.kernel.next_deadline_ns() else {
+                return Err(
+                    "no slice is due: the daemon is over, or waits for a message".to_owned()
+                );
+            };
+            self.machine.set_now_ns(deadline_ns);
+        }
+        Ok(())
     }
 
     /// Fills the inboxes from the queues, within the window.
-    fn deliver<T>(&mut self, incarnation: &mut Incarnation<T>) {
-        let progress = incarnation.progress.iter_mut();
-        for ((channel, (_, queue)), (sent, consumed)) in (0_u8..).zip(&self.channels).zip(progress)
-        {
+    fn deliver<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Result<(), String> {
+        let Incarnation { kernel, at, progress, .. } = incarnation;
+        for ((channel, (_, queue)), (sent, consumed)) in (0..).zip(&self.channels).zip(progress) {
             let in_inbox = usize::try_from(*sent - *consumed).unwrap_or(usize::MAX);
             for payload in queue.iter().take(CHANNEL_MESSAGES_MAX).skip(in_inbox) {
                 *sent += 1;
-                let accepted = incarnation.ledger.deliver(channel, *sent, payload.clone());
-                debug_assert!(accepted, "the window is respected");
+                let message = Command::Message { at: *at, channel, sequence: *sent, payload };
+                kernel.command(message, &mut |_| {}).map_err(|error| error.to_string())?;
             }
         }
+        Ok(())
     }
 
-    fn commit<T>(&mut self, incarnation: &mut Incarnation<T>) {
-        let Incarnation {
-            ledger, progress, ..
-        } = incarnation;
-        ledger.commit(&mut |_, event| match event {
+    /// Keeps what an event commits. The kernel hands a slice out whole.
+    fn book(&mut self, progress: &mut [(u64, u64)], event: &Event<'_>) {
+        match *event {
             Event::StateSet { key, value, .. } => {
                 self.state.insert(key.to_owned(), value.to_owned());
             }
             Event::StateDelete { key, .. } => {
                 self.state.remove(key);
             }
-            Event::Consumed {
-                channel, sequence, ..
-            } => {
+            Event::Consumed { channel, sequence, .. } => {
                 let index = usize::from(channel);
                 if let (Some((_, queue)), Some((_, consumed))) =
                     (self.channels.get_mut(index), progress.get_mut(index))
@@ -323,32 +361,84 @@ impl Manager {
             | Event::Sample { .. }
             | Event::SamplesEnd { .. }
             | Event::Exited { .. } => {}
-        });
+        }
     }
 }
 
-/// The manager's clock and log, lent to an incarnation.
-struct TestOutside {
-    now: Duration,
-    log: Sender<(Level, String)>,
+fn nanoseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl Outside for TestOutside {
-    fn log(&mut self, level: Level, text: &str) {
-        // Nobody to read it: the manager is gone.
-        let _ = self.log.send((level, text.to_owned()));
+/// A clock that stands until it is set, and the lines that were logged.
+#[derive(Debug, Default)]
+struct TestMachine {
+    now_ns: AtomicU64,
+    lines: Mutex<Vec<(Level, String)>>,
+}
+
+impl TestMachine {
+    /// Sets the clock on. It does not go back.
+    fn set_now_ns(&self, now_ns: u64) {
+        self.now_ns.fetch_max(now_ns, Ordering::Relaxed);
+    }
+}
+
+impl Machine for TestMachine {
+    fn monotonic_ns(&self) -> u64 {
+        self.now_ns.load(Ordering::Relaxed)
     }
 
-    fn monotonic(&mut self) -> Instant {
-        Instant { nanoseconds: 0 } + self.now
-    }
-
-    fn wall(&mut self) -> Duration {
-        self.now
+    fn wall_ns(&self) -> u64 {
+        self.monotonic_ns()
     }
 
     /// A test repeats itself, so its entropy does too.
-    fn entropy(&mut self, bytes: &mut [u8]) {
+    fn entropy(&self, bytes: &mut [u8]) {
         bytes.fill(0x5a);
+    }
+
+    fn attention(&self) -> bool {
+        false
+    }
+
+    fn take_log(&self, _: Address, level: LogLevel, text: &str) -> bool {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push((level.into(), text.to_owned()));
+        true
+    }
+}
+
+/// Runs a daemon and remembers what it returned last: the kernel keeps that to itself.
+struct Witness<T> {
+    inner: NativeExecutor<T>,
+    returned: Option<Return>,
+}
+
+impl<T: Daemon> Executor for Witness<T> {
+    type Image = ();
+    type Instance = Instance<T>;
+
+    fn image(&mut self, name: &str) -> ImageState<()> {
+        self.inner.image(name)
+    }
+
+    fn create(&mut self, image: (), context: Box<wos_kernel::Context>) -> Instance<T> {
+        self.inner.create(image, context)
+    }
+
+    fn context<'a>(&self, instance: &'a mut Instance<T>) -> Option<&'a mut wos_kernel::Context> {
+        self.inner.context(instance)
+    }
+
+    fn enter(&mut self, instance: &mut Instance<T>, call: Call) {
+        self.inner.enter(instance, call);
+    }
+
+    fn resume(&mut self, instance: &mut Instance<T>) -> Progress {
+        let progress = self.inner.resume(instance);
+        if let Progress::Returned(returned) = &progress {
+            self.returned = Some(returned.clone());
+        }
+        progress
     }
 }

@@ -46,9 +46,7 @@ impl Add<Duration> for Instant {
     /// Saturates at the end of time, 584 years after the clock's zero.
     fn add(self, length: Duration) -> Self {
         let nanoseconds = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            nanoseconds: self.nanoseconds.saturating_add(nanoseconds),
-        }
+        Self { nanoseconds: self.nanoseconds.saturating_add(nanoseconds) }
     }
 }
 

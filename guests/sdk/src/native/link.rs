@@ -1,11 +1,16 @@
-//! The socket to the manager: frames out, commands in, and one place to wait at.
+//! The socket to the manager: commands in, events out, and one place to wait at.
+//!
+//! The two directions have an owner each. The [`Inbox`] belongs to the driver, whose commands borrow
+//! from it; the [`Outbox`] is shared with the daemon's log, whose lines leave in the middle of a
+//! slice. Everything goes out through the one outbox, so the order of frames is the order of sending.
 
 use core::time::Duration;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use duende_core::wire::link::{Command, Event};
-use duende_core::wire::{Decoder, FRAME_BYTES_MAX, encode};
+use duende_core::wire::{Decoder, EncodeError, FRAME_BYTES_MAX, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -26,64 +31,17 @@ pub(super) enum Read {
     End,
 }
 
-/// Both directions of the link, and the pipe that signals arrive through.
-pub(super) struct Link {
-    socket: UnixStream,
+/// What comes in: the link, and the pipe that signals arrive through.
+pub(super) struct Inbox {
+    socket: Arc<UnixStream>,
     signals: UnixStream,
     decoder: Decoder<Box<[u8]>>,
-    frame: Box<[u8]>,
-    outbox: Vec<u8>,
-    /// The first failure to write; reported when the owner flushes.
-    failed: Option<NativeError>,
 }
 
-impl Link {
-    pub(super) fn new(socket: UnixStream, signals: UnixStream) -> io::Result<Self> {
-        // Reads say per call that they do not wait; writes wait.
-        socket.set_nonblocking(false)?;
-        Ok(Self {
-            socket,
-            signals,
-            decoder: Decoder::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice()),
-            frame: vec![0; FRAME_BYTES_MAX].into_boxed_slice(),
-            outbox: Vec::new(),
-            failed: None,
-        })
-    }
-
-    /// Puts an event into the outbox. A failure is kept for [`flush`](Self::flush).
-    pub(super) fn send(&mut self, event: &Event<'_>) {
-        if self.failed.is_some() {
-            return;
-        }
-        match encode(event, &mut self.frame) {
-            Ok(bytes) => self
-                .outbox
-                .extend_from_slice(self.frame.get(..bytes).unwrap_or_default()),
-            Err(error) => self.failed = Some(error.into()),
-        }
-        if self.outbox.len() >= OUTBOX_BYTES_MAX {
-            self.write_now();
-        }
-    }
-
-    /// Writes the outbox out.
-    pub(super) fn flush(&mut self) -> Result<(), NativeError> {
-        self.write_now();
-        match self.failed.take() {
-            None => Ok(()),
-            Some(error) => Err(error),
-        }
-    }
-
-    /// Writes the outbox out; a failure is kept for [`flush`](Self::flush).
-    pub(super) fn write_now(&mut self) {
-        if self.failed.is_none()
-            && let Err(error) = self.socket.write_all(&self.outbox)
-        {
-            self.failed = Some(error.into());
-        }
-        self.outbox.clear();
+impl Inbox {
+    pub(super) fn new(socket: Arc<UnixStream>, signals: UnixStream) -> Self {
+        let decoder = Decoder::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice());
+        Self { socket, signals, decoder }
     }
 
     /// The next command that has arrived whole.
@@ -94,7 +52,7 @@ impl Link {
     /// Reads what is there, without waiting.
     pub(super) fn read(&mut self) -> Result<Read, NativeError> {
         loop {
-            match recv(&self.socket, self.decoder.spare(), RecvFlags::DONTWAIT) {
+            match recv(&*self.socket, self.decoder.spare(), RecvFlags::DONTWAIT) {
                 Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(Read::End),
                 Ok((bytes, _)) => {
                     self.decoder.filled(bytes);
@@ -114,15 +72,59 @@ impl Link {
             tv_sec: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: length.subsec_nanos().into(),
         });
-        let mut sources = [
-            PollFd::new(&self.socket, PollFlags::IN),
-            PollFd::new(&self.signals, PollFlags::IN),
-        ];
+        let mut sources =
+            [PollFd::new(&*self.socket, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         match poll(&mut sources, timeout.as_ref()) {
             // The byte stays in the pipe: once asked to stop is for ever.
             Ok(_) => Ok(sources[1].revents().contains(PollFlags::IN)),
             Err(Errno::INTR) => Ok(false),
             Err(error) => Err(io::Error::from(error).into()),
         }
+    }
+}
+
+/// What goes out. Once the manager is gone everything is dropped: nobody is left to hear it.
+pub(super) struct Outbox {
+    socket: Arc<UnixStream>,
+    frame: Box<[u8]>,
+    gathered: Vec<u8>,
+    is_closed: bool,
+    /// The first event that fits no frame.
+    failed: Option<EncodeError>,
+}
+
+impl Outbox {
+    pub(super) fn new(socket: Arc<UnixStream>) -> Self {
+        let frame = vec![0; FRAME_BYTES_MAX].into_boxed_slice();
+        Self { socket, frame, gathered: Vec::new(), is_closed: false, failed: None }
+    }
+
+    /// Gathers an event.
+    pub(super) fn send(&mut self, event: &Event<'_>) {
+        match encode(event, &mut self.frame) {
+            Ok(bytes) => {
+                self.gathered.extend_from_slice(self.frame.get(..bytes).unwrap_or_default());
+            }
+            Err(error) => self.failed = Some(error),
+        }
+        if self.gathered.len() >= OUTBOX_BYTES_MAX {
+            self.flush();
+        }
+    }
+
+    /// Writes out what was gathered.
+    pub(super) fn flush(&mut self) {
+        if matches!(self.is_open(), Ok(true)) {
+            self.is_closed = (&*self.socket).write_all(&self.gathered).is_err();
+        }
+        self.gathered.clear();
+    }
+
+    /// Whether the manager hears what is sent.
+    ///
+    /// # Errors
+    /// An event fits no frame. It and what followed were dropped, so no torn slice is committed.
+    pub(super) fn is_open(&self) -> Result<bool, EncodeError> {
+        self.failed.clone().map_or(Ok(!self.is_closed), Err)
     }
 }

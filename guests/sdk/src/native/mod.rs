@@ -1,13 +1,12 @@
-//! The daemon as a native process: the contract's slices, driven over the link that the manager
+//! The daemon as a native process: a WOS kernel with this one process, on the link that the manager
 //! handed down.
 //!
-//! One thread. It waits for a command, a signal or the instant that the daemon asked for, and runs at
-//! most one slice before it looks at the link again. Rules:
-//! 1. Questions (health, metrics) and the order to stop are answered at a slice boundary, ahead of
-//!    work. A daemon in a long slice does not answer; the manager's own deadline finds it.
-//! 2. A slice that failed sends nothing of its transaction and ends the process with exit code 1.
-//! 3. SIGTERM, [`Command::Shutdown`] and the manager's end all lead to one call of `shutdown`.
-//! 4. Writing to the link may block this thread: the manager promises to read while it writes.
+//! One thread. It waits for a command, a signal or the instant that the daemon asked for, and the
+//! kernel makes at most one call before it looks at the link again. What a call may do, when it is
+//! made and what comes of it are the kernel's rules (`wos_kernel`). Here are those of the process:
+//! 1. SIGTERM and the manager's end are taken for the order to stop.
+//! 2. A slice leaves this process whole, after its call returned. Log lines leave it at once.
+//! 3. Writing to the link may block this thread: the manager promises to read while it writes.
 
 use std::env;
 use std::io;
@@ -15,15 +14,17 @@ use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use duende_core::wire::link::{Address, Command, LINK_VERSION, Outcome};
+use duende_core::wire::link::Outcome;
 use duende_core::wire::{EncodeError, FrameError};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{SocketType, sockopt};
+use wos_kernel::ProtocolError;
 
 use crate::daemon::Daemon;
 
 mod driver;
 mod link;
+mod machine;
 
 use driver::Driver;
 
@@ -47,7 +48,7 @@ enum NativeError {
     #[error("an answer could not be written: {0}")]
     Encode(#[from] EncodeError),
     #[error("the manager broke the protocol of the link: {0}")]
-    Protocol(&'static str),
+    Protocol(#[from] ProtocolError),
 }
 
 /// Runs the daemon `T` to its end: the whole of a native daemon's `main`.
@@ -58,7 +59,7 @@ pub fn run<T: Daemon>() -> ExitCode {
     let served = inherited_link().and_then(|link| {
         let (signals, on_signal) = UnixStream::pair()?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, on_signal)?;
-        serve::<T>(link, signals)
+        Driver::<T>::new(link, signals)?.drive()
     });
     match served {
         Ok(Outcome::Graceful) => ExitCode::SUCCESS,
@@ -98,16 +99,6 @@ fn inherited_link() -> Result<UnixStream, NativeError> {
     // A child of the daemon must not speak in its name.
     fcntl_setfd(descriptor.as_fd(), FdFlags::CLOEXEC).map_err(io::Error::from)?;
     Ok(UnixStream::from(descriptor))
-}
-
-/// Serves the link until the daemon is over. A byte on `signals` means SIGTERM.
-fn serve<T: Daemon>(link: UnixStream, signals: UnixStream) -> Result<Outcome, NativeError> {
-    let link = link::Link::new(link, signals)?;
-    let Some(mut driver) = Driver::prepare(link)? else {
-        // Asked to stop before there was anything to stop.
-        return Ok(Outcome::Graceful);
-    };
-    driver.drive::<T>()
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! The runtime against a manager in a second thread, over a socket pair.
 
 use std::io::Write as _;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use duende_core::wire::link::{Event, Grants, HealthReport, Limits};
+use duende_core::wire::link::{
+    Address, Command, Event, Grants, HealthReport, LINK_VERSION, Limits,
+};
 use duende_core::wire::{Decoder, FRAME_BYTES_MAX, encode};
 
 use super::*;
 use crate::{Context, Health, Instant, Level, Next, Sample, SampleKind, Wake};
 
-const AT: Address = Address {
-    daemon: 7,
-    incarnation: 2,
-};
+const AT: Address = Address { daemon: 7, incarnation: 2 };
+
+/// While a test has it locked, a daemon that was told `hold` stays in its slice.
+static HELD: Mutex<()> = Mutex::new(());
 
 /// Keeps the last line in `state` and obeys some.
 struct Keeper {
@@ -33,6 +36,10 @@ impl Daemon for Keeper {
             context.metric().counter_add("lines_total", 1)?;
             match &*message.payload {
                 b"fail" => return Err("told to".to_owned()),
+                b"hold" => {
+                    context.log(Level::Info, "in the slice")?;
+                    drop(HELD.lock());
+                }
                 b"exit" => return Ok(Next::Exit),
                 b"nap" => return Ok(Next::Until(wake.now + Duration::from_millis(1))),
                 _ => {}
@@ -54,13 +61,17 @@ impl Daemon for Keeper {
     }
 
     fn metrics(&self) -> Vec<Sample> {
-        let sample = |name: &str| Sample {
-            name: name.to_owned(),
-            kind: SampleKind::Counter,
-            value: 1.5,
-        };
+        let sample =
+            |name: &str| Sample { name: name.to_owned(), kind: SampleKind::Counter, value: 1.5 };
         vec![sample("not a name"), sample("figure_total")]
     }
+}
+
+fn create(at: Address) -> Command<'static> {
+    let limits =
+        Limits { memory_bytes_max: u64::MAX, slice_budget_ns: u64::MAX, state_bytes_max: 1_000 };
+    let grants = Grants::LOG.union(Grants::STATE).union(Grants::METRIC);
+    Command::Create { at, name: "keeper", image: "", limits, level: 4, grants }
 }
 
 /// The manager's end of the link.
@@ -75,65 +86,28 @@ impl Manager {
     fn new() -> Self {
         let (link, peer) = UnixStream::pair().unwrap();
         let (signals, on_signal) = UnixStream::pair().unwrap();
-        link.set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        let served = thread::spawn(move || serve::<Keeper>(peer, on_signal));
-        let mut manager = Self {
-            link,
-            signals,
-            decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]),
-            served,
-        };
-        manager.hear(&[&format!(
-            "{:?}",
-            Event::Hello {
-                version: LINK_VERSION
-            }
-        )]);
+        link.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let served = thread::spawn(move || Driver::<Keeper>::new(peer, on_signal)?.drive());
+        let mut manager =
+            Self { link, signals, decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]), served };
+        manager.hear(&[&format!("{:?}", Event::Hello { version: LINK_VERSION })]);
         manager
     }
 
     fn started() -> Self {
         let mut manager = Self::new();
         let at = AT;
-        manager.create();
+        manager.tell(&create(AT));
         for command in [
-            Command::ConfigEntry {
-                at,
-                key: "greeting",
-                value: "good day",
-            },
-            Command::StateEntry {
-                at,
-                key: "last",
-                value: b"old",
-            },
-            Command::ChannelOpen {
-                at,
-                name: "lines",
-                granted: true,
-            },
+            Command::ConfigEntry { at, key: "greeting", value: "good day" },
+            Command::StateEntry { at, key: "last", value: b"old" },
+            Command::ChannelOpen { at, name: "lines", granted: true },
             Command::Start { at },
         ] {
             manager.tell(&command);
         }
         manager.hear(&["StateSet born", "SliceEnd 1", "Running"]);
         manager
-    }
-
-    fn create(&mut self) {
-        self.tell(&Command::Create {
-            at: AT,
-            name: "keeper",
-            image: "",
-            limits: Limits {
-                memory_bytes_max: 0,
-                slice_budget_ns: 0,
-                state_bytes_max: 1_000,
-            },
-            level: 4,
-            grants: Grants::LOG.union(Grants::STATE).union(Grants::METRIC),
-        });
     }
 
     fn tell(&mut self, command: &Command<'_>) {
@@ -143,20 +117,13 @@ impl Manager {
     }
 
     fn message(&mut self, sequence: u64, payload: &[u8]) {
-        self.tell(&Command::Message {
-            at: AT,
-            channel: 0,
-            sequence,
-            payload,
-        });
+        self.tell(&Command::Message { at: AT, channel: 0, sequence, payload });
     }
 
     /// The next events must be these.
     fn hear(&mut self, expected: &[&str]) {
         for expected in expected {
-            let heard = self
-                .next_event()
-                .unwrap_or_else(|| panic!("end, not {expected}"));
+            let heard = self.next_event().unwrap_or_else(|| panic!("end, not {expected}"));
             assert_eq!(&heard, expected);
         }
     }
@@ -186,46 +153,18 @@ fn shown(event: &Event<'_>) -> String {
         Event::Running { at: AT, .. } => "Running".to_owned(),
         Event::StateSet { at: AT, key, .. } => format!("StateSet {key}"),
         Event::StateDelete { at: AT, key } => format!("StateDelete {key}"),
-        Event::Consumed {
-            at: AT,
-            channel,
-            sequence,
-        } => format!("Consumed {channel} {sequence}"),
-        Event::CounterAdd {
-            at: AT,
-            name,
-            delta,
-        } => format!("CounterAdd {name} {delta}"),
-        Event::SliceEnd {
-            at: AT,
-            slice,
-            memory_bytes: 0,
-        } => format!("SliceEnd {slice}"),
+        Event::Consumed { at: AT, channel, sequence } => format!("Consumed {channel} {sequence}"),
+        Event::CounterAdd { at: AT, name, delta } => format!("CounterAdd {name} {delta}"),
+        Event::SliceEnd { at: AT, slice, memory_bytes: 0 } => format!("SliceEnd {slice}"),
         Event::Log { at: AT, text, .. } => format!("Log {text}"),
-        Event::Health {
-            at: AT,
-            token,
-            report: HealthReport::Degraded(text),
-            memory_bytes,
-        } => {
-            assert!(*memory_bytes > 0);
+        Event::Health { at: AT, token, report: HealthReport::Degraded(text), memory_bytes: 0 } => {
             format!("Health {token} {text}")
         }
-        Event::Sample {
-            at: AT,
-            token,
-            name,
-            counter: true,
-            value,
-        } => {
+        Event::Sample { at: AT, token, name, counter: true, value } => {
             format!("Sample {token} {name} {value}")
         }
         Event::SamplesEnd { at: AT, token } => format!("SamplesEnd {token}"),
-        Event::Exited {
-            at: AT,
-            outcome,
-            reason,
-        } => format!("Exited {outcome:?} {reason}"),
+        Event::Exited { at: AT, outcome, reason } => format!("Exited {outcome:?} {reason}"),
         other => format!("{other:?}"),
     }
 }
@@ -250,23 +189,23 @@ fn a_slice_is_sent_whole_and_a_failed_one_not_at_all() {
 }
 
 #[test]
+fn a_line_leaves_in_the_middle_of_its_slice() {
+    let mut manager = Manager::started();
+    let held = HELD.lock().unwrap();
+    manager.message(1, b"hold");
+    manager.hear(&["Log in the slice"]);
+    drop(held);
+    manager.hear(&["StateSet last", "Consumed 0 1", "CounterAdd lines_total 1", "SliceEnd 2"]);
+}
+
+#[test]
 fn the_timer_wakes_it_and_an_end_of_its_own_is_graceful() {
     let mut manager = Manager::started();
     manager.message(1, b"nap");
-    manager.hear(&[
-        "StateSet last",
-        "Consumed 0 1",
-        "CounterAdd lines_total 1",
-        "SliceEnd 2",
-    ]);
+    manager.hear(&["StateSet last", "Consumed 0 1", "CounterAdd lines_total 1", "SliceEnd 2"]);
     manager.hear(&["Log the timer rang"]);
     manager.message(2, b"exit");
-    manager.hear(&[
-        "StateSet last",
-        "Consumed 0 2",
-        "CounterAdd lines_total 1",
-        "SliceEnd 3",
-    ]);
+    manager.hear(&["StateSet last", "Consumed 0 2", "CounterAdd lines_total 1", "SliceEnd 3"]);
     manager.hear(&["Exited Graceful it has done its work"]);
     assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
 }
@@ -276,37 +215,22 @@ fn questions_are_answered() {
     let mut manager = Manager::started();
     manager.tell(&Command::HealthCheck { at: AT, token: 5 });
     manager.tell(&Command::Metrics { at: AT, token: 6 });
-    manager.hear(&[
-        "Health 5 good day",
-        "Sample 6 figure_total 1.5",
-        "SamplesEnd 6",
-    ]);
+    manager.hear(&["Health 5 good day", "Sample 6 figure_total 1.5", "SamplesEnd 6"]);
     manager.tell(&Command::Kill { at: AT });
-    manager.hear(&["Exited Killed it was killed"]);
+    manager.hear(&["Exited Killed killed"]);
     assert_eq!(manager.ended().unwrap(), Outcome::Killed);
 }
 
 #[test]
 fn a_command_a_signal_and_the_managers_end_all_shut_it_down() {
     let mut manager = Manager::started();
-    manager.tell(&Command::Shutdown {
-        at: AT,
-        grace_ns: 1,
-    });
-    manager.hear(&[
-        "StateDelete born",
-        "SliceEnd 2",
-        "Exited Graceful it was asked to stop",
-    ]);
+    manager.tell(&Command::Shutdown { at: AT, grace_ns: 1 });
+    manager.hear(&["StateDelete born", "SliceEnd 2", "Exited Graceful it was asked to stop"]);
     assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
 
     let mut manager = Manager::started();
     manager.signals.write_all(b"x").unwrap();
-    manager.hear(&[
-        "StateDelete born",
-        "SliceEnd 2",
-        "Exited Graceful it was asked to stop",
-    ]);
+    manager.hear(&["StateDelete born", "SliceEnd 2", "Exited Graceful it was asked to stop"]);
     assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
 
     let manager = Manager::started();
@@ -316,53 +240,49 @@ fn a_command_a_signal_and_the_managers_end_all_shut_it_down() {
 
 #[test]
 fn what_breaks_the_protocol_is_named() {
-    let at = AT;
-    for command in [
-        Command::Start { at },
-        Command::Message {
-            at,
-            channel: 0,
-            sequence: 1,
-            payload: b"",
-        },
-        Command::HealthCheck {
-            at: Address { daemon: 1, ..AT },
-            token: 0,
-        },
-    ] {
-        let mut early = Manager::new();
-        early.tell(&command);
-        assert!(
-            matches!(early.ended(), Err(NativeError::Protocol(_))),
-            "{command:?}"
-        );
-        let mut late = Manager::started();
-        late.tell(&match command {
-            Command::Message { .. } => Command::Message {
-                at,
-                channel: 1,
-                sequence: 1,
-                payload: b"",
-            },
-            other => other,
-        });
-        assert!(
-            matches!(late.ended(), Err(NativeError::Protocol(_))),
-            "{command:?}"
-        );
+    let (at, payload) = (AT, &b""[..]);
+    let not_opened = Command::Message { at, channel: 1, sequence: 1, payload };
+    for command in [create(at), Command::Start { at }, not_opened] {
+        let mut manager = Manager::started();
+        manager.tell(&command);
+        let ended = manager.ended();
+        assert!(matches!(ended, Err(NativeError::Protocol(_))), "{command:?}: {ended:?}");
     }
     let mut manager = Manager::new();
     manager.link.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    assert!(matches!(
-        manager.served.join().unwrap(),
-        Err(NativeError::Frame(_))
-    ));
+    assert!(matches!(manager.ended(), Err(NativeError::Frame(_))));
+}
+
+#[test]
+fn what_is_told_to_another_is_not_heard() {
+    let mut manager = Manager::started();
+    let other = Address { daemon: 1, ..AT };
+    manager.tell(&Command::Kill { at: other });
+    manager.tell(&Command::HealthCheck { at: AT, token: 1 });
+    manager.hear(&["Health 1 good day"]);
+    manager.tell(&create(other));
+    assert!(manager.next_event().unwrap().contains("Refused"), "there is room for one");
+    manager.tell(&Command::HealthCheck { at: AT, token: 2 });
+    manager.hear(&["Health 2 good day"]);
+}
+
+#[test]
+fn before_its_start_it_ends_at_once() {
+    let mut manager = Manager::new();
+    manager.signals.write_all(b"x").unwrap();
+    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+
+    let mut manager = Manager::new();
+    manager.tell(&create(AT));
+    manager.tell(&Command::Shutdown { at: AT, grace_ns: 1 });
+    manager.hear(&["Exited Graceful it was asked to stop before its start"]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
 }
 
 #[test]
 fn an_init_that_fails_says_why() {
     let mut manager = Manager::new();
-    manager.create();
+    manager.tell(&create(AT));
     manager.tell(&Command::Start { at: AT });
     manager.hear(&["Exited Error init: no greeting"]);
     assert_eq!(manager.ended().unwrap(), Outcome::Error);
