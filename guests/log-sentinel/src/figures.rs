@@ -66,9 +66,7 @@ impl Figures {
     /// Lines that could be read.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.status_classes
-            .iter()
-            .fold(0, |sum, count| sum.saturating_add(*count))
+        self.status_classes.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Requests that the server failed: 5xx.
@@ -98,10 +96,7 @@ impl Figures {
         if chunks.len() != WORDS || !rest.is_empty() {
             return None;
         }
-        let words: Vec<u64> = chunks
-            .iter()
-            .map(|chunk| u64::from_le_bytes(*chunk))
-            .collect();
+        let words: Vec<u64> = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
         let (totals, words) = words.split_first_chunk::<TOTALS_WORDS>()?;
         let (window_words, words) = words.split_first_chunk::<{ Window::WORDS }>()?;
         let (rate_words, words) = words.split_first_chunk::<{ Rate::WORDS }>()?;

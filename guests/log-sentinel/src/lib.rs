@@ -69,16 +69,8 @@ impl Daemon for Sentinel {
             })?,
         };
         let requests = figures.requests();
-        context.log(
-            Level::Info,
-            &format!("watching, from request {requests} on"),
-        )?;
-        Ok(Self {
-            figures,
-            error_ratio_alert,
-            last_line: None,
-            lines: 0,
-        })
+        context.log(Level::Info, &format!("watching, from request {requests} on"))?;
+        Ok(Self { figures, error_ratio_alert, last_line: None, lines: 0 })
     }
 
     fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
@@ -91,9 +83,7 @@ impl Daemon for Sentinel {
             self.lines = self.lines.saturating_add(messages.len() as u64);
             context.state().set(KEY, &self.figures.encode())?;
         }
-        let quiet = self
-            .last_line
-            .map_or(Duration::ZERO, |last| wake.now.since(last));
+        let quiet = self.last_line.map_or(Duration::ZERO, |last| wake.now.since(last));
         if !messages.is_empty() || !wake.reasons.is_empty() {
             self.publish(quiet, context)?;
         }
@@ -107,16 +97,8 @@ impl Daemon for Sentinel {
     }
 
     fn metrics(&self) -> Vec<Sample> {
-        let sample = |name: &str, kind, value| Sample {
-            name: name.to_owned(),
-            kind,
-            value,
-        };
-        let alerting = if self.figures.window.is_alerting() {
-            1.0
-        } else {
-            0.0
-        };
+        let sample = |name: &str, kind, value| Sample { name: name.to_owned(), kind, value };
+        let alerting = if self.figures.window.is_alerting() { 1.0 } else { 0.0 };
         vec![
             sample("lines_total", SampleKind::Counter, to_f64(self.lines)),
             sample("alerting", SampleKind::Gauge, alerting),
@@ -155,23 +137,13 @@ impl Sentinel {
         metric.gauge_set("requests_total", to_f64(figures.requests()))?;
         metric.gauge_set("malformed_total", to_f64(figures.malformed))?;
         metric.gauge_set("bytes_total", to_f64(figures.bytes))?;
-        let names = [
-            "status_1xx",
-            "status_2xx",
-            "status_3xx",
-            "status_4xx",
-            "status_5xx",
-        ];
+        let names = ["status_1xx", "status_2xx", "status_3xx", "status_4xx", "status_5xx"];
         for (name, count) in names.into_iter().zip(figures.status_classes) {
             metric.gauge_set(name, to_f64(count))?;
         }
         metric.gauge_set("errors_total", to_f64(figures.errors()))?;
         metric.gauge_set("error_ratio", figures.window.error_ratio())?;
-        let percentiles = [
-            ("latency_p50_us", 50),
-            ("latency_p90_us", 90),
-            ("latency_p99_us", 99),
-        ];
+        let percentiles = [("latency_p50_us", 50), ("latency_p90_us", 90), ("latency_p99_us", 99)];
         for (name, percent) in percentiles {
             if let Some(latency_us) = figures.latency_us.percentile(percent) {
                 metric.gauge_set(name, to_f64(latency_us))?;

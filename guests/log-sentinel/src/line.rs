@@ -34,9 +34,7 @@ impl Line {
         quoted(&mut rest)?;
         expect(&mut rest, b" ")?;
         let status = number(word(&mut rest)?)?;
-        let status = u16::try_from(status)
-            .ok()
-            .filter(|status| (100..600).contains(status))?;
+        let status = u16::try_from(status).ok().filter(|status| (100..600).contains(status))?;
         // The last field of the common format, or followed by a blank.
         let bytes = match word(&mut rest)? {
             b"-" => 0,
@@ -55,21 +53,13 @@ impl Line {
                 };
             }
         }
-        Some(Self {
-            second,
-            status,
-            bytes,
-            latency_us,
-        })
+        Some(Self { second, status, bytes, latency_us })
     }
 }
 
 /// Takes a field that is not empty, and the blank after it.
 fn word<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let end = rest
-        .iter()
-        .position(|byte| *byte == b' ')
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
     let (word, tail) = rest.split_at_checked(end)?;
     *rest = tail.strip_prefix(b" ").unwrap_or(tail);
     (!word.is_empty()).then_some(word)
@@ -125,34 +115,19 @@ fn microseconds(text: &[u8]) -> Option<u64> {
     }
     let is_number = !fraction.is_empty() && fraction.iter().all(u8::is_ascii_digit);
     let fraction_us = number(&digits).filter(|_| is_number)?;
-    number(whole)?
-        .checked_mul(1_000_000)?
-        .checked_add(fraction_us)
+    number(whole)?.checked_mul(1_000_000)?.checked_add(fraction_us)
 }
 
 /// `21/Nov/2026:09:15:15 +0000` in seconds since 1970; none before 1970.
 fn timestamp(text: &[u8]) -> Option<u64> {
     let text: &[u8; 26] = text.try_into().ok()?;
-    let separators = [
-        (2, b'/'),
-        (6, b'/'),
-        (11, b':'),
-        (14, b':'),
-        (17, b':'),
-        (20, b' '),
-    ];
-    if separators
-        .iter()
-        .any(|(at, byte)| text.get(*at) != Some(byte))
-    {
+    let separators = [(2, b'/'), (6, b'/'), (11, b':'), (14, b':'), (17, b':'), (20, b' ')];
+    if separators.iter().any(|(at, byte)| text.get(*at) != Some(byte)) {
         return None;
     }
     let field = |from: usize, to: usize| number(text.get(from..to)?);
     let months = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let month = months
-        .chunks(3)
-        .position(|name| text.get(3..6) == Some(name))? as u64
-        + 1;
+    let month = months.chunks(3).position(|name| text.get(3..6) == Some(name))? as u64 + 1;
     let (day, year) = (field(0, 2)?, field(7, 11)?);
     let (hour, minute, second) = (field(12, 14)?, field(15, 17)?, field(18, 20)?);
     let offset = field(22, 24)? * 3_600 + field(24, 26)? * 60;
@@ -171,11 +146,7 @@ fn timestamp(text: &[u8]) -> Option<u64> {
 /// Days of the Gregorian calendar, for years from 1970 on. The year is taken to begin in March, so
 /// that the leap day is its last.
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year / 4 - year / 100 + year / 400;
     let before_1970 = 719_468;
     year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - before_1970
@@ -187,12 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn line(second: u64, status: u16, bytes: u64, latency_us: Option<u64>) -> Option<Line> {
-        Some(Line {
-            second,
-            status,
-            bytes,
-            latency_us,
-        })
+        Some(Line { second, status, bytes, latency_us })
     }
 
     #[test]
@@ -222,27 +188,15 @@ mod tests {
                 format!(r#"h - - {time} "GET / HTTP/1.1" 200 1 "-" "a \"b\" \\" -"#),
                 line(at, 200, 1, None),
             ),
-            (
-                format!(r#"h - - {time} "GET / HTTP/1.1" 200 1 "-" "agent""#),
-                line(at, 200, 1, None),
-            ),
+            (format!(r#"h - - {time} "GET / HTTP/1.1" 200 1 "-" "agent""#), line(at, 200, 1, None)),
             (format!(r#"h - - {time} "" 200 1"#), line(at, 200, 1, None)),
-            (
-                r#"h - - [01/Jan/1970:01:00:00 +0100] "" 200 1"#.to_owned(),
-                line(0, 200, 1, None),
-            ),
+            (r#"h - - [01/Jan/1970:01:00:00 +0100] "" 200 1"#.to_owned(), line(0, 200, 1, None)),
             (
                 r#"h - - [29/Feb/2000:23:59:60 -0130] "" 200 1"#.to_owned(),
                 line(951_874_200, 200, 1, None),
             ),
-            (
-                r#"h - - [01/Jan/1970:00:00:00 +0100] "" 200 1"#.to_owned(),
-                None,
-            ),
-            (
-                r#"h - - [01/Foo/2026:00:00:00 +0000] "" 200 1"#.to_owned(),
-                None,
-            ),
+            (r#"h - - [01/Jan/1970:00:00:00 +0100] "" 200 1"#.to_owned(), None),
+            (r#"h - - [01/Foo/2026:00:00:00 +0000] "" 200 1"#.to_owned(), None),
             (format!(r#"h - - {time} "GET / 200 1"#), None),
             (format!(r#"h - - {time} "" 600 1"#), None),
             (format!(r#"h - - {time} "" 99 1"#), None),

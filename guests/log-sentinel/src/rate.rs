@@ -56,9 +56,7 @@ impl Rate {
         let oldest_kept = self.newest.saturating_sub(SECONDS as u64 - 1);
         let first = now.saturating_sub(seconds).max(oldest_kept);
         let last = now.min(self.newest.saturating_add(1));
-        let total: u64 = (first..last)
-            .map(|second| self.counts.0[index_of(second)])
-            .sum();
+        let total: u64 = (first..last).map(|second| self.counts.0[index_of(second)]).sum();
         total as f64 / seconds as f64
     }
 
@@ -71,10 +69,7 @@ impl Rate {
     #[must_use]
     pub fn from_words(words: &[u64; Self::WORDS]) -> Self {
         let [newest, counts @ ..] = words;
-        Self {
-            newest: *newest,
-            counts: Counts(*counts),
-        }
+        Self { newest: *newest, counts: Counts(*counts) }
     }
 
     fn slot(&mut self, second: u64) -> &mut u64 {

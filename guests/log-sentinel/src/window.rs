@@ -90,13 +90,9 @@ impl Window {
     pub fn words(&self) -> impl Iterator<Item = u64> {
         let bits = (0..Self::REQUESTS_MAX / 64).map(|word| {
             let flags = self.flags.iter().skip(word * 64).take(64);
-            flags.enumerate().fold(0_u64, |bits, (index, flag)| {
-                bits | (u64::from(*flag) << index)
-            })
+            flags.enumerate().fold(0_u64, |bits, (index, flag)| bits | (u64::from(*flag) << index))
         });
-        [self.flags.len() as u64, u64::from(self.is_alerting)]
-            .into_iter()
-            .chain(bits)
+        [self.flags.len() as u64, u64::from(self.is_alerting)].into_iter().chain(bits)
     }
 
     /// The window that [`words`](Self::words) yielded; of another capacity, only its newest requests.
@@ -104,18 +100,11 @@ impl Window {
     #[must_use]
     pub fn from_words(words: &[u64; Self::WORDS], capacity: usize) -> Option<Self> {
         let [length, is_alerting, bits @ ..] = words;
-        let length = usize::try_from(*length)
-            .ok()
-            .filter(|len| *len <= Self::REQUESTS_MAX)?;
+        let length = usize::try_from(*length).ok().filter(|len| *len <= Self::REQUESTS_MAX)?;
         let mut window = Self::new(capacity);
-        let flag = |index: usize| {
-            bits.get(index / 64)
-                .is_some_and(|word| (word >> (index % 64)) & 1 == 1)
-        };
-        window.flags = (0..length)
-            .skip(length.saturating_sub(window.capacity))
-            .map(flag)
-            .collect();
+        let flag =
+            |index: usize| bits.get(index / 64).is_some_and(|word| (word >> (index % 64)) & 1 == 1);
+        window.flags = (0..length).skip(length.saturating_sub(window.capacity)).map(flag).collect();
         window.errors = window.flags.iter().filter(|flag| **flag).count();
         window.is_alerting = *is_alerting == 1;
         Some(window)
