@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod demo;
 mod guests;
 mod setup;
 mod shell;
@@ -20,6 +21,11 @@ type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 const VERBS: &[Verb] = &[
     ("setup", "find or install the compilers for WebAssembly and firmware", setup::run),
     ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
+    (
+        "demo",
+        "a fleet at work: its daemons are killed, and no request is lost or counted twice",
+        demo::run,
+    ),
     ("test", "everything that must hold: format, lints, all tests; -v shows all output", test::run),
     (
         "bench",
