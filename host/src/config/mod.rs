@@ -1,7 +1,7 @@
 //! The configuration: read, checked, and handed out as one snapshot.
 //!
 //! A value comes from the flags, else from the environment, else from the file, else it is a default.
-//! [`load`] reads a file and [`single`] makes a fleet of one daemon from flags; both yield a
+//! [`load`] reads a file and [`single()`] makes a fleet of one daemon from flags; both yield a
 //! [`FleetConfig`] in which everything is checked, or [`Diagnostics`] that list what is wrong. Nothing
 //! is half accepted: what this version can't do or enforce is refused by name.
 //!

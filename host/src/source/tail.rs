@@ -11,7 +11,7 @@
 //! 3. A committed position names a file by device and inode, so that it is found under another name;
 //!    the fingerprint before the place tells a reused inode and a file that was written anew. Only
 //!    the fingerprint counts if the device has another number since a reboot.
-//! 4. What is read is decided in [`Follower::look`], from the files and the given time alone.
+//! 4. What is read is decided in [`Tail::look`], from the files and the given time alone.
 
 use std::cmp::Reverse;
 use std::ffi::OsString;
