@@ -7,7 +7,7 @@
 //!
 //! - `place`: the directories, and what is left in them
 //! - `fleet`: the fleet from outside
-//! - `story`: what is done to it
+//! - `stage`, `story`: the fleet at work, and what is done to it
 //! - `http`, `count`: requests and their truth
 //! - `screen`: what is shown
 
@@ -16,6 +16,7 @@ mod fleet;
 mod http;
 mod place;
 mod screen;
+mod stage;
 mod story;
 
 use std::io;
@@ -30,7 +31,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use self::fleet::{Event, Fleet};
 use self::place::Place;
 use self::screen::{Screen, Style};
-use self::story::Story;
+use self::stage::Stage;
 use crate::guests;
 use crate::shell::{self, Error, say};
 
@@ -193,9 +194,9 @@ fn on_stage(
     if is_moved {
         screen.say(&format!("  port 8731 is taken: the web server listens on {server} this time"));
     }
-    let mut story = Story::new(screen, place, Fleet::start(place)?, server, interrupted);
-    let told = story.tell();
-    let fleet = story.end();
+    let mut stage = Stage::new(screen, place, Fleet::start(place)?, server, interrupted);
+    let told = stage.tell();
+    let fleet = stage.end();
     if told.is_err() {
         screen.clear();
         screen.say(&format!("\n  {}", screen.paint("stopping the fleet first", Style::Yellow)));
