@@ -1,5 +1,7 @@
 //! What is wrong is told clearly, and harms nobody else.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test: its helpers fail it too")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! How the whole program behaves: nothing is lost, nothing is left behind, orders are obeyed.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test: its helpers fail it too")]
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod demo;
+mod falsify;
 mod guests;
 mod setup;
 mod shell;
@@ -27,6 +28,11 @@ const VERBS: &[Verb] = &[
         demo::run,
     ),
     ("test", "everything that must hold: format, lints, all tests; -v shows all output", test::run),
+    (
+        "falsify",
+        "the specification's claims, tried: all, a category (A to E) or single ones (F014)",
+        falsify::run,
+    ),
     (
         "bench",
         "timings of the spine beside what they are measured against, as table and JSON",

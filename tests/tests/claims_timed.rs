@@ -1,0 +1,103 @@
+//! Claims whose criterion is a matter of milliseconds: a program of their own, in which one test runs
+//! at a time, so that none measures another's load.
+//!
+//! Those that measure a thousand times need the feature `falsification`.
+
+#![allow(clippy::expect_used, reason = "a test: its helpers fail it too")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use duende_tests::{Figures, Fleet, Process, component, linked};
+
+/// What `flaky` needs.
+const LOG: &str = "grant = [\"log\"]\n";
+/// Started again at once, for ever: restart limits are lifted where starts are counted.
+const AT_ONCE: &str = "[daemon.restart]\npolicy = \"always\"\nbackoff_initial = \"0s\"\n\
+                       backoff_max = \"0s\"\nwindow = \"0s\"\n";
+
+/// Waits until no other test runs.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that failed measures no more.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn between(began_us: u64, ended_us: u64) -> Duration {
+    Duration::from_micros(ended_us.saturating_sub(began_us))
+}
+
+/// How long so many starts of a daemon that ends by itself took: from the end of one incarnation to
+/// Running of the next, that is decided, its state loaded, created and its `init` returned.
+fn starts(daemon: &str, fleet: &mut Fleet, count: usize) -> Figures {
+    (0..count)
+        .map(|_| {
+            let ended = fleet.next(daemon, "exited");
+            let running = fleet.next(daemon, "running");
+            assert_eq!(running.incarnation, ended.incarnation + 1);
+            between(ended.time_unix_us, running.time_unix_us)
+        })
+        .collect()
+}
+
+#[test]
+#[cfg_attr(not(feature = "falsification"), ignore = "1000 starts: cargo xtask falsify")]
+fn f001_starts_within_100_ms() {
+    let _alone = alone();
+    let ends = format!("{LOG}{AT_ONCE}[daemon.config]\nmode = \"exit\"\n");
+    for (what, daemon) in
+        [("native", linked("d", "flaky", &ends)), ("WOS", component("d", "flaky", &ends))]
+    {
+        let mut fleet = Fleet::up("f001", &daemon);
+        let figures = starts("d", &mut fleet, 1_000);
+        figures.assert_under("F001", &format!("start, {what}"), 99, Duration::from_millis(100));
+        fleet.down();
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "falsification"), ignore = "1000 starts: cargo xtask falsify")]
+fn f005_starts_within_50_ms_on_wos() {
+    let _alone = alone();
+    let ends = format!("{LOG}{AT_ONCE}[daemon.config]\nmode = \"exit\"\n");
+    let mut fleet = Fleet::up("f005", &component("d", "flaky", &ends));
+    let figures = starts("d", &mut fleet, 1_000);
+    let what = "process creation and exec on WOS";
+    figures.assert_under("F005", what, 99, Duration::from_millis(50));
+    fleet.down();
+}
+
+#[test]
+fn f007_a_kill_terminates_within_10_ms() {
+    let limit = Duration::from_millis(10);
+    let _alone = alone();
+    let mut fleet = Fleet::up("f007", &linked("d", "flaky", &format!("{LOG}{AT_ONCE}")));
+    let kills: Figures = (0..50)
+        .map(|_| {
+            let incarnation = fleet.next("d", "running").incarnation;
+            let pid = fleet.wait_row("d", |row| row.incarnation == incarnation).pid;
+            Process::of(pid.expect("it runs")).kill()
+        })
+        .collect();
+    kills.assert_under("F007", "SIGKILL to a native process", 100, limit);
+    fleet.down();
+
+    // On WOS: from the decision to kill to the end, in the middle of a slice that never returns.
+    let hangs = "grant = [\"log\"]\nslice_budget = \"60s\"\nstop_grace = \"1ms\"\n[daemon.config]\nmode = \"hang\"\n";
+    let mut fleet = Fleet::up("f007-wos", &component("d", "flaky", hangs));
+    let kills: Figures = (0..50)
+        .map(|round| {
+            if round > 0 {
+                fleet.run(&["start", "d"]).done();
+            }
+            fleet.next("d", "running");
+            fleet.run(&["stop", "d"]).done();
+            let killed = fleet
+                .next_event(|event| event.is("d", "stopping") && event.detail.contains("killing"));
+            let exited = fleet.next("d", "exited");
+            between(killed.time_unix_us, exited.time_unix_us)
+        })
+        .collect();
+    kills.assert_under("F007", "kill on WOS, in mid-slice", 100, limit);
+    fleet.down();
+}
