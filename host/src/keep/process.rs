@@ -22,7 +22,7 @@ use super::KeepError;
 use super::lines::LineSplitter;
 use super::link::{Inbox, Outbox, Received};
 use super::protocol::{KeepEvent, KeepRequest, SpawnRequest};
-use super::spawn::{self, Failure, OpenFilesLimit, Started};
+use super::spawn::{Failure, OpenFilesLimit, Prepared, Started};
 use super::sys::{self, ChildSignals, Which};
 use crate::daemon_log::{LogOrigin, LogWriter};
 
@@ -95,6 +95,8 @@ pub(super) struct Keeper {
     pipes: OwnedFd,
     children: HashMap<u32, Running>,
     pids: HashMap<Address, u32>,
+    /// By slot: what was last asked to be started there; prepared, if it could be started.
+    last_requests: HashMap<u32, (Box<SpawnRequest>, Option<Prepared>)>,
     phase: Phase,
     open_files: OpenFilesLimit,
     log_retry_at: Option<Instant>,
@@ -118,6 +120,7 @@ impl Keeper {
             pipes,
             children: HashMap::new(),
             pids: HashMap::new(),
+            last_requests: HashMap::new(),
             phase: Phase::Serving,
             open_files: OpenFilesLimit::raise(),
             log_retry_at: None,
@@ -257,7 +260,8 @@ impl Keeper {
         }
         while let Some(request) = self.inbox.next()? {
             match request {
-                KeepRequest::Spawn(request) => self.spawn(&request),
+                KeepRequest::Spawn(request) => self.spawn(request, None),
+                KeepRequest::SpawnAgain { at } => self.spawn_again(at),
                 KeepRequest::Signal { at, signal, group } => self.signal(at, signal, group),
                 KeepRequest::Kill { at } => {
                     if let Some(pid) = self.pids.get(&at) {
@@ -271,9 +275,26 @@ impl Keeper {
         Ok(())
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) {
+    fn spawn(&mut self, request: Box<SpawnRequest>, mut prepared: Option<Prepared>) {
         let at = request.at;
-        let event = match self.start(request) {
+        let started = self.start(&request, &mut prepared);
+        // After a failure everything is looked at afresh: the program may have moved.
+        let prepared = prepared.filter(|_| started.is_ok());
+        self.last_requests.insert(at.daemon, (request, prepared));
+        self.report_start(at, started);
+    }
+
+    fn spawn_again(&mut self, at: Address) {
+        let Some((mut request, prepared)) = self.last_requests.remove(&at.daemon) else {
+            let reason = "keep does not know what to start again".to_owned();
+            return self.report_start(at, Err(Failure::without_errno(reason)));
+        };
+        request.at = at;
+        self.spawn(request, prepared);
+    }
+
+    fn report_start(&mut self, at: Address, started: Result<u32, Failure>) {
+        let event = match started {
             Ok(pid) => KeepEvent::Spawned { at, pid },
             Err(Failure { errno, reason }) => KeepEvent::SpawnFailed { at, errno, reason },
         };
@@ -283,7 +304,11 @@ impl Keeper {
         self.reap();
     }
 
-    fn start(&mut self, request: &SpawnRequest) -> Result<u32, Failure> {
+    fn start(
+        &mut self,
+        request: &SpawnRequest,
+        prepared: &mut Option<Prepared>,
+    ) -> Result<u32, Failure> {
         let link = match request.link {
             true => Some(self.inbox.take_fd().ok_or_else(|| {
                 Failure::without_errno("the descriptor of its link did not arrive".to_owned())
@@ -303,8 +328,12 @@ impl Keeper {
                 "{CHILDREN_MAX} native daemons run already, which is the most for one fleet"
             )));
         }
+        let command = match prepared {
+            Some(prepared) => prepared,
+            None => prepared.insert(Prepared::new(request, self.open_files)?),
+        };
         let Started { pid, stdout, stderr } =
-            spawn::start(request, link.as_ref(), self.open_files)?;
+            command.start(request, link.as_ref(), self.open_files)?;
         let mut child = Running {
             at: request.at,
             stop_grace: Duration::from_millis(request.stop_grace_ms),

@@ -49,6 +49,13 @@ pub struct SpawnRequest {
 pub enum KeepRequest {
     /// Starts a process. Answered by [`KeepEvent::Spawned`] or [`KeepEvent::SpawnFailed`].
     Spawn(Box<SpawnRequest>),
+    /// Starts what was last asked for with [`Spawn`](Self::Spawn) for this slot, under a new
+    /// address: a restart neither says nor reads the command line and the environment again.
+    /// Answered as `Spawn` is; the descriptor of a link comes with this request too.
+    SpawnAgain {
+        /// Names the process in everything that follows.
+        at: Address,
+    },
     /// Sends a signal; nothing happens when the process has ended.
     Signal {
         /// Which process.

@@ -71,72 +71,103 @@ impl OpenFilesLimit {
     }
 }
 
-/// Starts the program. `link` is inherited under its own number. The caller looks for the dead
-/// afterwards: see [`ChildSignals::with_clear_mask`].
-pub(super) fn start(
-    request: &SpawnRequest,
-    link: Option<&OwnedFd>,
-    open_files: OpenFilesLimit,
-) -> Result<Started, Failure> {
-    let Some((name, arguments)) = request.argv.split_first() else {
-        return Err(Failure::without_errno(
-            "there is no program to start: `command` is empty".to_owned(),
-        ));
-    };
-    let program = resolve(name, request)?;
-    let pipe =
-        || output_pipe().map_err(|error| Failure::system("cannot make a pipe for output", &error));
-    let (stdout, stdout_of_child) = pipe()?;
-    let (stderr, stderr_of_child) = pipe()?;
-    let mut command = Command::new(&program);
-    command
-        .arg0(name)
-        .args(arguments)
-        .env_clear()
-        .envs(request.env.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
-        .stdout(stdout_of_child)
-        .stderr(stderr_of_child)
-        .process_group(0);
-    if let Some(directory) = &request.working_dir {
-        command.current_dir(directory);
+/// A program with its arguments and environment, as the system takes them: made once, so that a
+/// restart does not make them again.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    command: Command,
+    program: PathBuf,
+}
+
+impl Prepared {
+    /// Finds the program, and makes the command of everything that its starts have in common.
+    pub(super) fn new(request: &SpawnRequest, open_files: OpenFilesLimit) -> Result<Self, Failure> {
+        let Some((name, arguments)) = request.argv.split_first() else {
+            return Err(Failure::without_errno(
+                "there is no program to start: `command` is empty".to_owned(),
+            ));
+        };
+        let program = resolve(name, request)?;
+        let mut command = Command::new(&program);
+        command
+            .arg0(name)
+            .args(arguments)
+            .env_clear()
+            .envs(request.env.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .process_group(0);
+        if let Some(directory) = &request.working_dir {
+            command.current_dir(directory);
+        }
+        if needs_hook(request) {
+            let limit = request.open_files_max.map_or(open_files.inherited, |max| Rlimit {
+                current: Some(max),
+                maximum: Some(max),
+            });
+            let identity = request.run_as.as_ref().map(Identity::new);
+            // SAFETY: between `fork` and `exec` the closure makes system calls only: it does not
+            // allocate, and it takes no lock.
+            unsafe {
+                command.pre_exec(move || {
+                    setrlimit(Resource::Nofile, limit)?;
+                    identity.as_ref().map_or(Ok(()), Identity::assume)
+                });
+            }
+        }
+        Ok(Self { command, program })
     }
-    if let Some(link) = link {
-        fcntl_setfd(link, FdFlags::empty())
-            .map_err(|error| Failure::system("cannot hand over the link", &error.into()))?;
-        command.env(LINK_FD_VARIABLE, link.as_raw_fd().to_string());
-    }
-    match spawn(&mut command, request, open_files) {
-        Ok(pid) => Ok(Started { pid, stdout, stderr }),
-        Err(error) => Err(Failure {
-            errno: error.raw_os_error().unwrap_or(0),
-            reason: explain(&error, name, &program, request),
-        }),
+
+    /// Starts the program. `link` is inherited under its own number. The caller looks for the dead
+    /// afterwards: see [`ChildSignals::with_clear_mask`].
+    pub(super) fn start(
+        &mut self,
+        request: &SpawnRequest,
+        link: Option<&OwnedFd>,
+        open_files: OpenFilesLimit,
+    ) -> Result<Started, Failure> {
+        let pipe = || {
+            output_pipe().map_err(|error| Failure::system("cannot make a pipe for output", &error))
+        };
+        let (stdout, stdout_of_child) = pipe()?;
+        let (stderr, stderr_of_child) = pipe()?;
+        if let Some(link) = link {
+            fcntl_setfd(link, FdFlags::empty())
+                .map_err(|error| Failure::system("cannot hand over the link", &error.into()))?;
+            self.command.env(LINK_FD_VARIABLE, link.as_raw_fd().to_string());
+        }
+        self.command.stdout(stdout_of_child).stderr(stderr_of_child);
+        let spawned = if needs_hook(request) {
+            spawn_with_clear_mask(&mut self.command)
+        } else {
+            spawn_with_inherited_limit(&mut self.command, open_files)
+        };
+        // The command holds the child's ends of the pipes, which must close here for their end to
+        // be seen.
+        self.command.stdout(Stdio::null()).stderr(Stdio::null());
+        match spawned {
+            Ok(pid) => Ok(Started { pid, stdout, stderr }),
+            Err(error) => {
+                let name = request.argv.first().map_or("", String::as_str);
+                Err(Failure {
+                    errno: error.raw_os_error().unwrap_or(0),
+                    reason: explain(&error, name, &self.program, request),
+                })
+            }
+        }
     }
 }
 
-fn spawn(
+/// Whether something is to be done between `fork` and `exec`.
+const fn needs_hook(request: &SpawnRequest) -> bool {
+    request.run_as.is_some() || request.open_files_max.is_some()
+}
+
+/// `posix_spawn` can't set a limit, so the child inherits it: `keep` has no other thread, and a
+/// lowered soft limit does not touch what is open.
+fn spawn_with_inherited_limit(
     command: &mut Command,
-    request: &SpawnRequest,
     open_files: OpenFilesLimit,
 ) -> io::Result<u32> {
-    if request.run_as.is_some() || request.open_files_max.is_some() {
-        let limit = request
-            .open_files_max
-            .map_or(open_files.inherited, |max| Rlimit { current: Some(max), maximum: Some(max) });
-        let identity = request.run_as.as_ref().map(Identity::new);
-        // SAFETY: between `fork` and `exec` the closure makes system calls only: it does not
-        // allocate, and it takes no lock.
-        unsafe {
-            command.pre_exec(move || {
-                setrlimit(Resource::Nofile, limit)?;
-                identity.as_ref().map_or(Ok(()), Identity::assume)
-            });
-        }
-        return spawn_with_clear_mask(command);
-    }
-    // `posix_spawn` can't set a limit, so the child inherits it: `keep` has no other thread, and a
-    // lowered soft limit does not touch what is open.
     let lowered = open_files.own != open_files.inherited;
     if lowered {
         setrlimit(Resource::Nofile, open_files.inherited)?;

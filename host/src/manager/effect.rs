@@ -26,7 +26,7 @@ use super::{
     text,
 };
 use crate::{
-    config::{Isolation, NativeConfig, Ready},
+    config::{DaemonConfig, Isolation, NativeConfig, Ready},
     control::protocol::{EventKind, HealthState},
     daemon_log::LogOrigin,
     keep::{self, KeepClient, KeepError, KeepEvent, KeepRequest, RunAs, SpawnRequest},
@@ -192,7 +192,31 @@ impl Manager {
 
     fn spawn_native(&mut self, at: Address, native: &NativeConfig, link: Option<OwnedFd>) {
         let Some(daemon) = self.daemon_mut(at) else { return };
-        let config = daemon.config.clone();
+        let request = if std::mem::replace(&mut daemon.keep_knows, true) {
+            KeepRequest::SpawnAgain { at }
+        } else {
+            let config = daemon.config.clone();
+            KeepRequest::Spawn(Box::new(self.spawn_request(at, &config, native)))
+        };
+        let sent = match &mut self.keep {
+            Some(keep) => keep.send(&request, link).map_err(|error| error.to_string()),
+            None => Err("nothing holds native daemons".to_owned()),
+        };
+        if let Err(reason) = sent {
+            if let Some(daemon) = self.daemon_mut(at) {
+                daemon.keep_knows = false;
+            }
+            self.ended(at, Exit::Error, reason);
+        }
+    }
+
+    /// What `keep` has to know of a native daemon.
+    fn spawn_request(
+        &self,
+        at: Address,
+        config: &DaemonConfig,
+        native: &NativeConfig,
+    ) -> SpawnRequest {
         let stop_grace_ms = u64::try_from(config.stop_grace.as_millis()).unwrap_or(u64::MAX);
         let log = log_path(&self.fleet.log_dir, &config.name);
         let mut env: Vec<(String, String)> = std::env::vars_os()
@@ -206,7 +230,7 @@ impl Manager {
         }
         let mut argv = vec![text(&native.program)];
         argv.extend(native.args.iter().cloned());
-        let request = KeepRequest::Spawn(Box::new(SpawnRequest {
+        SpawnRequest {
             at,
             argv,
             env,
@@ -219,14 +243,7 @@ impl Manager {
             open_files_max: native.open_files_max,
             log_path: text(&log),
             stop_grace_ms,
-            link: link.is_some(),
-        }));
-        let sent = match &mut self.keep {
-            Some(keep) => keep.send(&request, link).map_err(|error| error.to_string()),
-            None => Err("nothing holds native daemons".to_owned()),
-        };
-        if let Err(reason) = sent {
-            self.ended(at, Exit::Error, reason);
+            link: native.link.is_some(),
         }
     }
 
@@ -397,6 +414,9 @@ impl Manager {
             self.process_ended(at, Exit::Lost, "what held it, keep, died".to_owned());
         }
         self.keep = Some(KeepClient::start(&self.executable)?);
+        for daemon in &mut self.daemons {
+            daemon.keep_knows = false;
+        }
         Ok(())
     }
 
@@ -545,11 +565,8 @@ impl Manager {
             }
             Place::Native { .. } | Place::Worker | Place::Preparing(_) => return,
         }
-        if let Some((exit, mut text)) = incarnation.ended.take() {
-            if let Some(said) = incarnation.said.take() {
-                text = format!("{text}: {said}");
-            }
-            self.ended(at, exit, text);
+        if let Some((exit, reason)) = incarnation.ended.take() {
+            self.ended(at, exit, reason);
         } else if let Some(reason) = reason {
             // It broke the protocol. Without a link it is of no use, and its supervisor decides.
             let name = self.name_of(at);
@@ -592,9 +609,11 @@ impl Manager {
     /// An incarnation is over, in whatever way: this is the one place where it is let go.
     fn ended(&mut self, at: Address, exit: Exit, reason: String) {
         let Some(daemon) = self.daemon_mut(at) else { return };
-        if daemon.current(at).is_none() {
-            return;
-        }
+        let Some(incarnation) = daemon.current(at) else { return };
+        let reason = match incarnation.said.take() {
+            Some(said) => format!("{reason}: {said}"),
+            None => reason,
+        };
         daemon.incarnation = None;
         daemon.memory_bytes = None;
         daemon.last_exit = Some(reason.clone());

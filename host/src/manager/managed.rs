@@ -73,6 +73,8 @@ pub(super) struct Managed {
     pub(super) health_detail: String,
     pub(super) memory_bytes: Option<u64>,
     pub(super) last_exit: Option<String>,
+    /// Whether `keep` was told what to start: it remembers.
+    pub(super) keep_knows: bool,
     rate: RateMeter,
 }
 
@@ -95,6 +97,7 @@ impl Managed {
             health_detail: String::new(),
             memory_bytes: None,
             last_exit: None,
+            keep_knows: false,
             rate: RateMeter::default(),
         }
     }
@@ -121,7 +124,8 @@ impl Managed {
         self.gauges.extend(gauges);
     }
 
-    /// How much the daemon does; none for one that does not speak the contract.
+    /// How much the daemon does; none for one that has no channel and never committed a slice: what
+    /// it does cannot be seen.
     pub(super) fn rate(&mut self, now: Instant) -> Option<Rate> {
         let unit =
             if self.config.channels.is_empty() { RateUnit::Slices } else { RateUnit::Messages };
@@ -139,11 +143,14 @@ impl Managed {
 /// Counts events over the last [`RATE_WINDOW`], in at most one entry per [`RATE_STEP`].
 #[derive(Default)]
 struct RateMeter {
+    /// Whether anything was ever counted.
+    has_entries: bool,
     entries: VecDeque<(Instant, u64)>,
 }
 
 impl RateMeter {
     fn add(&mut self, now: Instant, events: u64) {
+        self.has_entries = true;
         self.forget(now);
         match self.entries.back_mut() {
             Some((at, count)) if now.duration_since(*at) < RATE_STEP => {
