@@ -67,8 +67,8 @@ pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
     );
 
     let (mut wos, bare) = both("flaky.wasm")?;
-    // Without a grant, so that no side keeps what the daemon would write to `state`.
-    wos.deploy(Grants::default(), &[("mode", "spin")])?;
+    // Without `state`, so that no side keeps what the daemon would write to it.
+    wos.deploy(Grants::LOG, &[("mode", "spin")])?;
     let mut running = bare.deploy(false)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..SLICE_ROUNDS {
@@ -132,14 +132,19 @@ impl Wos {
         let create =
             Command::Create { at, name: "daemon", image: "image", limits, level: 4, grants };
         let mut running = false;
-        let mut emit = |event: Event<'_>| running |= matches!(event, Event::Running { .. });
+        let mut why = String::new();
+        let mut emit = |event: Event<'_>| match event {
+            Event::Running { .. } => running = true,
+            Event::Exited { reason, .. } => reason.clone_into(&mut why),
+            _ => {}
+        };
         self.kernel.command(create, &mut emit)?;
         for (key, value) in config {
             self.kernel.command(Command::ConfigEntry { at, key, value }, &mut emit)?;
         }
         self.kernel.command(Command::Start { at }, &mut emit)?;
         self.kernel.step(&mut emit);
-        if running { Ok(at) } else { Err("the daemon is not Running after `init`".into()) }
+        if running { Ok(at) } else { Err(format!("the daemon is not Running: {why}").into()) }
     }
 
     fn kill(&mut self, at: Address) -> Result<()> {
@@ -167,8 +172,8 @@ impl Bare {
         Ok(Self { engine: engine.clone(), image })
     }
 
-    fn deploy(&self, granted: bool) -> Result<Running> {
-        let imports = Imports { machine: HostMachine::default(), granted };
+    fn deploy(&self, has_state: bool) -> Result<Running> {
+        let imports = Imports { machine: HostMachine::default(), has_state };
         let mut store = Store::new(&self.engine, imports);
         store.set_epoch_deadline(1);
         let daemon = finish(self.image.instantiate_async(&mut store))??;
@@ -197,13 +202,13 @@ fn finish<T>(future: impl Future<Output = T>) -> Result<T> {
 /// What a store holds on the other side.
 struct Imports {
     machine: HostMachine,
-    /// Whether `log` and `state` are granted.
-    granted: bool,
+    /// Whether `state` is granted.
+    has_state: bool,
 }
 
 impl Imports {
-    fn granted<T>(&self, value: T) -> std::result::Result<T, bare::types::Error> {
-        if self.granted { Ok(value) } else { Err(bare::types::Error::Denied) }
+    fn if_granted<T>(&self, value: T) -> std::result::Result<T, bare::types::Error> {
+        if self.has_state { Ok(value) } else { Err(bare::types::Error::Denied) }
     }
 }
 
@@ -225,7 +230,7 @@ mod bare {
 
     impl log::Host for Imports {
         fn write(&mut self, _level: log::Level, _text: String) -> Result<(), Error> {
-            self.granted(())
+            Ok(())
         }
     }
 
@@ -253,15 +258,15 @@ mod bare {
 
     impl state::Host for Imports {
         fn get(&mut self, _key: String) -> Result<Option<Vec<u8>>, Error> {
-            self.granted(None)
+            self.if_granted(None)
         }
 
         fn set(&mut self, _key: String, _value: Vec<u8>) -> Result<(), Error> {
-            self.granted(())
+            self.if_granted(())
         }
 
         fn delete(&mut self, _key: String) -> Result<(), Error> {
-            self.granted(())
+            self.if_granted(())
         }
 
         fn keys(
@@ -270,7 +275,7 @@ mod bare {
             _after: Option<String>,
             _limit: u32,
         ) -> Result<Vec<String>, Error> {
-            self.granted(Vec::new())
+            self.if_granted(Vec::new())
         }
     }
 

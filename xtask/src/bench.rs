@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: the timings of the spine, each beside what it is measured against.
+//!
+//! The measuring is done by the benchmark `spine` of crate `duende`; this verb gets together what it
+//! needs: the components, a C compiler, runit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::guests;
+use crate::shell::{self, Error, at, say};
+
+/// What is compared against, as Debian packages it.
+const RUNIT: &str = "runit";
+
+/// The verb.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    shell::no_arguments(arguments)?;
+    guests::build()?;
+    let artifacts = shell::root().join("artifacts");
+    let json = artifacts.join("bench.json");
+    let runit = runit()?;
+    say("building the benchmark in release; the first time takes several minutes");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(shell::root())
+        .args(["bench", "--quiet", "-p", "duende", "--bench", "spine", "--"])
+        .arg("--artifacts")
+        .arg(artifacts)
+        .arg("--runit")
+        .arg(runit)
+        .arg("--json")
+        .arg(&json);
+    shell::run(&mut cargo)?;
+    say(&format!("written: {}", json.display()));
+    Ok(())
+}
+
+/// The directory of runit's programs. If it is not installed its package is fetched and unpacked
+/// beside what is built: nothing of it is set up, and no service of the machine is touched.
+fn runit() -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(installed) = std::env::split_paths(&path).find(|dir| has_runit(dir)) {
+        return Ok(installed);
+    }
+    let scratch = shell::target_dir().join("bench");
+    let programs = scratch.join("usr/bin");
+    if has_runit(&programs) {
+        return Ok(programs);
+    }
+    say("fetching runit, to compare with");
+    fs::create_dir_all(&scratch).map_err(at(&scratch))?;
+    shell::run(Command::new("apt-get").current_dir(&scratch).args([
+        "--quiet=2",
+        "download",
+        RUNIT,
+    ]))?;
+    for entry in fs::read_dir(&scratch).map_err(at(&scratch))? {
+        let package = entry.map_err(at(&scratch))?.path();
+        if package.extension().is_some_and(|extension| extension == "deb") {
+            shell::run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&scratch))?;
+        }
+    }
+    Ok(programs)
+}
+
+fn has_runit(dir: &Path) -> bool {
+    ["runsvdir", "runsv"].iter().all(|program| dir.join(program).is_file())
+}
