@@ -89,9 +89,10 @@ pub(super) fn detach(
         output::json(&document)?;
     } else {
         let text = format!(
-            "fleet {} is up: manager {}, {daemons} daemons, log {}",
+            "fleet {} is up: manager {}, {daemons} daemon{}, log {}",
             info.fleet,
             info.pid,
+            if daemons == 1 { "" } else { "s" },
             log.display()
         );
         output::line(&text)?;

@@ -162,7 +162,7 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
 pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
     use crate::control::protocol::EventKind;
     let style = match event.kind {
-        EventKind::Running | EventKind::Healthy | EventKind::Adopted => Some(Colour::Green),
+        EventKind::Running | EventKind::Healthy => Some(Colour::Green),
         EventKind::Backoff | EventKind::Stopping | EventKind::SourceGap => Some(Colour::Yellow),
         EventKind::Failed
         | EventKind::Quarantined

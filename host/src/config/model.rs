@@ -38,7 +38,7 @@ pub struct FleetConfig {
     pub name: String,
     /// The configuration file, absolute; none for a fleet made from flags.
     pub file: Option<PathBuf>,
-    /// Where state, the image cache and the journal lie. Absolute; created at start.
+    /// Where state and the image cache lie. Absolute; created at start.
     pub state_dir: PathBuf,
     /// Where logs lie, one for each daemon. Absolute; created at start.
     pub log_dir: PathBuf,

@@ -39,7 +39,7 @@ pub enum ClientError {
     /// A socket is there, and nobody behind it: its manager was killed.
     #[error(
         "fleet `{fleet}` is not running: its manager ended without cleaning up ({socket} is stale); \
-         `duende up` takes over what still runs",
+         `duende up` starts it again, from its committed state",
         socket = socket.display()
     )]
     Stale {

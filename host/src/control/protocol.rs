@@ -273,8 +273,6 @@ pub enum EventKind {
     Started,
     /// It is ready.
     Running,
-    /// Its process was found alive by a new manager.
-    Adopted,
     /// It was asked to stop.
     Stopping,
     /// The incarnation ended by itself or was killed.
@@ -306,7 +304,6 @@ impl EventKind {
         match self {
             Self::Started => "started",
             Self::Running => "running",
-            Self::Adopted => "adopted",
             Self::Stopping => "stopping",
             Self::Exited => "exited",
             Self::Backoff => "backoff",

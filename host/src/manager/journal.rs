@@ -144,7 +144,6 @@ fn level_of(kind: EventKind) -> LogLevel {
     match kind {
         EventKind::Started
         | EventKind::Running
-        | EventKind::Adopted
         | EventKind::Stopping
         | EventKind::Stopped
         | EventKind::Healthy => LogLevel::Info,
