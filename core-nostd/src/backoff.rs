@@ -24,10 +24,7 @@ pub struct Backoff {
 impl Default for Backoff {
     /// 100 ms, doubling up to 30 s.
     fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(100),
-            cap: Duration::from_secs(30),
-        }
+        Self { initial: Duration::from_millis(100), cap: Duration::from_secs(30) }
     }
 }
 
@@ -68,10 +65,7 @@ impl Backoff {
         if failures > initial_ns.leading_zeros() {
             return cap_ns;
         }
-        initial_ns
-            .checked_shl(failures)
-            .unwrap_or(cap_ns)
-            .min(cap_ns)
+        initial_ns.checked_shl(failures).unwrap_or(cap_ns).min(cap_ns)
     }
 }
 
@@ -109,10 +103,7 @@ mod tests {
     #[test]
     fn the_jitter_is_uniform() {
         // A ceiling of 3 ns: four delays, each from a quarter of the entropy.
-        let backoff = Backoff {
-            initial: Duration::from_nanos(3),
-            cap: Duration::MAX,
-        };
+        let backoff = Backoff { initial: Duration::from_nanos(3), cap: Duration::MAX };
         let quarter = 1 << 62;
         for (delay_ns, first) in [(0, 0), (1, quarter), (2, 2 * quarter), (3, 3 * quarter)] {
             let expected = Duration::from_nanos(delay_ns);

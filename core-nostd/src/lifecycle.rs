@@ -240,9 +240,7 @@ impl State {
                 Starting::Spawning { deadline } | Starting::Initialising { deadline },
             )
             | Self::Stopping(Stopping::Asked { deadline, .. })
-            | Self::Backoff {
-                until: deadline, ..
-            } => Some(deadline),
+            | Self::Backoff { until: deadline, .. } => Some(deadline),
             Self::Created
             | Self::Starting(Starting::Waiting)
             | Self::Running
@@ -361,10 +359,7 @@ impl State {
             Self::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_)) => {
                 Stopping::Killing { then }
             }
-            _ => Stopping::Asked {
-                deadline: new_deadline,
-                then,
-            },
+            _ => Stopping::Asked { deadline: new_deadline, then },
         })
     }
 
@@ -393,11 +388,7 @@ impl State {
 
     /// News of a process that change nothing, as long as there is one.
     const fn unchanged_with_process(self) -> Result<Self, StepError> {
-        if self.has_process() {
-            Ok(self)
-        } else {
-            Err(StepError::Unexpected)
-        }
+        if self.has_process() { Ok(self) } else { Err(StepError::Unexpected) }
     }
 }
 
@@ -405,10 +396,7 @@ impl Lifecycle {
     /// A daemon that was never started.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        Self {
-            state: State::Created,
-            since: now,
-        }
+        Self { state: State::Created, since: now }
     }
 
     /// Where it is.

@@ -25,10 +25,7 @@ pub struct RestartLimit {
 
 impl RestartLimit {
     /// Any number of restarts.
-    pub const UNLIMITED: Self = Self {
-        intensity: 0,
-        period: Duration::ZERO,
-    };
+    pub const UNLIMITED: Self = Self { intensity: 0, period: Duration::ZERO };
 
     const fn is_unlimited(self) -> bool {
         self.period.is_zero()
@@ -38,10 +35,7 @@ impl RestartLimit {
 impl Default for RestartLimit {
     /// 5 restarts per 60 s.
     fn default() -> Self {
-        Self {
-            intensity: 5,
-            period: Duration::from_secs(60),
-        }
+        Self { intensity: 5, period: Duration::from_secs(60) }
     }
 }
 
@@ -76,17 +70,9 @@ impl<S: AsRef<[Instant]> + AsMut<[Instant]>> Limiter<S> {
         let intensity_max = stamps.as_ref().len();
         let fits = usize::try_from(limit.intensity).is_ok_and(|wanted| wanted <= intensity_max);
         if !fits && !limit.is_unlimited() {
-            return Err(IntensityError {
-                intensity: limit.intensity,
-                intensity_max,
-            });
+            return Err(IntensityError { intensity: limit.intensity, intensity_max });
         }
-        Ok(Self {
-            limit,
-            stamps,
-            next: 0,
-            kept: 0,
-        })
+        Ok(Self { limit, stamps, next: 0, kept: 0 })
     }
 
     /// The limit that is kept.
@@ -104,11 +90,8 @@ impl<S: AsRef<[Instant]> + AsMut<[Instant]>> Limiter<S> {
         let intensity = self.intensity();
         let full = self.kept >= intensity;
         // With an intensity of zero the ring has no place and nothing is admitted.
-        let Some(oldest) = self
-            .stamps
-            .as_mut()
-            .get_mut(..intensity)
-            .and_then(|ring| ring.get_mut(self.next))
+        let Some(oldest) =
+            self.stamps.as_mut().get_mut(..intensity).and_then(|ring| ring.get_mut(self.next))
         else {
             return false;
         };
@@ -168,8 +151,7 @@ mod tests {
     impl Naive {
         fn admit(&mut self, limit: RestartLimit, now_ns: u64) -> bool {
             let period_ns = u64::try_from(limit.period.as_nanos()).unwrap();
-            self.0
-                .retain(|stamp| *stamp >= now_ns.saturating_sub(period_ns));
+            self.0.retain(|stamp| *stamp >= now_ns.saturating_sub(period_ns));
             let admitted = self.0.len() < usize::try_from(limit.intensity).unwrap();
             if admitted {
                 self.0.push(now_ns);
@@ -205,29 +187,16 @@ mod tests {
 
     #[test]
     fn a_limit_that_cannot_be_kept_is_refused() {
-        let limit = RestartLimit {
-            intensity: 3,
-            ..RestartLimit::default()
-        };
-        let error = IntensityError {
-            intensity: 3,
-            intensity_max: 2,
-        };
+        let limit = RestartLimit { intensity: 3, ..RestartLimit::default() };
+        let error = IntensityError { intensity: 3, intensity_max: 2 };
         assert_eq!(Limiter::new([Instant::ZERO; 2], limit).err(), Some(error));
         assert!(Limiter::new([Instant::ZERO; 3], limit).is_ok());
-        assert!(
-            Limiter::new([], RestartLimit::UNLIMITED)
-                .unwrap()
-                .admit(Instant::MAX)
-        );
+        assert!(Limiter::new([], RestartLimit::UNLIMITED).unwrap().admit(Instant::MAX));
     }
 
     #[test]
     fn a_clock_that_steps_back_opens_no_window() {
-        let limit = RestartLimit {
-            intensity: 1,
-            period: Duration::from_nanos(5),
-        };
+        let limit = RestartLimit { intensity: 1, period: Duration::from_nanos(5) };
         let mut limiter = Limiter::new([Instant::ZERO; 1], limit).unwrap();
         assert!(limiter.admit(Instant::from_ns(100)));
         assert!(!limiter.admit(Instant::from_ns(3)));

@@ -96,9 +96,7 @@ impl Probe {
     pub fn new(spec: ProbeSpec, now: Instant) -> Self {
         Self {
             spec,
-            phase: Phase::Resting {
-                until: now.saturating_add(spec.period),
-            },
+            phase: Phase::Resting { until: now.saturating_add(spec.period) },
             asked: 0,
             health: Health::Unknown,
         }
@@ -124,10 +122,8 @@ impl Probe {
         match self.phase {
             Phase::Resting { until } if until <= now => {
                 self.asked = self.asked.saturating_add(1);
-                self.phase = Phase::Asked {
-                    at: now,
-                    deadline: now.saturating_add(self.spec.timeout),
-                };
+                self.phase =
+                    Phase::Asked { at: now, deadline: now.saturating_add(self.spec.timeout) };
                 ProbeAction::Ask { token: self.asked }
             }
             Phase::Asked { at, deadline } if deadline <= now => self.answered(at, false),
@@ -160,9 +156,7 @@ impl Probe {
     }
 
     fn answered(&mut self, asked_at: Instant, healthy: bool) -> ProbeAction {
-        self.phase = Phase::Resting {
-            until: asked_at.saturating_add(self.spec.period),
-        };
+        self.phase = Phase::Resting { until: asked_at.saturating_add(self.spec.period) };
         if healthy {
             self.health = Health::Healthy;
             return ProbeAction::Wait;
@@ -208,15 +202,10 @@ mod tests {
         assert_eq!(probe.poll(at(130)), ProbeAction::Ask { token: 3 });
         assert_eq!(probe.answer(3, true), ProbeAction::Wait);
         assert_eq!(probe.health(), Health::Healthy);
-        for (round, expected) in [
-            (4, ProbeAction::Wait),
-            (5, ProbeAction::Wait),
-            (6, ProbeAction::Condemn),
-        ] {
-            assert_eq!(
-                probe.poll(at(100 + 10 * round)),
-                ProbeAction::Ask { token: round }
-            );
+        for (round, expected) in
+            [(4, ProbeAction::Wait), (5, ProbeAction::Wait), (6, ProbeAction::Condemn)]
+        {
+            assert_eq!(probe.poll(at(100 + 10 * round)), ProbeAction::Ask { token: round });
             assert_eq!(probe.answer(round, false), expected);
             assert_eq!(probe.check_invariants(), Ok(()));
         }

@@ -97,27 +97,13 @@ mod tests {
     #[test]
     fn only_systemds_clean_exits_are_clean() {
         for code in -3..=300 {
-            assert_eq!(
-                Exit::Code(code).failure().is_none(),
-                code == 0,
-                "code {code}"
-            );
+            assert_eq!(Exit::Code(code).failure().is_none(), code == 0, "code {code}");
         }
         for signal in 0..=64 {
             let clean = matches!(signal, 1 | 2 | 13 | 15);
-            assert_eq!(
-                Exit::Signal(signal).failure().is_none(),
-                clean,
-                "signal {signal}"
-            );
+            assert_eq!(Exit::Signal(signal).failure().is_none(), clean, "signal {signal}");
         }
-        for exit in [
-            Exit::Error,
-            Exit::Trap,
-            Exit::SliceBudget,
-            Exit::Refused,
-            Exit::Lost,
-        ] {
+        for exit in [Exit::Error, Exit::Trap, Exit::SliceBudget, Exit::Refused, Exit::Lost] {
             assert!(exit.failure().is_some(), "{exit:?}");
         }
     }
@@ -134,10 +120,7 @@ mod tests {
         ] {
             assert_eq!(policy.restarts_after(None), after_clean, "{policy:?}");
             assert_eq!(policy.restarts_after(crash), after_crash, "{policy:?}");
-            assert!(
-                !policy.restarts_after(Exit::Refused.failure()),
-                "{policy:?}"
-            );
+            assert!(!policy.restarts_after(Exit::Refused.failure()), "{policy:?}");
         }
     }
 }

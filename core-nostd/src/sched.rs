@@ -25,11 +25,7 @@ impl Level {
     /// The level with this number, if there is one.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
-        if number < LEVELS {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number < LEVELS { Some(Self(number)) } else { None }
     }
 
     /// Its number: 0 (most urgent) to 7.
@@ -127,12 +123,7 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
     /// An empty queue for the tasks 0 up to the length of `storage`.
     pub fn new(mut storage: S) -> Self {
         storage.as_mut().fill(Link::default());
-        Self {
-            links: storage,
-            levels: [None; LEVELS as usize],
-            occupied: 0,
-            len: 0,
-        }
+        Self { links: storage, levels: [None; LEVELS as usize], occupied: 0, len: 0 }
     }
 
     /// How many tasks wait.
@@ -174,11 +165,7 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
         if link.queued.is_some() {
             return Err(PushError::AlreadyQueued { task });
         }
-        link.queued = Some(Queued {
-            level,
-            before,
-            behind: None,
-        });
+        link.queued = Some(Queued { level, before, behind: None });
         if let Some(queued) = before.and_then(|before| self.queued_mut(before)) {
             queued.behind = Some(task);
         }
@@ -197,11 +184,8 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
 
     /// Takes a task out, wherever it stands. Whether it waited.
     pub fn remove(&mut self, task: u32) -> bool {
-        let Some(Queued {
-            level,
-            before,
-            behind,
-        }) = self.link_mut(task).and_then(|link| link.queued.take())
+        let Some(Queued { level, before, behind }) =
+            self.link_mut(task).and_then(|link| link.queued.take())
         else {
             return false;
         };
@@ -242,14 +226,8 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
                     invariant!(false, "level {number}: task {task} does not wait");
                     break;
                 };
-                invariant!(
-                    queued.level == level,
-                    "level {number}: task {task} of another"
-                );
-                invariant!(
-                    queued.before == before,
-                    "level {number}: broken before {task}"
-                );
+                invariant!(queued.level == level, "level {number}: task {task} of another");
+                invariant!(queued.before == before, "level {number}: broken before {task}");
                 found = found.saturating_add(1);
                 invariant!(found <= self.len, "level {number}: circle at {task}");
                 before = at;
@@ -258,16 +236,9 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
             let last = ends.map(|ends| ends.last);
             invariant!(before == last, "level {number}: wrong end");
         }
-        let waiting = self
-            .links
-            .as_ref()
-            .iter()
-            .filter(|link| link.queued.is_some());
+        let waiting = self.links.as_ref().iter().filter(|link| link.queued.is_some());
         let (waiting, len) = (waiting.count(), self.len);
-        invariant!(
-            found == len && waiting == len,
-            "{found} of {waiting} listed, {len} counted"
-        );
+        invariant!(found == len && waiting == len, "{found} of {waiting} listed, {len} counted");
         Ok(())
     }
 
@@ -390,10 +361,7 @@ mod tests {
     #[test]
     fn a_queue_without_places_is_empty() {
         let mut queue = RunQueue::new([]);
-        let error = PushError::NoSuchTask {
-            task: 0,
-            capacity: 0,
-        };
+        let error = PushError::NoSuchTask { task: 0, capacity: 0 };
         assert_eq!(queue.push(0, Level::default()), Err(error));
         assert_eq!((queue.pop(), queue.is_empty()), (None, true));
     }

@@ -11,39 +11,21 @@ const WAITING: State = State::Starting(Starting::Waiting);
 const SPAWNING: State = State::Starting(Starting::Spawning { deadline: T1 });
 const INITIALISING: State = State::Starting(Starting::Initialising { deadline: T1 });
 const RUNNING: State = State::Running;
-const ASKED: State = State::Stopping(Stopping::Asked {
-    deadline: T1,
-    then: Then::Stop,
-});
-const ASKED_AGAIN: State = State::Stopping(Stopping::Asked {
-    deadline: T1,
-    then: Then::Start,
-});
+const ASKED: State = State::Stopping(Stopping::Asked { deadline: T1, then: Then::Stop });
+const ASKED_AGAIN: State = State::Stopping(Stopping::Asked { deadline: T1, then: Then::Start });
 const KILLING: State = State::Stopping(Stopping::Killing { then: Then::Stop });
 const KILLING_AGAIN: State = State::Stopping(Stopping::Killing { then: Then::Start });
 const CONDEMNED: State = State::Stopping(Stopping::Condemned(CRASH));
 const STOPPED: State = State::Stopped(StopCause::Operator);
 const FINISHED: State = State::Stopped(StopCause::Finished);
-const BACKOFF: State = State::Backoff {
-    until: T1,
-    failure: Some(CRASH),
-};
+const BACKOFF: State = State::Backoff { until: T1, failure: Some(CRASH) };
 const FAILED: State = State::Failed(CRASH);
 
 /// A stop that begins now has the deadline of the step.
-const ASKED_NOW: State = State::Stopping(Stopping::Asked {
-    deadline: T2,
-    then: Then::Stop,
-});
-const ASKED_NOW_AGAIN: State = State::Stopping(Stopping::Asked {
-    deadline: T2,
-    then: Then::Start,
-});
+const ASKED_NOW: State = State::Stopping(Stopping::Asked { deadline: T2, then: Then::Stop });
+const ASKED_NOW_AGAIN: State = State::Stopping(Stopping::Asked { deadline: T2, then: Then::Start });
 const SPAWNING_NOW: State = State::Starting(Starting::Spawning { deadline: T2 });
-const BACKOFF_NOW: State = State::Backoff {
-    until: T2,
-    failure: None,
-};
+const BACKOFF_NOW: State = State::Backoff { until: T2, failure: None };
 const FAILED_NOW: State = State::Failed(FailureReason::Error);
 
 const STEPS: [Step; 12] = [
@@ -57,10 +39,7 @@ const STEPS: [Step; 12] = [
     Step::Overdue,
     Step::Condemn(CRASH),
     Step::Exited(Verdict::Stop(StopCause::Finished)),
-    Step::Exited(Verdict::Retry {
-        until: T2,
-        failure: None,
-    }),
+    Step::Exited(Verdict::Retry { until: T2, failure: None }),
     Step::Exited(Verdict::Fail(FailureReason::Error)),
 ];
 
@@ -113,16 +92,9 @@ fn every_state_answers_every_step_as_in_the_table() {
     let now = Instant::from_ns(5);
     for (state, expected) in table() {
         for (step, expected) in STEPS.into_iter().zip(expected) {
-            let mut daemon = Lifecycle {
-                state,
-                since: Instant::ZERO,
-            };
+            let mut daemon = Lifecycle { state, since: Instant::ZERO };
             let before = daemon.step(now, step);
-            assert_eq!(
-                before.map(|_| daemon.state()),
-                expected,
-                "{state:?} {step:?}"
-            );
+            assert_eq!(before.map(|_| daemon.state()), expected, "{state:?} {step:?}");
             // A refused step changes nothing; staying in a state does not renew its age.
             let changed = expected.is_ok_and(|next| next != state);
             let (state_after, since) = match expected {
@@ -152,11 +124,7 @@ fn an_exit_is_charged_by_the_state_it_happens_in() {
         (ASKED, Some(Charge::Asked), Some(Charge::Asked)),
         (ASKED_AGAIN, Some(Charge::Asked), Some(Charge::Asked)),
         (KILLING, Some(Charge::Asked), Some(Charge::Asked)),
-        (
-            CONDEMNED,
-            Some(Charge::Failure(CRASH)),
-            Some(Charge::Failure(CRASH)),
-        ),
+        (CONDEMNED, Some(Charge::Failure(CRASH)), Some(Charge::Failure(CRASH))),
         (STOPPED, None, None),
         (BACKOFF, None, None),
         (FAILED, None, None),

@@ -72,11 +72,7 @@ pub struct Slot {
 
 impl Slot {
     /// A slot that no daemon has. A constant, for storage that is an array.
-    pub const EMPTY: Self = Self {
-        generation: 0,
-        incarnation: 0,
-        daemon: None,
-    };
+    pub const EMPTY: Self = Self { generation: 0, incarnation: 0, daemon: None };
 }
 
 #[derive(Clone, Debug)]
@@ -156,10 +152,7 @@ impl Daemon {
                 }
                 let delay = self.spec.backoff.delay(self.failures, entropy);
                 self.failures = self.failures.saturating_add(1);
-                Verdict::Retry {
-                    until: now.saturating_add(delay),
-                    failure: Some(reason),
-                }
+                Verdict::Retry { until: now.saturating_add(delay), failure: Some(reason) }
             }
         }
     }
@@ -229,8 +222,6 @@ impl Daemon {
     }
 
     fn retries_are_used_up(&self) -> bool {
-        self.spec
-            .max_retries
-            .is_some_and(|max| self.failures >= max)
+        self.spec.max_retries.is_some_and(|max| self.failures >= max)
     }
 }

@@ -51,12 +51,7 @@ pub struct Supervisor<S> {
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     /// A supervisor without daemons.
     pub fn new(storage: S) -> Self {
-        Self {
-            slots: storage,
-            now: Instant::ZERO,
-            wake_at: None,
-            halted: false,
-        }
+        Self { slots: storage, now: Instant::ZERO, wake_at: None, halted: false }
     }
 
     /// Adds a daemon, in state Created.
@@ -82,18 +77,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         let daemon = Daemon::new(spec, self.now)?;
         let slots = self.slots.as_mut();
         let capacity = slots.len();
-        let free = slots
-            .iter_mut()
-            .zip(0_u32..)
-            .find(|(slot, _)| slot.daemon.is_none());
+        let free = slots.iter_mut().zip(0_u32..).find(|(slot, _)| slot.daemon.is_none());
         let Some((slot, index)) = free else {
             return Err(AddError::Full { capacity });
         };
         slot.daemon = Some(daemon);
-        let id = DaemonId {
-            slot: index,
-            generation: slot.generation,
-        };
+        let id = DaemonId { slot: index, generation: slot.generation };
         for dependency in &depends_on {
             if let Some(dependency) = self.daemon_mut(*dependency) {
                 dependency.dependents = dependency.dependents.saturating_add(1);
@@ -152,34 +141,22 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             Input::Restart(id) => (Some(id), self.restart(id, effects)),
             Input::StopAll => (None, self.stop_all(effects)),
             Input::Spawned { id, incarnation } => {
-                let done = self.if_current(id, incarnation, |this| {
-                    this.step(id, Step::Spawned, effects)
-                });
+                let done =
+                    self.if_current(id, incarnation, |this| this.step(id, Step::Spawned, effects));
                 (Some(id), done)
             }
             Input::Ready { id, incarnation } => {
                 let done = self.if_current(id, incarnation, |this| this.ready(id, effects));
                 (Some(id), done)
             }
-            Input::Exited {
-                id,
-                incarnation,
-                exit,
-            } => {
-                let done = self.if_current(id, incarnation, |this| {
-                    this.exited(id, exit, entropy, effects)
-                });
+            Input::Exited { id, incarnation, exit } => {
+                let done = self
+                    .if_current(id, incarnation, |this| this.exited(id, exit, entropy, effects));
                 (Some(id), done)
             }
-            Input::Probed {
-                id,
-                incarnation,
-                token,
-                healthy,
-            } => {
-                let done = self.if_current(id, incarnation, |this| {
-                    this.probed(id, token, healthy, effects)
-                });
+            Input::Probed { id, incarnation, token, healthy } => {
+                let done = self
+                    .if_current(id, incarnation, |this| this.probed(id, token, healthy, effects));
                 (Some(id), done)
             }
             Input::Tick => (None, self.tick(effects)),
@@ -233,10 +210,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     pub fn id_of_slot(&self, slot: u32) -> Option<DaemonId> {
         let place = self.slots.as_ref().get(usize::try_from(slot).ok()?)?;
         place.daemon.as_ref()?;
-        Some(DaemonId {
-            slot,
-            generation: place.generation,
-        })
+        Some(DaemonId { slot, generation: place.generation })
     }
 
     /// All daemons, by slot.
@@ -261,14 +235,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
                     alive += u32::from(other.state().has_process());
                 }
             }
-            invariant!(
-                daemon.dependents == dependents,
-                "{id}: {dependents} dependents"
-            );
-            invariant!(
-                daemon.dependents_alive == alive,
-                "{id}: {alive} dependents alive"
-            );
+            invariant!(daemon.dependents == dependents, "{id}: {dependents} dependents");
+            invariant!(daemon.dependents_alive == alive, "{id}: {alive} dependents alive");
             for on in &daemon.spec.depends_on {
                 invariant!(self.daemon(*on).is_some(), "{id} depends on nothing");
             }

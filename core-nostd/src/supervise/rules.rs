@@ -175,11 +175,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             ProbeAction::Wait => Ok(()),
             ProbeAction::Ask { token } => {
                 let incarnation = self.incarnation(id)?;
-                effects(Effect::Probe {
-                    id,
-                    incarnation,
-                    token,
-                });
+                effects(Effect::Probe { id, incarnation, token });
                 Ok(())
             }
             ProbeAction::Condemn => self.condemn(id, FailureReason::Unhealthy, effects),
@@ -241,10 +237,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     ) -> Result<(), Fault> {
         let now = self.now;
         let daemon = self.known_mut(id)?;
-        let from = daemon
-            .lifecycle
-            .step(now, step)
-            .map_err(|error| Fault::of(error, id, step))?;
+        let from = daemon.lifecycle.step(now, step).map_err(|error| Fault::of(error, id, step))?;
         let to = daemon.state();
         if from == to {
             return Ok(());
@@ -284,11 +277,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         let depends_on = self.known(id)?.spec.depends_on.clone();
         for on in &depends_on {
             let count = &mut self.known_mut(*on)?.dependents_alive;
-            *count = if alive {
-                count.saturating_add(1)
-            } else {
-                count.saturating_sub(1)
-            };
+            *count = if alive { count.saturating_add(1) } else { count.saturating_sub(1) };
         }
         Ok(())
     }
@@ -306,11 +295,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         news: impl FnOnce(&mut Self) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let alive = self.known(id)?.state().has_process();
-        if alive && self.incarnation(id)? == incarnation {
-            news(self)
-        } else {
-            Ok(())
-        }
+        if alive && self.incarnation(id)? == incarnation { news(self) } else { Ok(()) }
     }
 
     fn wake_by(&mut self, deadline: Option<Instant>) {
@@ -330,10 +315,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     }
 
     pub(super) fn slot_mut(&mut self, id: DaemonId) -> Option<&mut Slot> {
-        let slot = self
-            .slots
-            .as_mut()
-            .get_mut(usize::try_from(id.slot).ok()?)?;
+        let slot = self.slots.as_mut().get_mut(usize::try_from(id.slot).ok()?)?;
         (slot.generation == id.generation).then_some(slot)
     }
 
@@ -346,19 +328,15 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     }
 
     pub(super) fn known(&self, id: DaemonId) -> Result<&Daemon, Fault> {
-        self.daemon(id)
-            .ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
+        self.daemon(id).ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
     }
 
     pub(super) fn known_mut(&mut self, id: DaemonId) -> Result<&mut Daemon, Fault> {
-        self.daemon_mut(id)
-            .ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
+        self.daemon_mut(id).ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
     }
 
     fn incarnation(&self, id: DaemonId) -> Result<u32, Fault> {
-        let slot = self
-            .slot(id)
-            .ok_or(Fault::Refused(InputError::UnknownDaemon(id)))?;
+        let slot = self.slot(id).ok_or(Fault::Refused(InputError::UnknownDaemon(id)))?;
         Ok(slot.incarnation)
     }
 }

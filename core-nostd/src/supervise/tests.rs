@@ -43,21 +43,15 @@ impl World {
 
     /// Gives one input, holds every effect against what is allowed, and checks the invariants.
     fn give(&mut self, entropy: u64, input: Input) -> Result<(), InputError> {
-        if let Input::Exited {
-            id, incarnation, ..
-        } = input
-            && self
-                .processes
-                .get(&id.slot)
-                .is_some_and(|process| process.0 == incarnation)
+        if let Input::Exited { id, incarnation, .. } = input
+            && self.processes.get(&id.slot).is_some_and(|process| process.0 == incarnation)
             && self.supervisor.view(id).is_some()
         {
             self.processes.remove(&id.slot);
         }
         let mut effects = Vec::new();
-        let result = self
-            .supervisor
-            .handle(self.now, entropy, input, &mut |effect| effects.push(effect));
+        let result =
+            self.supervisor.handle(self.now, entropy, input, &mut |effect| effects.push(effect));
         for effect in &effects {
             match effect {
                 Effect::Changed { id, from, to } => {
@@ -68,17 +62,12 @@ impl World {
                     let before = self.processes.insert(id.slot, (*incarnation, false));
                     assert_eq!(before, None, "two processes at once: {input:?}");
                 }
-                Effect::Terminate {
-                    id, incarnation, ..
-                } => {
+                Effect::Terminate { id, incarnation, .. } => {
                     let process = self.processes.get_mut(&id.slot);
                     assert_eq!(process, Some(&mut (*incarnation, false)), "{input:?}");
                     self.processes.insert(id.slot, (*incarnation, true));
                 }
-                Effect::Kill { id, incarnation }
-                | Effect::Probe {
-                    id, incarnation, ..
-                } => {
+                Effect::Kill { id, incarnation } | Effect::Probe { id, incarnation, .. } => {
                     let process = self.processes.get(&id.slot).map(|process| process.0);
                     assert_eq!(process, Some(*incarnation), "{input:?}");
                 }
@@ -86,18 +75,11 @@ impl World {
             }
         }
         self.last = effects;
-        assert_eq!(
-            self.supervisor.check_invariants(),
-            Ok(()),
-            "after {input:?}"
-        );
+        assert_eq!(self.supervisor.check_invariants(), Ok(()), "after {input:?}");
         for id in self.supervisor.ids() {
             let view = self.supervisor.view(id).unwrap();
             assert_eq!(Some(&view.state), self.states.get(&id.slot));
-            assert_eq!(
-                view.state.has_process(),
-                self.processes.contains_key(&id.slot)
-            );
+            assert_eq!(view.state.has_process(), self.processes.contains_key(&id.slot));
             let waits = view.state == State::Starting(Starting::Waiting);
             assert_eq!(view.waits_for.is_some(), waits);
         }
@@ -128,11 +110,7 @@ impl World {
 
     fn exit(&mut self, id: DaemonId, exit: Exit) {
         let incarnation = self.incarnation(id);
-        self.must(Input::Exited {
-            id,
-            incarnation,
-            exit,
-        });
+        self.must(Input::Exited { id, incarnation, exit });
     }
 
     fn pass(&mut self, length: Duration) {
@@ -141,9 +119,7 @@ impl World {
     }
 
     fn spawned(&self) -> bool {
-        self.last
-            .iter()
-            .any(|effect| matches!(effect, Effect::Spawn { .. }))
+        self.last.iter().any(|effect| matches!(effect, Effect::Spawn { .. }))
     }
 
     /// Ends all faults: every process becomes ready, is healthy, and ends when told. Returns when
@@ -177,18 +153,8 @@ impl World {
 
     fn answer_probes(&mut self) {
         for effect in self.last.clone() {
-            if let Effect::Probe {
-                id,
-                incarnation,
-                token,
-            } = effect
-            {
-                self.must(Input::Probed {
-                    id,
-                    incarnation,
-                    token,
-                    healthy: true,
-                });
+            if let Effect::Probe { id, incarnation, token } = effect {
+                self.must(Input::Probed { id, incarnation, token, healthy: true });
             }
         }
     }
@@ -198,21 +164,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const CRASH: Exit = Exit::Signal(9);
 
 fn at_once() -> Spec {
-    Spec {
-        backoff: Backoff {
-            initial: Duration::ZERO,
-            cap: Duration::ZERO,
-        },
-        ..Spec::default()
-    }
+    Spec { backoff: Backoff { initial: Duration::ZERO, cap: Duration::ZERO }, ..Spec::default() }
 }
 
 fn quarantined(spec: &Spec) -> State {
     let RestartLimit { intensity, period } = spec.limit;
-    State::Failed(FailureReason::Quarantined {
-        restarts: intensity,
-        period,
-    })
+    State::Failed(FailureReason::Quarantined { restarts: intensity, period })
 }
 
 #[test]
@@ -235,19 +192,9 @@ fn a_crash_is_restarted_after_its_backoff() {
     assert_eq!(world.incarnation(id), first + 1);
     assert_eq!(world.supervisor.view(id).unwrap().restarts, 1);
     // The dead are not heard.
-    world.must(Input::Ready {
-        id,
-        incarnation: first,
-    });
-    world.must(Input::Exited {
-        id,
-        incarnation: first,
-        exit: CRASH,
-    });
-    assert!(matches!(
-        world.state(id),
-        State::Starting(Starting::Spawning { .. })
-    ));
+    world.must(Input::Ready { id, incarnation: first });
+    world.must(Input::Exited { id, incarnation: first, exit: CRASH });
+    assert!(matches!(world.state(id), State::Starting(Starting::Spawning { .. })));
 }
 
 #[test]
@@ -282,11 +229,7 @@ fn too_many_restarts_quarantine_until_an_operator_starts_it() {
 #[test]
 fn retries_are_counted_until_a_stable_run() {
     let mut world = World::new(1);
-    let id = world.add(Spec {
-        max_retries: Some(2),
-        limit: RestartLimit::UNLIMITED,
-        ..at_once()
-    });
+    let id = world.add(Spec { max_retries: Some(2), limit: RestartLimit::UNLIMITED, ..at_once() });
     world.run(id);
     for round in 0..10 {
         world.exit(id, CRASH);
@@ -307,10 +250,7 @@ fn retries_are_counted_until_a_stable_run() {
 #[test]
 fn the_backoff_grows_and_forgets() {
     let mut world = World::new(1);
-    let id = world.add(Spec {
-        limit: RestartLimit::UNLIMITED,
-        ..Spec::default()
-    });
+    let id = world.add(Spec { limit: RestartLimit::UNLIMITED, ..Spec::default() });
     world.run(id);
     let mut delay_of_crash = |ran_for: Duration| {
         world.pass(ran_for);
@@ -331,10 +271,7 @@ fn the_backoff_grows_and_forgets() {
 #[test]
 fn a_start_that_was_never_ready_is_no_stable_run() {
     let mut world = World::new(1);
-    let id = world.add(Spec {
-        stable_after: SECOND * 5,
-        ..Spec::default()
-    });
+    let id = world.add(Spec { stable_after: SECOND * 5, ..Spec::default() });
     world.run(id);
     for delay_ms in [100, 200, 400] {
         world.exit(id, CRASH);
@@ -355,16 +292,8 @@ fn a_clean_exit_is_charged_to_nobody() {
         (RestartPolicy::UnlessStopped, true),
     ] {
         let mut world = World::new(1);
-        let limit = RestartLimit {
-            intensity: 0,
-            ..RestartLimit::default()
-        };
-        let id = world.add(Spec {
-            restart,
-            limit,
-            max_retries: Some(0),
-            ..at_once()
-        });
+        let limit = RestartLimit { intensity: 0, ..RestartLimit::default() };
+        let id = world.add(Spec { restart, limit, max_retries: Some(0), ..at_once() });
         world.run(id);
         for _ in 0..20 {
             world.exit(id, Exit::Code(0));
@@ -380,23 +309,14 @@ fn a_clean_exit_is_charged_to_nobody() {
 
 #[test]
 fn an_operator_is_obeyed_and_charged_to_nobody() {
-    let limit = RestartLimit {
-        intensity: 1,
-        ..RestartLimit::default()
-    };
+    let limit = RestartLimit { intensity: 1, ..RestartLimit::default() };
     let mut world = World::new(1);
     let id = world.add(Spec { limit, ..at_once() });
     world.run(id);
-    assert_eq!(
-        world.give(0, Input::Start(id)),
-        Err(InputError::AlreadyStarted(id))
-    );
+    assert_eq!(world.give(0, Input::Start(id)), Err(InputError::AlreadyStarted(id)));
     for _ in 0..5 {
         world.must(Input::Restart(id));
-        assert_eq!(
-            world.give(0, Input::Start(id)),
-            Err(InputError::Stopping(id))
-        );
+        assert_eq!(world.give(0, Input::Start(id)), Err(InputError::Stopping(id)));
         world.exit(id, CRASH);
         assert!(world.spawned());
         world.ready(id);
@@ -407,10 +327,7 @@ fn an_operator_is_obeyed_and_charged_to_nobody() {
     world.pass(Duration::from_secs(9));
     assert_eq!(world.last, []);
     world.pass(SECOND);
-    assert_eq!(
-        world.state(id),
-        State::Stopping(Stopping::Killing { then: Then::Stop })
-    );
+    assert_eq!(world.state(id), State::Stopping(Stopping::Killing { then: Then::Stop }));
     world.exit(id, CRASH);
     world.must(Input::Stop(id));
     assert_eq!(world.state(id), State::Stopped(StopCause::Operator));
@@ -419,10 +336,7 @@ fn an_operator_is_obeyed_and_charged_to_nobody() {
 #[test]
 fn a_start_that_takes_too_long_is_a_failure() {
     let mut world = World::new(1);
-    let id = world.add(Spec {
-        max_retries: Some(0),
-        ..Spec::default()
-    });
+    let id = world.add(Spec { max_retries: Some(0), ..Spec::default() });
     world.must(Input::Start(id));
     world.pass(Duration::from_secs(30));
     let incarnation = world.incarnation(id);
@@ -435,37 +349,22 @@ fn a_start_that_takes_too_long_is_a_failure() {
 #[test]
 fn unhealthy_daemons_are_killed_and_the_count_starts_anew() {
     let mut world = World::new(1);
-    let id = world.add(Spec {
-        probe: Some(ProbeSpec::default()),
-        ..at_once()
-    });
+    let id = world.add(Spec { probe: Some(ProbeSpec::default()), ..at_once() });
     world.run(id);
     for _ in 0..2 {
         for failures in 1..=3 {
             world.pass(Duration::from_secs(10));
-            assert!(
-                matches!(world.last[..], [Effect::Probe { .. }]),
-                "{:?}",
-                world.last
-            );
+            assert!(matches!(world.last[..], [Effect::Probe { .. }]), "{:?}", world.last);
             if failures < 3 {
                 let incarnation = world.incarnation(id);
                 let token = failures;
-                world.must(Input::Probed {
-                    id,
-                    incarnation,
-                    token,
-                    healthy: false,
-                });
+                world.must(Input::Probed { id, incarnation, token, healthy: false });
             } else {
                 world.pass(SECOND);
             }
         }
         let reason = FailureReason::Unhealthy;
-        assert_eq!(
-            world.state(id),
-            State::Stopping(Stopping::Condemned(reason))
-        );
+        assert_eq!(world.state(id), State::Stopping(Stopping::Condemned(reason)));
         world.exit(id, CRASH);
         assert!(world.spawned());
         world.ready(id);
@@ -477,15 +376,9 @@ fn unhealthy_daemons_are_killed_and_the_count_starts_anew() {
 fn chain(world: &mut World) -> [DaemonId; 3] {
     let web = world.add(Spec::default());
     let depends_on = heapless::Vec::from_slice(&[web]).unwrap();
-    let sentinel = world.add(Spec {
-        depends_on,
-        ..Spec::default()
-    });
+    let sentinel = world.add(Spec { depends_on, ..Spec::default() });
     let depends_on = heapless::Vec::from_slice(&[web, sentinel]).unwrap();
-    let alert = world.add(Spec {
-        depends_on,
-        ..Spec::default()
-    });
+    let alert = world.add(Spec { depends_on, ..Spec::default() });
     [web, sentinel, alert]
 }
 
@@ -499,10 +392,7 @@ fn dependencies_gate_the_start_and_reverse_the_stop() {
     world.must(Input::Start(web));
     assert_eq!(world.processes.len(), 1);
     world.ready(web);
-    assert_eq!(
-        world.supervisor.view(alert).unwrap().waits_for,
-        Some(sentinel)
-    );
+    assert_eq!(world.supervisor.view(alert).unwrap().waits_for, Some(sentinel));
     world.ready(sentinel);
     world.ready(alert);
     // A dependency that fails takes nobody with it.
@@ -512,11 +402,7 @@ fn dependencies_gate_the_start_and_reverse_the_stop() {
     world.ready(web);
 
     world.must(Input::StopAll);
-    for (last, rest) in [
-        (alert, &[sentinel, web][..]),
-        (sentinel, &[web][..]),
-        (web, &[][..]),
-    ] {
+    for (last, rest) in [(alert, &[sentinel, web][..]), (sentinel, &[web][..]), (web, &[][..])] {
         assert!(matches!(world.state(last), State::Stopping(_)));
         assert!(rest.iter().all(|id| world.state(*id) == State::Running));
         world.exit(last, CRASH);
@@ -541,21 +427,11 @@ fn what_dies_while_all_are_stopped_stays_dead() {
 #[test]
 fn what_waits_to_be_stopped_is_no_longer_ready() {
     let mut world = World::new(3);
-    let probe = Some(ProbeSpec {
-        failure_threshold: 1,
-        ..ProbeSpec::default()
-    });
-    let web = world.add(Spec {
-        probe,
-        ..Spec::default()
-    });
+    let probe = Some(ProbeSpec { failure_threshold: 1, ..ProbeSpec::default() });
+    let web = world.add(Spec { probe, ..Spec::default() });
     let depends_on = heapless::Vec::from_slice(&[web]).unwrap();
-    let [sentinel, alert] = [(); 2].map(|()| {
-        world.add(Spec {
-            depends_on: depends_on.clone(),
-            ..Spec::default()
-        })
-    });
+    let [sentinel, alert] =
+        [(); 2].map(|()| world.add(Spec { depends_on: depends_on.clone(), ..Spec::default() }));
     world.run(web);
     world.run(sentinel);
     world.must(Input::StopAll);
@@ -564,10 +440,7 @@ fn what_waits_to_be_stopped_is_no_longer_ready() {
     // A failure on the way does not bring it back.
     world.pass(Duration::from_secs(10));
     world.pass(SECOND);
-    assert_eq!(
-        world.state(web),
-        State::Stopping(Stopping::Killing { then: Then::Stop })
-    );
+    assert_eq!(world.state(web), State::Stopping(Stopping::Killing { then: Then::Stop }));
     world.exit(web, CRASH);
     assert_eq!(world.state(web), State::Stopped(StopCause::Operator));
 }
@@ -575,60 +448,21 @@ fn what_waits_to_be_stopped_is_no_longer_ready() {
 #[test]
 fn bad_specifications_are_refused() {
     let mut supervisor = Supervisor::new([Slot::EMPTY]);
-    let stranger = DaemonId {
-        slot: 7,
-        generation: 0,
-    };
-    let zero = ProbeSpec {
-        period: Duration::ZERO,
-        ..ProbeSpec::default()
-    };
-    let limit = RestartLimit {
-        intensity: 33,
-        ..RestartLimit::default()
-    };
-    let too_intense = IntensityError {
-        intensity: 33,
-        intensity_max: INTENSITY_MAX,
-    };
+    let stranger = DaemonId { slot: 7, generation: 0 };
+    let zero = ProbeSpec { period: Duration::ZERO, ..ProbeSpec::default() };
+    let limit = RestartLimit { intensity: 33, ..RestartLimit::default() };
+    let too_intense = IntensityError { intensity: 33, intensity_max: INTENSITY_MAX };
     let depends_on = heapless::Vec::from_slice(&[stranger]).unwrap();
     for (spec, error) in [
-        (
-            Spec {
-                start_timeout: Duration::ZERO,
-                ..Spec::default()
-            },
-            AddError::StartTimeoutIsZero,
-        ),
-        (
-            Spec {
-                probe: Some(zero),
-                ..Spec::default()
-            },
-            AddError::ProbeHasZero,
-        ),
-        (
-            Spec {
-                limit,
-                ..Spec::default()
-            },
-            AddError::Limit(too_intense),
-        ),
-        (
-            Spec {
-                depends_on,
-                ..Spec::default()
-            },
-            AddError::UnknownDependency(stranger),
-        ),
+        (Spec { start_timeout: Duration::ZERO, ..Spec::default() }, AddError::StartTimeoutIsZero),
+        (Spec { probe: Some(zero), ..Spec::default() }, AddError::ProbeHasZero),
+        (Spec { limit, ..Spec::default() }, AddError::Limit(too_intense)),
+        (Spec { depends_on, ..Spec::default() }, AddError::UnknownDependency(stranger)),
     ] {
         assert_eq!(supervisor.add(spec), Err(error));
     }
     let id = supervisor.add(Spec::default()).unwrap();
-    assert_eq!(
-        supervisor.add(Spec::default()),
-        Err(AddError::Full { capacity: 1 })
-    );
+    assert_eq!(supervisor.add(Spec::default()), Err(AddError::Full { capacity: 1 }));
     assert_eq!(supervisor.remove(id), Ok(()));
     let next = supervisor.add(Spec::default()).unwrap();
     // The slot is the same one; the old name is not.
@@ -644,16 +478,10 @@ fn what_is_needed_is_not_removed() {
     let mut world = World::new(3);
     let [web, sentinel, alert] = chain(&mut world);
     world.run(web);
-    assert_eq!(
-        world.supervisor.remove(web),
-        Err(RemoveError::HasProcess(web))
-    );
+    assert_eq!(world.supervisor.remove(web), Err(RemoveError::HasProcess(web)));
     world.must(Input::StopAll);
     world.settle();
-    let needed = RemoveError::HasDependents {
-        id: web,
-        dependents: 2,
-    };
+    let needed = RemoveError::HasDependents { id: web, dependents: 2 };
     assert_eq!(world.supervisor.remove(web), Err(needed));
     for id in [alert, sentinel, web] {
         assert_eq!(world.supervisor.remove(id), Ok(()));
@@ -670,13 +498,7 @@ fn a_broken_invariant_halts() {
     assert_eq!(give(Input::Start(id)), Err(InputError::Halted));
     assert_eq!(give(Input::Stop(id)), Err(InputError::Halted));
     let words = Epitaph::new(format_args!("1 of 0 alive"));
-    assert_eq!(
-        effects
-            .iter()
-            .filter(|e| **e == Effect::Halt(words.clone()))
-            .count(),
-        1
-    );
+    assert_eq!(effects.iter().filter(|e| **e == Effect::Halt(words.clone())).count(), 1);
     assert_eq!(effects.last(), Some(&Effect::Halt(words)));
 }
 
@@ -707,11 +529,7 @@ fn specs() -> impl Strategy<Value = Spec> {
         Just(RestartPolicy::Always),
         Just(RestartPolicy::UnlessStopped),
     ];
-    let probe = ProbeSpec {
-        period: SECOND,
-        timeout: SECOND * 2,
-        failure_threshold: 2,
-    };
+    let probe = ProbeSpec { period: SECOND, timeout: SECOND * 2, failure_threshold: 2 };
     (
         (policy, proptest::option::of(0..4_u32), 0..6_u32),
         (length.clone(), length.clone(), length),
@@ -721,14 +539,8 @@ fn specs() -> impl Strategy<Value = Spec> {
             move |((restart, max_retries, intensity), (initial, grace, stable), probed)| Spec {
                 restart,
                 max_retries,
-                backoff: Backoff {
-                    initial,
-                    cap: SECOND * 8,
-                },
-                limit: RestartLimit {
-                    intensity,
-                    period: SECOND * 5,
-                },
+                backoff: Backoff { initial, cap: SECOND * 8 },
+                limit: RestartLimit { intensity, period: SECOND * 5 },
                 start_timeout: SECOND * 3,
                 stop_grace: grace,
                 stable_after: stable,
@@ -771,15 +583,8 @@ impl World {
     /// Does one random step. Refusals are fine; broken rules panic in `give`.
     fn random(&mut self, known: &mut Vec<DaemonId>, entropy: u64, op: Op) {
         let pick = |index: Index| {
-            let stranger = DaemonId {
-                slot: 99,
-                generation: 3,
-            };
-            if known.is_empty() {
-                stranger
-            } else {
-                *index.get(known)
-            }
+            let stranger = DaemonId { slot: 99, generation: 3 };
+            if known.is_empty() { stranger } else { *index.get(known) }
         };
         let current = |this: &Self, id: DaemonId, age: u32| {
             let incarnation = this.supervisor.view(id).map_or(0, |view| view.incarnation);
@@ -790,8 +595,7 @@ impl World {
                 for index in on {
                     let _ = spec.depends_on.push(pick(index));
                 }
-                spec.depends_on
-                    .retain(|id| self.supervisor.view(*id).is_some());
+                spec.depends_on.retain(|id| self.supervisor.view(*id).is_some());
                 if let Ok(id) = self.supervisor.add(*spec) {
                     self.states.insert(id.slot, State::Created);
                     known.push(id);
@@ -808,34 +612,19 @@ impl World {
             Op::StopAll => Input::StopAll,
             Op::Spawned(index, age) => {
                 let id = pick(index);
-                Input::Spawned {
-                    id,
-                    incarnation: current(self, id, age),
-                }
+                Input::Spawned { id, incarnation: current(self, id, age) }
             }
             Op::Ready(index, age) => {
                 let id = pick(index);
-                Input::Ready {
-                    id,
-                    incarnation: current(self, id, age),
-                }
+                Input::Ready { id, incarnation: current(self, id, age) }
             }
             Op::Exited(index, age, exit) => {
                 let id = pick(index);
-                Input::Exited {
-                    id,
-                    incarnation: current(self, id, age),
-                    exit,
-                }
+                Input::Exited { id, incarnation: current(self, id, age), exit }
             }
             Op::Probed(index, age, token, healthy) => {
                 let id = pick(index);
-                Input::Probed {
-                    id,
-                    incarnation: current(self, id, age),
-                    token,
-                    healthy,
-                }
+                Input::Probed { id, incarnation: current(self, id, age), token, healthy }
             }
             Op::Pass(ns) => {
                 self.now = self.now.saturating_add(Duration::from_nanos(ns));

@@ -127,9 +127,8 @@ pub fn encode<T: Message + Serialize>(message: &T, out: &mut [u8]) -> Result<usi
     let given = out.len();
     let usable = given.min(FRAME_BYTES_MAX);
     let too_small = EncodeError::BufferTooSmall { bytes: given };
-    let Some((header, rest)) = out
-        .get_mut(..usable)
-        .and_then(|frame| frame.split_first_chunk_mut::<HEADER_BYTES>())
+    let Some((header, rest)) =
+        out.get_mut(..usable).and_then(|frame| frame.split_first_chunk_mut::<HEADER_BYTES>())
     else {
         return Err(too_small);
     };
@@ -145,11 +144,8 @@ pub fn encode<T: Message + Serialize>(message: &T, out: &mut [u8]) -> Result<usi
     let Ok(payload_bytes) = u32::try_from(payload.len()) else {
         return Err(EncodeError::TooLarge);
     };
-    let header_of_this = Header {
-        kind: T::KIND,
-        payload_bytes,
-        checksum: checksum(T::KIND, payload),
-    };
+    let header_of_this =
+        Header { kind: T::KIND, payload_bytes, checksum: checksum(T::KIND, payload) };
     let frame_bytes = HEADER_BYTES.saturating_add(payload.len());
     *header = header_of_this.to_bytes();
     Ok(frame_bytes)
@@ -168,20 +164,7 @@ impl Header {
         let [m0, m1] = MAGIC.to_le_bytes();
         let [l0, l1, l2, l3] = self.payload_bytes.to_le_bytes();
         let [c0, c1, c2, c3] = self.checksum.to_le_bytes();
-        [
-            m0,
-            m1,
-            WIRE_VERSION,
-            self.kind,
-            l0,
-            l1,
-            l2,
-            l3,
-            c0,
-            c1,
-            c2,
-            c3,
-        ]
+        [m0, m1, WIRE_VERSION, self.kind, l0, l1, l2, l3, c0, c1, c2, c3]
     }
 
     fn from_bytes(bytes: [u8; HEADER_BYTES]) -> Result<Self, FrameError> {
@@ -225,12 +208,7 @@ pub struct Decoder<S> {
 impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
     /// A decoder that holds at most one storage full of unread bytes.
     pub fn new(storage: S) -> Self {
-        Self {
-            storage,
-            start: 0,
-            end: 0,
-            poison: None,
-        }
+        Self { storage, start: 0, end: 0, poison: None }
     }
 
     /// Where the next bytes of the stream go. Never empty after [`next`](Self::next) gave `None`:
@@ -245,10 +223,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
             self.end = self.end.saturating_sub(self.start);
             self.start = 0;
         }
-        self.storage
-            .as_mut()
-            .get_mut(self.end..)
-            .unwrap_or_default()
+        self.storage.as_mut().get_mut(self.end..).unwrap_or_default()
     }
 
     /// Says that `bytes` bytes were written to the start of what [`spare`](Self::spare) returned
@@ -280,14 +255,8 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
         let bytes = self.storage.as_ref().get(payload).unwrap_or_default();
         let error = match postcard::take_from_bytes(bytes) {
             Ok((message, [])) => return Ok(Some(message)),
-            Ok((_, rest)) => FrameError::Trailing {
-                kind: T::KIND,
-                bytes: rest.len(),
-            },
-            Err(reason) => FrameError::Payload {
-                kind: T::KIND,
-                reason,
-            },
+            Ok((_, rest)) => FrameError::Trailing { kind: T::KIND, bytes: rest.len() },
+            Err(reason) => FrameError::Payload { kind: T::KIND, reason },
         };
         self.poison = Some(error.clone());
         Err(error)
@@ -307,10 +276,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
         };
         let header = Header::from_bytes(*header)?;
         if header.kind != kind {
-            return Err(FrameError::Kind {
-                found: header.kind,
-                expected: kind,
-            });
+            return Err(FrameError::Kind { found: header.kind, expected: kind });
         }
         let payload_bytes = match usize::try_from(header.payload_bytes) {
             Ok(bytes) if bytes <= payload_bytes_max => bytes,
@@ -326,10 +292,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
         };
         let computed = checksum(kind, payload);
         if computed != header.checksum {
-            return Err(FrameError::Checksum {
-                found: header.checksum,
-                computed,
-            });
+            return Err(FrameError::Checksum { found: header.checksum, computed });
         }
         let start = self.start.saturating_add(HEADER_BYTES);
         Ok(Some(start..start.saturating_add(payload_bytes)))

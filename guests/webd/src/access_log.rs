@@ -60,13 +60,7 @@ fn timestamp(at: SystemTime) -> String {
     // `Sat, 21 Nov 2026 09:15:15 GMT`, of fixed width. It can't write times before 1970.
     let http = httpdate::fmt_http_date(at.max(SystemTime::UNIX_EPOCH));
     let part = |range| http.get(range).unwrap_or_default();
-    format!(
-        "{}/{}/{}:{} +0000",
-        part(5..7),
-        part(8..11),
-        part(12..16),
-        part(17..25)
-    )
+    format!("{}/{}/{}:{} +0000", part(5..7), part(8..11), part(12..16), part(17..25))
 }
 
 fn push_escaped(line: &mut String, field: &[u8]) {
@@ -119,11 +113,7 @@ impl AccessLog {
     /// Appends one line.
     pub(crate) fn write(&self, entry: &Entry) {
         let mut open = self.lock();
-        let line = if open.is_torn {
-            format!("\n{}", entry.line())
-        } else {
-            entry.line()
-        };
+        let line = if open.is_torn { format!("\n{}", entry.line()) } else { entry.line() };
         let failure = match open.file.write(line.as_bytes()) {
             Ok(bytes) if bytes == line.len() => None,
             Ok(bytes) => {
@@ -138,10 +128,7 @@ impl AccessLog {
                 self.lines_lost.fetch_add(1, Ordering::Relaxed);
                 if open.failure.is_none() {
                     let path = self.path.display();
-                    log(
-                        Priority::Error,
-                        format_args!("cannot write to access log {path}: {why}"),
-                    );
+                    log(Priority::Error, format_args!("cannot write to access log {path}: {why}"));
                 }
             }
         }
@@ -165,16 +152,8 @@ impl AccessLog {
 }
 
 fn open(path: &Path) -> io::Result<Open> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)?;
-    Ok(Open {
-        file,
-        is_torn: false,
-        failure: None,
-    })
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    Ok(Open { file, is_torn: false, failure: None })
 }
 
 #[cfg(test)]
@@ -213,10 +192,7 @@ mod tests {
         };
         let line = hostile.line();
         assert!(line.contains("] \"-\" 200"), "{line}");
-        assert!(
-            line.contains(r#""a\x22 200 \x0A\x5C\x7F\xFF~" 0.000123"#),
-            "{line}"
-        );
+        assert!(line.contains(r#""a\x22 200 \x0A\x5C\x7F\xFF~" 0.000123"#), "{line}");
         assert_eq!(line.matches('\n').count(), 1);
     }
 
@@ -229,10 +205,7 @@ mod tests {
         assert!(log.failure().is_some());
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let log = AccessLog {
-            path: path.clone(),
-            ..log
-        };
+        let log = AccessLog { path: path.clone(), ..log };
         log.reopen().unwrap();
         log.write(&entry());
         assert_eq!((log.failure(), log.lines_lost()), (None, 2));

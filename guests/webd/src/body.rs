@@ -75,12 +75,7 @@ impl ResponseBody {
             Payload::Bytes(bytes) => (bytes, None),
             Payload::File(mut slice) => (std::mem::take(&mut slice.first), Some(slice)),
         };
-        Self {
-            next,
-            rest,
-            reading: None,
-            record,
-        }
+        Self { next, rest, reading: None, record }
     }
 
     fn remaining(&self) -> u64 {

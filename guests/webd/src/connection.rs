@@ -63,10 +63,7 @@ impl Connection {
     }
 
     fn write_completed(&self) {
-        let mut completed = self
-            .completed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
         for (mut entry, started) in completed.drain(..) {
             entry.elapsed = started.elapsed();
             self.shared.log_request(&entry);
@@ -95,11 +92,7 @@ impl Record {
             user_agent: field(request.headers(), &header::USER_AGENT),
             ..unanswered(connection.peer)
         };
-        Self {
-            connection: connection.clone(),
-            entry: Some(entry),
-            started: Instant::now(),
-        }
+        Self { connection: connection.clone(), entry: Some(entry), started: Instant::now() }
     }
 
     pub(crate) fn set_status(&mut self, status: StatusCode) {
@@ -120,9 +113,7 @@ impl Drop for Record {
         self.connection.shared.request_ended();
         if let Some(entry) = self.entry.take() {
             let completed = self.connection.completed.lock();
-            completed
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((entry, self.started));
+            completed.unwrap_or_else(PoisonError::into_inner).push((entry, self.started));
         }
     }
 }
@@ -141,10 +132,7 @@ fn unanswered(peer: IpAddr) -> Entry {
 }
 
 fn field(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
-    headers
-        .get(name)
-        .map(|value| value.as_bytes().to_vec())
-        .unwrap_or_default()
+    headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default()
 }
 
 /// Serves a connection to its end. When the daemon is asked to stop, the request under way is
@@ -155,16 +143,9 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     ctx: DaemonContext,
 ) {
-    let connection = Arc::new(Connection {
-        peer,
-        shared: shared.clone(),
-        completed: Mutex::new(Vec::new()),
-    });
-    let io = Socket {
-        stream: TokioIo::new(stream),
-        connection: connection.clone(),
-        stalled: None,
-    };
+    let connection =
+        Arc::new(Connection { peer, shared: shared.clone(), completed: Mutex::new(Vec::new()) });
+    let io = Socket { stream: TokioIo::new(stream), connection: connection.clone(), stalled: None };
     let service = {
         let connection = connection.clone();
         service_fn(move |request| respond(connection.clone(), request))
@@ -195,11 +176,7 @@ pub(crate) async fn serve(
         && let Some(status) = status_of_refusal(&error)
     {
         // hyper has answered this by itself.
-        shared.log_request(&Entry {
-            status,
-            elapsed: started.elapsed(),
-            ..unanswered(peer)
-        });
+        shared.log_request(&Entry { status, elapsed: started.elapsed(), ..unanswered(peer) });
     }
 }
 
@@ -234,13 +211,9 @@ impl Socket {
             self.stalled = None;
             return written;
         }
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(SEND_TIMEOUT)));
-        stalled
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let stalled =
+            self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(SEND_TIMEOUT)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -32,10 +32,7 @@ fn main() -> ExitCode {
     match DaemonId::random() {
         Ok(id) => run_daemon(server::Webd::new(id, args)),
         Err(error) => {
-            log(
-                Priority::Error,
-                format_args!("webd: no random bytes: {error}"),
-            );
+            log(Priority::Error, format_args!("webd: no random bytes: {error}"));
             ExitCode::FAILURE
         }
     }

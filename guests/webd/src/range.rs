@@ -16,9 +16,7 @@ pub(crate) enum Wanted {
 
 /// Reads the header against a file of `file_bytes` bytes.
 pub(crate) fn wanted(header: Option<&str>, file_bytes: u64) -> Wanted {
-    header
-        .and_then(|header| parse(header, file_bytes))
-        .unwrap_or(Wanted::Whole)
+    header.and_then(|header| parse(header, file_bytes)).unwrap_or(Wanted::Whole)
 }
 
 fn parse(header: &str, file_bytes: u64) -> Option<Wanted> {
@@ -39,18 +37,12 @@ fn parse(header: &str, file_bytes: u64) -> Option<Wanted> {
             first..last.saturating_add(1).min(file_bytes)
         }
     };
-    Some(if range.is_empty() {
-        Wanted::Unsatisfiable
-    } else {
-        Wanted::Part(range)
-    })
+    Some(if range.is_empty() { Wanted::Unsatisfiable } else { Wanted::Part(range) })
 }
 
 /// Digits alone: `parse` would take a plus sign too.
 fn number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

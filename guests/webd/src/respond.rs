@@ -34,10 +34,9 @@ pub(crate) async fn respond(
     let mut record = Record::start(&connection, &request);
     let mut response = answer(connection.shared(), &request).await;
     record.set_status(response.status());
-    response.headers_mut().insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response.map(|payload| ResponseBody::new(payload, record)))
 }
 
@@ -50,19 +49,13 @@ async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<P
     }
     if !is_head && request.method() != Method::GET {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, is_head);
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
         "/-/healthz" => {
             let is_healthy = shared.health().await.is_healthy();
-            let status = if is_healthy {
-                StatusCode::OK
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            };
+            let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             text(status, is_head)
         }
         "/-/slow" if shared.has_diagnostics() => match slow_ms(request.uri().query()) {
@@ -76,15 +69,10 @@ async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<P
         path => {
             let wish = Wish::new(request, path);
             let shared = shared.clone();
-            spawn_blocking(move || wish.grant(&shared))
-                .await
-                .unwrap_or_else(|error| {
-                    log(
-                        Priority::Error,
-                        format_args!("a request was not answered: {error}"),
-                    );
-                    text(StatusCode::INTERNAL_SERVER_ERROR, is_head)
-                })
+            spawn_blocking(move || wish.grant(&shared)).await.unwrap_or_else(|error| {
+                log(Priority::Error, format_args!("a request was not answered: {error}"));
+                text(StatusCode::INTERNAL_SERVER_ERROR, is_head)
+            })
         }
     }
 }
@@ -133,18 +121,10 @@ impl Wish {
     }
 
     fn file(&self, found: OpenFile) -> Response<Payload> {
-        let OpenFile {
-            file,
-            bytes,
-            modified,
-            content_type,
-        } = found;
+        let OpenFile { file, bytes, modified, content_type } = found;
         let modified = modified.and_then(http_date);
         let is_unmodified = modified.is_some_and(|modified| {
-            let since = self
-                .if_modified_since
-                .as_deref()
-                .map(httpdate::parse_http_date);
+            let since = self.if_modified_since.as_deref().map(httpdate::parse_http_date);
             matches!(since, Some(Ok(since)) if modified <= since)
         });
         let last_modified = modified.map(httpdate::fmt_http_date);
@@ -172,21 +152,13 @@ impl Wish {
             Wanted::Unsatisfiable => {
                 let mut response = text(StatusCode::RANGE_NOT_SATISFIABLE, self.is_head);
                 let content_range = format!("bytes */{bytes}");
-                insert(
-                    response.headers_mut(),
-                    header::CONTENT_RANGE,
-                    &content_range,
-                );
+                insert(response.headers_mut(), header::CONTENT_RANGE, &content_range);
                 return response;
             }
         };
         let part_bytes = range.end.saturating_sub(range.start);
         insert(&mut headers, header::CONTENT_TYPE, content_type);
-        insert(
-            &mut headers,
-            header::CONTENT_LENGTH,
-            &part_bytes.to_string(),
-        );
+        insert(&mut headers, header::CONTENT_LENGTH, &part_bytes.to_string());
         if self.is_head {
             return response(status, headers, Payload::empty());
         }
@@ -199,25 +171,14 @@ impl Wish {
     /// To the same path with a slash. One slash at its start: `//host/` would be another server.
     fn redirect(&self) -> Response<Payload> {
         let path = self.path.trim_start_matches('/');
-        let query = self
-            .query
-            .as_ref()
-            .map(|query| format!("?{query}"))
-            .unwrap_or_default();
+        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let mut response = text(StatusCode::MOVED_PERMANENTLY, self.is_head);
-        insert(
-            response.headers_mut(),
-            header::LOCATION,
-            &format!("/{path}/{query}"),
-        );
+        insert(response.headers_mut(), header::LOCATION, &format!("/{path}/{query}"));
         response
     }
 
     fn failed(&self, error: &std::io::Error) -> Response<Payload> {
-        log(
-            Priority::Error,
-            format_args!("cannot serve {}: {error}", self.path.escape_debug()),
-        );
+        log(Priority::Error, format_args!("cannot serve {}: {error}", self.path.escape_debug()));
         text(StatusCode::INTERNAL_SERVER_ERROR, self.is_head)
     }
 }
@@ -244,21 +205,9 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 fn text(status: StatusCode, is_head: bool) -> Response<Payload> {
     let content = format!("{status}\n");
     let mut headers = HeaderMap::new();
-    insert(
-        &mut headers,
-        header::CONTENT_TYPE,
-        "text/plain; charset=utf-8",
-    );
-    insert(
-        &mut headers,
-        header::CONTENT_LENGTH,
-        &content.len().to_string(),
-    );
-    let payload = if is_head {
-        Payload::empty()
-    } else {
-        Payload::Bytes(Bytes::from(content))
-    };
+    insert(&mut headers, header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    insert(&mut headers, header::CONTENT_LENGTH, &content.len().to_string());
+    let payload = if is_head { Payload::empty() } else { Payload::Bytes(Bytes::from(content)) };
     response(status, headers, payload)
 }
 

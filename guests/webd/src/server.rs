@@ -79,8 +79,7 @@ impl Shared {
     /// Writes a request's line and counts it.
     pub(crate) fn log_request(&self, entry: &Entry) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.bytes_sent
-            .fetch_add(entry.body_bytes, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(entry.body_bytes, Ordering::Relaxed);
         self.access_log.write(entry);
     }
 
@@ -108,18 +107,12 @@ impl Shared {
     }
 
     fn not_accepting(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.not_accepting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.not_accepting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn reached(&self, wanted: Drain) {
         // The sender lives in `self`, so waiting can't fail.
-        let _ = self
-            .drain
-            .subscribe()
-            .wait_for(|drain| *drain == wanted)
-            .await;
+        let _ = self.drain.subscribe().wait_for(|drain| *drain == wanted).await;
     }
 }
 
@@ -143,26 +136,15 @@ pub(crate) struct Webd {
 
 impl Webd {
     pub(crate) fn new(id: DaemonId, args: Args) -> Self {
-        Self {
-            id,
-            args,
-            opened: None,
-        }
+        Self { id, args, opened: None }
     }
 
     fn open(&self) -> Result<Opened, DaemonError> {
-        let Args {
-            root,
-            access_log,
-            listen,
-            ..
-        } = &self.args;
+        let Args { root, access_log, listen, .. } = &self.args;
         let site = Site::open(root).map_err(|source| root_error(root, source))?;
         let log = AccessLog::open(access_log).map_err(|source| log_error(access_log, source))?;
         let listener = listen_on(*listen).map_err(|source| listen_error(*listen, source))?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| listen_error(*listen, source))?;
+        let address = listener.local_addr().map_err(|source| listen_error(*listen, source))?;
         Ok(Opened {
             shared: Arc::new(Shared {
                 site,
@@ -180,9 +162,7 @@ impl Webd {
     }
 
     fn opened(&self) -> Result<&Opened, DaemonError> {
-        self.opened
-            .as_ref()
-            .ok_or_else(|| DaemonError::Failed("init was not called".to_owned()))
+        self.opened.as_ref().ok_or_else(|| DaemonError::Failed("init was not called".to_owned()))
     }
 
     /// Opens log and root anew.
@@ -203,10 +183,7 @@ impl Webd {
 
 fn kept(error: &DaemonError) {
     let text = error.with_causes();
-    log(
-        Priority::Error,
-        format_args!("webd: reload keeps the old one: {text}"),
-    );
+    log(Priority::Error, format_args!("webd: reload keeps the old one: {text}"));
 }
 
 impl Daemon for Webd {
@@ -226,11 +203,7 @@ impl Daemon for Webd {
     async fn run(&self, ctx: &DaemonContext) -> Result<ExitReason, DaemonError> {
         let opened = self.opened()?;
         let shared = &opened.shared;
-        let listener = opened
-            .listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let listener = opened.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let listener = listener
             .ok_or_else(|| DaemonError::Failed("run was called twice".to_owned()))
             .and_then(|listener| {
@@ -314,14 +287,8 @@ impl Daemon for Webd {
         DaemonMetrics::new()
             .counter("requests_total", shared.requests.load(Ordering::Relaxed))
             .gauge("in_flight", in_flight)
-            .counter(
-                "bytes_sent_total",
-                shared.bytes_sent.load(Ordering::Relaxed),
-            )
-            .counter(
-                "access_log_lines_lost_total",
-                shared.access_log.lines_lost(),
-            )
+            .counter("bytes_sent_total", shared.bytes_sent.load(Ordering::Relaxed))
+            .counter("access_log_lines_lost_total", shared.access_log.lines_lost())
     }
 }
 
@@ -341,10 +308,7 @@ async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAd
                 let text = error.to_string();
                 let before = shared.not_accepting().replace(text);
                 if before.is_none() {
-                    log(
-                        Priority::Error,
-                        format_args!("webd: cannot accept connections: {error}"),
-                    );
+                    log(Priority::Error, format_args!("webd: cannot accept connections: {error}"));
                 }
                 tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             }
@@ -373,10 +337,7 @@ fn listen_error(address: SocketAddr, source: io::Error) -> DaemonError {
         }
         _ => "choose another address with --listen".to_owned(),
     };
-    DaemonError::Io {
-        what: format!("cannot listen on {address}: {way_out}"),
-        source,
-    }
+    DaemonError::Io { what: format!("cannot listen on {address}: {way_out}"), source }
 }
 
 fn root_error(root: &Path, source: io::Error) -> DaemonError {

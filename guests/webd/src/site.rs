@@ -55,10 +55,7 @@ pub(crate) struct Site {
 impl Site {
     /// Opens the root. May block, like everything here.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            root: RwLock::new(Arc::new(open_root(path)?)),
-        })
+        Ok(Self { path: path.to_owned(), root: RwLock::new(Arc::new(open_root(path)?)) })
     }
 
     /// Opens the root's path anew. On an error the old root stays in use.
@@ -96,10 +93,7 @@ impl Site {
     }
 
     fn root(&self) -> Arc<Dir> {
-        self.root
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.root.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -121,9 +115,7 @@ fn open_root(path: &Path) -> io::Result<Dir> {
 fn open(root: &Dir, path: &Path) -> io::Result<(std::fs::File, cap_std::fs::Metadata)> {
     let mut options = OpenOptions::new();
     // Without it, opening a FIFO would wait for a writer. It means nothing to a regular file.
-    options
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     let file = root.open_with(path, &options)?;
     let metadata = file.metadata()?;
     Ok((file.into_std(), metadata))
@@ -136,10 +128,7 @@ fn found(file: std::fs::File, metadata: &cap_std::fs::Metadata, path: &Path) -> 
     Found::File(OpenFile {
         file,
         bytes: metadata.len(),
-        modified: metadata
-            .modified()
-            .ok()
-            .map(cap_std::time::SystemTime::into_std),
+        modified: metadata.modified().ok().map(cap_std::time::SystemTime::into_std),
         content_type: content_type::of(path),
     })
 }

@@ -84,11 +84,7 @@ impl Site {
         let mut command = self.command(extra);
         command.env("NOTIFY_SOCKET", self.path("notify"));
         let child = Process(Some(command.spawn().unwrap()));
-        let mut server = Server {
-            child,
-            notify,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
+        let mut server = Server { child, notify, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let status = server.notified();
         let address = status.strip_prefix("STATUS=listening on ").unwrap();
         server.address = address.split(',').next().unwrap().parse().unwrap();
@@ -167,10 +163,7 @@ struct Answer {
 
 impl Answer {
     fn parse(bytes: &[u8]) -> Self {
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap();
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let body = bytes[end + 4..].to_vec();
@@ -211,10 +204,7 @@ fn middle_of(line: &str) -> &str {
     assert!(time.ends_with(" +0000"), "{line}");
     let (middle, seconds) = rest.rsplit_once(' ').unwrap();
     let (whole, fraction) = seconds.split_once('.').unwrap();
-    assert!(
-        whole.parse::<u64>().is_ok() && fraction.len() == 6,
-        "{line}"
-    );
+    assert!(whole.parse::<u64>().is_ok() && fraction.len() == 6, "{line}");
     assert!(fraction.parse::<u64>().is_ok(), "{line}");
     middle
 }
@@ -267,21 +257,14 @@ fn headers_say_what_is_sent() {
     let server = site.serve(&[]);
     let full = server.ask("GET /sub/a%20b.txt HTTP/1.1");
     assert_eq!(full.header("content-length"), Some("10"));
-    assert_eq!(
-        full.header("content-type"),
-        Some("text/plain; charset=utf-8")
-    );
+    assert_eq!(full.header("content-type"), Some("text/plain; charset=utf-8"));
     let modified = full.header("last-modified").unwrap();
 
     let head = server.ask("HEAD /sub/a%20b.txt HTTP/1.1");
     assert_eq!(head.header("content-length"), Some("10"));
     assert_eq!(head.header("last-modified"), Some(modified));
 
-    for (since, status) in [
-        (modified, 304),
-        ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
-        ("x", 200),
-    ] {
+    for (since, status) in [(modified, 304), ("Thu, 01 Jan 1970 00:00:00 GMT", 200), ("x", 200)] {
         let head = format!("GET /sub/a%20b.txt HTTP/1.1\r\nIf-Modified-Since: {since}");
         assert_eq!(server.ask(&head).status, status, "{since}");
     }
@@ -294,10 +277,7 @@ fn headers_say_what_is_sent() {
     let fresh = format!("{range}\r\nIf-Range: {modified}");
     assert_eq!(server.ask(&fresh).status, 206);
 
-    assert_eq!(
-        server.ask("PUT / HTTP/1.1").header("allow"),
-        Some("GET, HEAD")
-    );
+    assert_eq!(server.ask("PUT / HTTP/1.1").header("allow"), Some("GET, HEAD"));
     let redirect = server.ask("GET //sub?q HTTP/1.1");
     assert_eq!(redirect.header("location"), Some("/sub/?q"));
     assert_eq!(server.ask("GET /big.bin HTTP/1.1").body, pattern(1_000_000));
@@ -325,15 +305,8 @@ fn nothing_outside_the_root_is_served() {
         "//etc/passwd",
     ] {
         let answer = server.ask(&format!("GET {target} HTTP/1.1"));
-        assert!(
-            matches!(answer.status, 403 | 404),
-            "{target}: {}",
-            answer.status
-        );
-        assert!(
-            !answer.body.windows(6).any(|six| six == b"secret"),
-            "{target}"
-        );
+        assert!(matches!(answer.status, 403 | 404), "{target}: {}", answer.status);
+        assert!(!answer.body.windows(6).any(|six| six == b"secret"), "{target}");
     }
 }
 
@@ -342,45 +315,26 @@ fn heads_that_are_none_are_refused_and_logged() {
     let site = Site::new();
     let server = site.serve(&[]);
     let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(20_000));
-    for (head, status) in [
-        ("HELLO", 400),
-        ("GET / HTTP/1.1\r\nbad header", 400),
-        (&long, 431),
-    ] {
+    for (head, status) in [("HELLO", 400), ("GET / HTTP/1.1\r\nbad header", 400), (&long, 431)] {
         let mut stream = server.connect();
-        stream
-            .write_all(format!("{head}\r\n\r\n").as_bytes())
-            .unwrap();
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
         assert_eq!(Answer::parse(&read_what_comes(&mut stream)).status, status);
         let expected = format!("\"-\" {status} 0 \"-\" \"-\"");
-        wait_for(|| {
-            site.log()
-                .lines()
-                .last()
-                .is_some_and(|line| middle_of(line) == expected)
-        });
+        wait_for(|| site.log().lines().last().is_some_and(|line| middle_of(line) == expected));
     }
     // Understood, and so logged as it came; but without `Host`, or with two of them.
     for hosts in ["", "Host: x\r\nHost: y\r\n"] {
         let mut stream = server.connect();
         let request = format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
-        assert_eq!(
-            Answer::parse(&read_what_comes(&mut stream)).status,
-            400,
-            "{hosts}"
-        );
+        assert_eq!(Answer::parse(&read_what_comes(&mut stream)).status, 400, "{hosts}");
         let log = site.log();
         let line = middle_of(log.lines().last().unwrap());
         assert_eq!(line, "\"GET / HTTP/1.1\" 400 16 \"-\" \"-\"");
     }
     let forged = "GET / HTTP/1.1\r\nUser-Agent: a\" 200 \\\u{e9}";
     assert_eq!(server.ask(forged).status, 200);
-    assert!(
-        site.log().contains(r#""a\x22 200 \x5C\xC3\xA9" 0."#),
-        "{}",
-        site.log()
-    );
+    assert!(site.log().contains(r#""a\x22 200 \x5C\xC3\xA9" 0."#), "{}", site.log());
 }
 
 /// Up to the end, or to the reset that may follow when the server did not read everything.
@@ -405,9 +359,7 @@ fn a_line_is_in_the_file_before_the_next_request_is_answered() {
     let server = site.serve(&[]);
     let mut stream = server.connect();
     for answered in 0..20 {
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!(read_answer(&mut stream).body, b"hello\n");
         assert!(site.log().lines().count() >= answered);
     }
@@ -418,9 +370,7 @@ fn a_file_larger_than_memory_is_streamed() {
     let site = Site::new();
     let server = site.serve(&[]);
     let mut stream = server.connect();
-    stream
-        .write_all(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut buffer = vec![0; 64 << 20];
     stream.read_exact(&mut buffer).unwrap();
     assert!(buffer.starts_with(b"HTTP/1.1 200 OK"));
@@ -433,10 +383,7 @@ fn a_file_larger_than_memory_is_streamed() {
 
     let status = format!("/proc/{}/status", server.child.pid());
     let status = fs::read_to_string(status).unwrap();
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak_kib: u64 = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
     assert!(peak_kib < 32 << 10, "{peak_kib} KiB of memory at the peak");
 }
@@ -454,18 +401,11 @@ fn sigterm_finishes_what_is_open_and_exits_0() {
     server.child.signal(Signal::TERM);
     assert_eq!(server.notified(), "STOPPING=1");
     assert!(server.notified().starts_with("STATUS=finishing "));
-    assert!(
-        TcpStream::connect(server.address).is_err(),
-        "the socket is closed"
-    );
+    assert!(TcpStream::connect(server.address).is_err(), "the socket is closed");
     assert_eq!(read_answer(&mut stream).body, b"200 OK\n");
     let output = server.child.end();
     assert!(output.status.success(), "{output:?}");
-    assert!(
-        site.log().contains("/-/slow?ms=500 HTTP/1.1\" 200 7"),
-        "{}",
-        site.log()
-    );
+    assert!(site.log().contains("/-/slow?ms=500 HTTP/1.1\" 200 7"), "{}", site.log());
     drop(idle);
 }
 
@@ -479,15 +419,8 @@ fn the_drain_timeout_cuts_what_is_left_and_says_so() {
     assert_eq!(read_answer(&mut stream).status, 200);
     let (status, stderr) = server.stop();
     assert!(status.success(), "{stderr}");
-    assert!(
-        stderr.contains("<4>webd: requests cut, not finished within 50ms: 1"),
-        "{stderr}"
-    );
-    assert!(
-        site.log().contains("/-/slow?ms=10000 HTTP/1.1\" 499 0"),
-        "{}",
-        site.log()
-    );
+    assert!(stderr.contains("<4>webd: requests cut, not finished within 50ms: 1"), "{stderr}");
+    assert!(site.log().contains("/-/slow?ms=10000 HTTP/1.1\" 499 0"), "{}", site.log());
 }
 
 #[test]
@@ -497,10 +430,7 @@ fn sighup_opens_log_and_root_anew_or_keeps_them() {
     let reload = || {
         server.child.signal(Signal::HUP);
         let reloading = server.notified();
-        assert!(
-            reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="),
-            "{reloading}"
-        );
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
         assert_eq!(server.notified(), "READY=1");
     };
     let index = || server.ask("GET / HTTP/1.1").body;
@@ -515,10 +445,7 @@ fn sighup_opens_log_and_root_anew_or_keeps_them() {
     reload();
     assert_eq!(index(), b"new");
     let rotated = fs::read_to_string(site.path("access.log.1")).unwrap();
-    assert_eq!(
-        (rotated.lines().count(), site.log().lines().count()),
-        (2, 1)
-    );
+    assert_eq!((rotated.lines().count(), site.log().lines().count()), (2, 1));
 
     // Neither can be opened: both stay.
     fs::rename(site.root(), site.path("newer")).unwrap();
@@ -565,10 +492,7 @@ fn what_cannot_work_is_said_with_the_way_out() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{option} {value}: {stderr}");
         assert!(stderr.starts_with("<3>webd"), "{stderr}");
-        assert!(
-            stderr.contains(way_out) && stderr.contains(option),
-            "{stderr}"
-        );
+        assert!(stderr.contains(way_out) && stderr.contains(option), "{stderr}");
     }
 }
 
@@ -584,29 +508,15 @@ fn the_manager_is_answered_over_an_inherited_link() {
     let pid = child.pid();
     drop(theirs);
 
-    let at = Address {
-        daemon: 1,
-        incarnation: 2,
-    };
+    let at = Address { daemon: 1, incarnation: 2 };
     let send = |command: link::Command<'_>| {
         let mut frame = vec![0; FRAME_BYTES_MAX];
         let bytes = encode(&command, &mut frame).unwrap();
         (&ours).write_all(&frame[..bytes]).unwrap();
     };
-    let limits = Limits {
-        memory_bytes_max: 0,
-        slice_budget_ns: 0,
-        state_bytes_max: 0,
-    };
+    let limits = Limits { memory_bytes_max: 0, slice_budget_ns: 0, state_bytes_max: 0 };
     let (name, image, grants) = ("web", "", Grants::LOG);
-    send(link::Command::Create {
-        at,
-        name,
-        image,
-        limits,
-        level: 4,
-        grants,
-    });
+    send(link::Command::Create { at, name, image, limits, level: 4, grants });
     send(link::Command::Start { at });
     send(link::Command::Metrics { at, token: 9 });
 
@@ -629,33 +539,19 @@ fn the_manager_is_answered_over_an_inherited_link() {
             }
             Some(Event::Sample { name, .. }) => figures.push(name.to_owned()),
             Some(Event::SamplesEnd { token: 9, .. }) => {}
-            Some(Event::Health {
-                token: 10,
-                report,
-                memory_bytes,
-                ..
-            }) => {
+            Some(Event::Health { token: 10, report, memory_bytes, .. }) => {
                 assert_eq!(report, HealthReport::Healthy);
                 assert!(memory_bytes > 0);
                 steps.push("healthy");
-                send(link::Command::Shutdown {
-                    at,
-                    grace_ns: 10_000_000_000,
-                });
+                send(link::Command::Shutdown { at, grace_ns: 10_000_000_000 });
             }
-            Some(Event::Exited {
-                outcome: Outcome::Graceful,
-                ..
-            }) => steps.push("exited"),
+            Some(Event::Exited { outcome: Outcome::Graceful, .. }) => steps.push("exited"),
             Some(other) => panic!("{other:?}"),
         }
     }
     assert_eq!(steps, ["hello", "running", "healthy", "exited"]);
     for expected in ["requests_total", "in_flight", "bytes_sent_total"] {
-        assert!(
-            figures.iter().any(|name| name == expected),
-            "{expected} in {figures:?}"
-        );
+        assert!(figures.iter().any(|name| name == expected), "{expected} in {figures:?}");
     }
     assert!(child.end().status.success());
 }

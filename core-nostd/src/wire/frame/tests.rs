@@ -25,37 +25,24 @@ fn parts() -> impl Strategy<Value = Parts> {
     (
         (any::<u32>(), any::<u64>(), any::<u64>(), any::<u8>()),
         (any::<bool>(), proptest::num::f64::NORMAL),
-        (
-            ".{0,40}",
-            ".{0,40}",
-            proptest::collection::vec(any::<u8>(), 0..300),
-        ),
+        (".{0,40}", ".{0,40}", proptest::collection::vec(any::<u8>(), 0..300)),
     )
-        .prop_map(
-            |((a, b, c, d), (flag, float), (text, other, bytes))| Parts {
-                a,
-                b,
-                c,
-                d,
-                flag,
-                float,
-                text,
-                other,
-                bytes,
-            },
-        )
+        .prop_map(|((a, b, c, d), (flag, float), (text, other, bytes))| Parts {
+            a,
+            b,
+            c,
+            d,
+            flag,
+            float,
+            text,
+            other,
+            bytes,
+        })
 }
 
 fn commands(p: &Parts) -> Vec<Command<'_>> {
-    let at = Address {
-        daemon: p.a,
-        incarnation: u32::from(p.d),
-    };
-    let limits = Limits {
-        memory_bytes_max: p.b,
-        slice_budget_ns: p.c,
-        state_bytes_max: p.b,
-    };
+    let at = Address { daemon: p.a, incarnation: u32::from(p.d) };
+    let limits = Limits { memory_bytes_max: p.b, slice_budget_ns: p.c, state_bytes_max: p.b };
     vec![
         Command::Create {
             at,
@@ -65,28 +52,11 @@ fn commands(p: &Parts) -> Vec<Command<'_>> {
             level: p.d,
             grants: Grants(p.a),
         },
-        Command::ConfigEntry {
-            at,
-            key: &p.text,
-            value: &p.other,
-        },
-        Command::StateEntry {
-            at,
-            key: &p.text,
-            value: &p.bytes,
-        },
-        Command::ChannelOpen {
-            at,
-            name: &p.text,
-            granted: p.flag,
-        },
+        Command::ConfigEntry { at, key: &p.text, value: &p.other },
+        Command::StateEntry { at, key: &p.text, value: &p.bytes },
+        Command::ChannelOpen { at, name: &p.text, granted: p.flag },
         Command::Start { at },
-        Command::Message {
-            at,
-            channel: p.d,
-            sequence: p.b,
-            payload: &p.bytes,
-        },
+        Command::Message { at, channel: p.d, sequence: p.b, payload: &p.bytes },
         Command::Shutdown { at, grace_ns: p.c },
         Command::Kill { at },
         Command::HealthCheck { at, token: p.b },
@@ -95,70 +65,23 @@ fn commands(p: &Parts) -> Vec<Command<'_>> {
 }
 
 fn events(p: &Parts) -> Vec<Event<'_>> {
-    let at = Address {
-        daemon: p.a,
-        incarnation: u32::from(p.d),
-    };
-    let report = if p.flag {
-        HealthReport::Degraded(&p.text)
-    } else {
-        HealthReport::Busy { slice_ns: p.c }
-    };
+    let at = Address { daemon: p.a, incarnation: u32::from(p.d) };
+    let report =
+        if p.flag { HealthReport::Degraded(&p.text) } else { HealthReport::Busy { slice_ns: p.c } };
     vec![
-        Event::Hello {
-            version: u16::from(p.d),
-        },
+        Event::Hello { version: u16::from(p.d) },
         Event::Running { at, pid: p.a },
-        Event::Log {
-            at,
-            level: LogLevel::Warn,
-            text: &p.text,
-        },
-        Event::StateSet {
-            at,
-            key: &p.text,
-            value: &p.bytes,
-        },
+        Event::Log { at, level: LogLevel::Warn, text: &p.text },
+        Event::StateSet { at, key: &p.text, value: &p.bytes },
         Event::StateDelete { at, key: &p.other },
-        Event::Consumed {
-            at,
-            channel: p.d,
-            sequence: p.b,
-        },
-        Event::CounterAdd {
-            at,
-            name: &p.text,
-            delta: p.b,
-        },
-        Event::GaugeSet {
-            at,
-            name: &p.text,
-            value: p.float,
-        },
-        Event::SliceEnd {
-            at,
-            slice: p.b,
-            memory_bytes: p.b,
-        },
-        Event::Health {
-            at,
-            token: p.b,
-            report,
-            memory_bytes: p.c,
-        },
-        Event::Sample {
-            at,
-            token: p.b,
-            name: &p.text,
-            counter: p.flag,
-            value: p.float,
-        },
+        Event::Consumed { at, channel: p.d, sequence: p.b },
+        Event::CounterAdd { at, name: &p.text, delta: p.b },
+        Event::GaugeSet { at, name: &p.text, value: p.float },
+        Event::SliceEnd { at, slice: p.b, memory_bytes: p.b },
+        Event::Health { at, token: p.b, report, memory_bytes: p.c },
+        Event::Sample { at, token: p.b, name: &p.text, counter: p.flag, value: p.float },
         Event::SamplesEnd { at, token: p.c },
-        Event::Exited {
-            at,
-            outcome: Outcome::Trap,
-            reason: &p.other,
-        },
+        Event::Exited { at, outcome: Outcome::Trap, reason: &p.other },
     ]
 }
 
@@ -284,10 +207,7 @@ fn every_flipped_bit_is_refused() {
 
 #[test]
 fn each_fault_has_its_error() {
-    let at = Address {
-        daemon: 1,
-        incarnation: 1,
-    };
+    let at = Address { daemon: 1, incarnation: 1 };
     let good = frame_of(&Event::Running { at, pid: 9 });
     let reframed = |payload: &[u8]| {
         let header = Header {
@@ -320,35 +240,11 @@ fn each_fault_has_its_error() {
     let reason = postcard::Error::DeserializeUnexpectedEnd;
     check(11, &good, FrameError::StorageTooSmall { bytes: 11 });
     check(0, &[], FrameError::StorageTooSmall { bytes: 0 });
-    check(
-        64,
-        &changed(0, b'X'),
-        FrameError::Magic {
-            found: u16::from_le_bytes(*b"Xu"),
-        },
-    );
+    check(64, &changed(0, b'X'), FrameError::Magic { found: u16::from_le_bytes(*b"Xu") });
     check(64, &changed(2, 2), FrameError::Version { found: 2 });
-    check(
-        64,
-        &command,
-        FrameError::Kind {
-            found: 1,
-            expected: 2,
-        },
-    );
-    check(
-        13,
-        &good,
-        FrameError::TooLarge {
-            payload_bytes: 4,
-            payload_bytes_max: 1,
-        },
-    );
-    check(
-        64,
-        &reframed(&long),
-        FrameError::Trailing { kind: 2, bytes: 2 },
-    );
+    check(64, &command, FrameError::Kind { found: 1, expected: 2 });
+    check(13, &good, FrameError::TooLarge { payload_bytes: 4, payload_bytes_max: 1 });
+    check(64, &reframed(&long), FrameError::Trailing { kind: 2, bytes: 2 });
     check(64, &reframed(&[]), FrameError::Payload { kind: 2, reason });
     // The kind is under the checksum: a frame can't be relabelled.
     let mut relabelled = command.clone();
@@ -367,17 +263,10 @@ fn each_fault_has_its_error() {
 
 #[test]
 fn a_frame_is_never_longer_than_the_limit() {
-    let at = Address {
-        daemon: 0,
-        incarnation: 0,
-    };
+    let at = Address { daemon: 0, incarnation: 0 };
     let bytes = vec![7; FRAME_BYTES_MAX];
-    let message = |length: usize| Command::Message {
-        at,
-        channel: 0,
-        sequence: 0,
-        payload: &bytes[..length],
-    };
+    let message =
+        |length: usize| Command::Message { at, channel: 0, sequence: 0, payload: &bytes[..length] };
     // Variant, address, channel, sequence and a length of three bytes.
     let overhead = HEADER_BYTES + 5 + 3;
     let largest = message(FRAME_BYTES_MAX - overhead);
