@@ -281,6 +281,31 @@ fn a_start_that_fails_says_why_and_what_to_do() {
 }
 
 #[test]
+fn what_was_started_is_started_again_under_a_new_address() {
+    let mut fleet = Fleet::new();
+    let again = |fleet: &mut Fleet, at| {
+        fleet.keep.send(&KeepRequest::SpawnAgain { at }, None).unwrap();
+    };
+    let unknown = Address { daemon: 8, incarnation: 1 };
+    again(&mut fleet, unknown);
+    match fleet.next().unwrap() {
+        KeepEvent::SpawnFailed { at, errno: 0, .. } if at == unknown => {}
+        event => panic!("{event:?}"),
+    }
+
+    let mut request = fleet.request(&sh("echo $WHAT"));
+    request.env.push(("WHAT".into(), "the same".into()));
+    fleet.output(&request);
+    for incarnation in 2..=3 {
+        let at = Address { incarnation, ..request.at };
+        again(&mut fleet, at);
+        fleet.spawned(at);
+        assert_eq!(fleet.exited(at), Exit::Code(0));
+    }
+    assert_eq!(texts(&fleet.log(request.at)), ["the same"; 3]);
+}
+
+#[test]
 fn nothing_leaks_into_a_daemon() {
     let mut fleet = Fleet::new();
     let mut request = fleet.request(&["/usr/bin/env"]);
