@@ -50,11 +50,10 @@ fn runit() -> Result<PathBuf, Error> {
     }
     say("fetching runit, to compare with");
     fs::create_dir_all(&scratch).map_err(at(&scratch))?;
-    shell::run(Command::new("apt-get").current_dir(&scratch).args([
-        "--quiet=2",
-        "download",
-        RUNIT,
-    ]))?;
+    let mut apt = Command::new("apt-get");
+    // Root downloads as another user otherwise, who may not write here.
+    apt.args(["--quiet=2", "--option", "APT::Sandbox::User=root", "download", RUNIT]);
+    shell::run(apt.current_dir(&scratch))?;
     for entry in fs::read_dir(&scratch).map_err(at(&scratch))? {
         let package = entry.map_err(at(&scratch))?.path();
         if package.extension().is_some_and(|extension| extension == "deb") {

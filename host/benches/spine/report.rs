@@ -144,8 +144,7 @@ impl fmt::Display for Report {
             for goal in &measure.goals {
                 writeln!(
                     formatter,
-                    "  {} {}: {:.2} (p90: {:.2}), at most {:.2}: {}",
-                    "ratio to",
+                    "  ratio to {}: {:.2} (p90: {:.2}), at most {:.2}: {}",
                     goal.against,
                     goal.ratio_p50,
                     goal.ratio_p90,
