@@ -1,6 +1,8 @@
 //! The cache of compiled images, with a real component: nothing but what it wrote itself, whole, is
 //! ever used.
 
+#![allow(clippy::expect_used, reason = "a test program: a helper that fails fails its test")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -35,7 +35,7 @@ impl Reading<'_> {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => return Some(path),
             Ok(_) => {
-                entry.report(report, format!("{} is not a file", path.display()), "name a file")
+                entry.report(report, format!("{} is not a file", path.display()), "name a file");
             }
             Err(error) => missing(entry, report, &path, &error),
         }

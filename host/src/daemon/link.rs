@@ -202,7 +202,7 @@ impl Link {
                     self.queue_metrics(token, &metrics)?;
                 }
                 Some(Asked::Shutdown { grace }) => {
-                    ctx.request_stop(Stop { cause: StopCause::Manager, timeout: grace })
+                    ctx.request_stop(Stop { cause: StopCause::Manager, timeout: grace });
                 }
                 Some(Asked::Kill) => return Ok(()),
                 Some(Asked::Refuse(what)) => return Err(LinkError::Refused(what)),

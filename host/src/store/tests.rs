@@ -256,9 +256,7 @@ impl SmallDisk {
     fn mount() -> Self {
         let directory = TempDir::new().unwrap();
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-            .arg(directory.path());
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(directory.path());
         let output = mount.output().unwrap();
         assert!(
             output.status.success(),
