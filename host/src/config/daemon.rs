@@ -7,7 +7,7 @@ use super::channel::{read_channels, read_grants};
 use super::diagnostic::Report;
 use super::graph::Draft;
 use super::model::{DaemonConfig, Isolation, START_TIMEOUT, STOP_GRACE};
-use super::names::{NAME_FORM, RESERVED_NAME, is_name};
+use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 use super::reader::Section;
 use super::reading::{FROM_1_MS, FROM_ZERO, Reading};
 use super::recovery::{read_health, read_restart};
@@ -120,8 +120,8 @@ fn read_name(section: &mut Section<'_>, report: &mut Report<'_>) -> (String, Ran
         entry.report(report, format!("`{name}` is not a name"), NAME_FORM);
         return (String::new(), entry.span);
     }
-    if name == RESERVED_NAME {
-        let message = "this name is reserved for the log of the manager itself";
+    if RESERVED_NAMES.contains(&name) {
+        let message = "this name is reserved for a log of the manager itself";
         entry.report(report, message, "choose another name");
     }
     (name.to_owned(), entry.span)

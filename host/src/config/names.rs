@@ -8,8 +8,9 @@ use super::model::NAME_BYTES_MAX;
 pub(super) const NAME_FORM: &str =
     "a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit";
 
-/// The manager's own log lies beside those of the daemons and has this name.
-pub(super) const RESERVED_NAME: &str = "manager";
+/// The manager's own logs lie beside those of the daemons and have these names: what happened to the
+/// fleet, and what a detached manager prints.
+pub(super) const RESERVED_NAMES: [&str; 2] = ["duende", "manager"];
 
 /// Whether a text is a name: `[a-z0-9][a-z0-9._-]{0,63}`. Such a text is also a safe file name.
 pub(crate) fn is_name(text: &str) -> bool {

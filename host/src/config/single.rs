@@ -16,7 +16,7 @@ use super::model::{
     PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, START_TIMEOUT, STATE_BYTES, STOP_GRACE,
     Source, WosConfig,
 };
-use super::names::{NAME_FORM, RESERVED_NAME, is_name};
+use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 
 /// What the flags of `duende run` say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,8 +82,8 @@ pub fn single(
     if !is_name(&name) {
         report("--name", &name, format!("`{name}` is not a name"), NAME_FORM);
     }
-    if name == RESERVED_NAME {
-        let message = "this name is reserved for the log of the manager itself".to_owned();
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        let message = "this name is reserved for a log of the manager itself".to_owned();
         report("--name", &name, message, "choose another name");
     }
     let runtime_dir = dirs::runtime_dir(surroundings);

@@ -565,7 +565,7 @@ fn what_is_run() {
     check(
         &format!("{FLEET}[[daemon]]\nname = \"manager\"\nimage = \"s.wasm\"\n"),
         &[
-            "3:8 daemon.name: this name is reserved for the log of the manager itself | choose another name",
+            "3:8 daemon.name: this name is reserved for a log of the manager itself | choose another name",
         ],
     );
     check(

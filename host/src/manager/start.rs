@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{DaemonConfig, Isolation, Source as SourceConfig},
     source::{Source, SourceSpec, StartAt},
-    store::{Loaded, Store},
+    store::{Commit, Loaded, Store},
 };
 
 /// The manager's standard input, as the source of a channel. It outlives the incarnations.
@@ -53,6 +53,7 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, String> {
     let loaded = store.load(&config.name).await.map_err(|error| error.to_string())?;
     let mut sources = Vec::new();
+    let mut beginnings = Vec::new();
     for channel in &config.channels {
         let position = loaded
             .positions
@@ -73,8 +74,20 @@ pub(super) async fn prepare(
         };
         let source = Source::open(spec, position, StartAt::Beginning)
             .map_err(|error| format!("channel {}: {error}", channel.name))?;
+        if position.is_none()
+            && let Some(beginning) = source.position()
+        {
+            beginnings.push((channel.name.clone(), beginning));
+        }
         let window = ChannelWindow::new(&channel.name, None);
         sources.push((Arc::new(window), Opened::Own(Box::new(source))));
+    }
+    if !beginnings.is_empty() {
+        // Where a first start begins is durable like every later place: a file that is rotated
+        // before the first slice commits is read all the same.
+        let commit =
+            Commit { daemon: config.name.clone(), positions: beginnings, ..Commit::default() };
+        store.commit(commit, None).await.map_err(|error| error.to_string())?;
     }
     Ok(Prepared { loaded, sources })
 }

@@ -186,10 +186,13 @@ impl LineFile {
         let payload = self.buffer[self.cursor..self.cursor + length].to_vec();
         self.cursor += length + newline;
         self.offset += (length + newline) as u64;
+        batch.push(payload, self.position().encode());
+    }
+
+    /// The place after the last line that was taken.
+    pub(super) fn position(&self) -> Position {
         let context = &self.buffer[self.cursor - context_length(self.offset)..self.cursor];
-        let position =
-            Position { file: self.id, offset: self.offset, fingerprint: fingerprint(context) };
-        batch.push(payload, position.encode());
+        Position { file: self.id, offset: self.offset, fingerprint: fingerprint(context) }
     }
 }
 

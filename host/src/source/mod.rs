@@ -244,6 +244,17 @@ impl Source {
         Ok(Self { kind, notices })
     }
 
+    /// Where it goes on. To be committed before anything is delivered if no position was: a file that
+    /// is rotated before the first slice commits is then found again. None for a source that cannot
+    /// be read twice, and for a file that does not exist yet.
+    #[must_use]
+    pub fn position(&self) -> Option<Vec<u8>> {
+        match &self.kind {
+            Kind::Tail(tail) => tail.position().map(|position| position.encode()),
+            Kind::Stdin(_) | Kind::Interval(_) => None,
+        }
+    }
+
     /// Waits for at least one item and returns what is there, at most `items_max` items (at least
     /// one) and, unless the first alone is larger, `bytes_max` bytes of payload. Returns nothing only
     /// if there is a new notice to take. Cancelling the call loses nothing.

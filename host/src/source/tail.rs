@@ -54,6 +54,11 @@ impl Follower {
         Ok(Self { tail, watch, watched: None })
     }
 
+    /// Where it is read from next; none while there is no file.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.tail.file.as_ref().map(LineFile::position)
+    }
+
     /// The reads block the thread: they are short, and mostly from the page cache.
     pub(super) async fn fill(
         &mut self,

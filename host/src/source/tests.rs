@@ -385,6 +385,25 @@ fn starting_at_the_end_skips_what_is_there() {
     check(&[&[b'\n'; 200_000][..], b"x"].concat(), &["xnew"]);
 }
 
+/// Whoever dies before it read anything finds its beginning again, under another name too.
+#[test]
+fn the_beginning_is_a_place_as_any_other() {
+    let log = Log::new();
+    log.append(b"one\ntwo\n");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let open = |position: Option<&[u8]>| {
+            let spec = SourceSpec::Tail { path: log.path() };
+            Source::open(spec, position, StartAt::Beginning).unwrap()
+        };
+        let beginning = open(None).position().unwrap();
+        log.rotate();
+        log.append(b"three\n");
+        let mut source = open(Some(&beginning));
+        assert_eq!(wait_for_lines(&mut source, 3).await, ["one", "two", "three"]);
+    });
+}
+
 #[test]
 fn what_cannot_be_followed_is_refused() {
     fn check(make: impl FnOnce(&Log), position: Option<&[u8]>, expected: &str) {

@@ -21,8 +21,12 @@ use super::{
 
 /// Events are written once this many bytes of them wait, or when a round is over.
 const OUTBOX_BYTES: usize = 64 << 10;
-/// Quanta that run before the link is looked at again, when nobody asks for attention.
+/// Quanta that run before the link is looked at again and events are written, when nobody asks for
+/// attention …
 const QUANTA_PER_ROUND: u32 = 64;
+/// … and the time after which no further quantum begins, in nanoseconds: what one daemon does must
+/// not wait for another's slices.
+const ROUND_NS: u64 = 1_000_000;
 
 type HostedKernel = Kernel<WasmtimeExecutor<Loader>>;
 
@@ -45,11 +49,12 @@ pub(super) fn serve(
         if !read_commands(link, &mut decoder, &mut kernel, &mut outbox)? {
             return Ok(());
         }
+        let round_over_ns = machine.monotonic_ns().saturating_add(ROUND_NS);
         for _ in 0..QUANTA_PER_ROUND {
             ticker.begin();
             let ran = kernel.step(&mut |event| outbox.push(&event));
             ticker.end();
-            if !ran || machine.attention() {
+            if !ran || machine.attention() || machine.monotonic_ns() >= round_over_ns {
                 break;
             }
         }
