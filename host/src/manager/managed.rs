@@ -129,7 +129,8 @@ impl Managed {
     pub(super) fn rate(&mut self, now: Instant) -> Option<Rate> {
         let unit =
             if self.config.channels.is_empty() { RateUnit::Slices } else { RateUnit::Messages };
-        self.config.speaks_contract().then(|| Rate { per_second: self.rate.per_second(now), unit })
+        let is_seen = !self.config.channels.is_empty() || self.rate.has_entries;
+        is_seen.then(|| Rate { per_second: self.rate.per_second(now), unit })
     }
 
     /// Everything that the daemon has published, counters and gauges.
