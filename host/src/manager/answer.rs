@@ -13,7 +13,7 @@ use duende_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{Manager, control_server::Question, effect::failure_text};
+use super::{Manager, control_server::Question, reason::failure_text};
 use crate::control::protocol::{
     CONTROL_VERSION, ErrorCode, ManagerInfo, Request, Response, daemons_responses,
 };

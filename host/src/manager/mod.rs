@@ -8,8 +8,8 @@
 //! - `peer`, `feed`, `start`: the links to workers and native daemons, and what flows through them
 //! - `worker_process`: the worker from outside; `keep` is in [`crate::keep`]
 //! - `control_server`, `answer`: the command line's questions
-//! - `effect`: what the supervisor wants done
-//! - `journal`, `view`: what is shown
+//! - `effect`: what the supervisor wants done; `news`: what the supervisor is told
+//! - `journal`, `view`, `reason`: what is shown
 
 mod answer;
 mod control_server;
@@ -17,8 +17,10 @@ mod effect;
 mod feed;
 mod journal;
 mod managed;
+mod news;
 mod notify;
 mod peer;
+mod reason;
 mod start;
 mod view;
 mod worker_process;

@@ -4,7 +4,7 @@ use std::{fs, time::Instant as WallInstant};
 
 use duende_core::{lifecycle::FailureReason, lifecycle::State, supervise::View};
 
-use super::{Manager, effect::failure_text, log_path, managed::Place};
+use super::{Manager, log_path, managed::Place, reason::failure_text};
 use crate::{
     config::Isolation,
     control::protocol::{DaemonRow, DaemonState, HealthState},

@@ -1,0 +1,43 @@
+//! Why something ended, in words for people.
+
+use duende_core::lifecycle::FailureReason;
+
+/// A failure, for people.
+pub(super) fn failure_text(failure: FailureReason) -> String {
+    match failure {
+        FailureReason::ExitCode(code) => format!("exit code {code}"),
+        FailureReason::Signal(signal) => signal_name(signal),
+        FailureReason::Error => "it returned an error".to_owned(),
+        FailureReason::Trap => "it trapped".to_owned(),
+        FailureReason::SliceBudget => "a slice passed its budget".to_owned(),
+        FailureReason::StartTimeout => "it was not ready in time".to_owned(),
+        FailureReason::Unhealthy => "its health checks failed".to_owned(),
+        FailureReason::Refused => "it cannot be started".to_owned(),
+        FailureReason::Lost => "what it ran in ended".to_owned(),
+        FailureReason::Quarantined { restarts, period } => {
+            format!("{restarts} restarts within {} s were not enough", period.as_secs())
+        }
+    }
+}
+
+/// How a signal ended a process.
+pub(super) fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    format!("killed by {name}")
+}
