@@ -35,6 +35,7 @@
 //! | [`limiter`] | how many restarts are too many |
 //! | [`probe`] | when health is asked for, and when a daemon counts as unhealthy |
 //! | [`sched`] | which task runs next |
+//! | [`bus`] | who is told what happens in the kernel, and what the slow ones miss |
 //! | [`wire`] | how messages between processes are laid out, and which there are |
 //! | [`time`] | points in time that never overflow |
 //! | [`epitaph`] | the last words of a machine whose rules are broken |
@@ -86,6 +87,7 @@
 extern crate std;
 
 pub mod backoff;
+pub mod bus;
 pub mod epitaph;
 pub mod lifecycle;
 pub mod limiter;
