@@ -35,6 +35,7 @@
 //! | [`limiter`] | how many restarts are too many |
 //! | [`probe`] | when health is asked for, and when a daemon counts as unhealthy |
 //! | [`sched`] | which task runs next |
+//! | [`ipc`] | who may send how much to whom, and what becomes of what is too much |
 //! | [`bus`] | who is told what happens in the kernel, and what the slow ones miss |
 //! | [`wire`] | how messages between processes are laid out, and which there are |
 //! | [`time`] | points in time that never overflow |
@@ -89,6 +90,7 @@ extern crate std;
 pub mod backoff;
 pub mod bus;
 pub mod epitaph;
+pub mod ipc;
 pub mod lifecycle;
 pub mod limiter;
 pub mod probe;

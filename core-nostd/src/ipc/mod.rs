@@ -1,0 +1,87 @@
+//! Bounded channels between processes: who may send how much, and what happens to what is too much.
+//!
+//! - [`Channel`]: many senders, one receiver.
+//! - [`Message`]: what travels: a tag, a version and bytes. Each channel takes one [`Schema`].
+//! - [`Qos`]: three classes of traffic, each with its [`Overflow`] policy.
+//!
+//! # Credits
+//!
+//! A sender has credits: the places in the receiver's queue that it may hold at a time. Sending takes
+//! one, and it comes back when the receiver has taken the message. All credits together are at most
+//! the places that there are, so no sender can take the place of another, however fast it is. Who
+//! sends without credit meets the channel's overflow policy, alone.
+//!
+//! # Whose priority
+//!
+//! A sender that is about to write a message can reserve its place first. From then until it has sent
+//! (or cancelled) it holds space of the receiver's queue, and a receiver more urgent than the sender
+//! would wait for whatever keeps the sender from running. So it inherits the receiver's level:
+//! [`Channel::inherited_level`] tells the scheduler. A message that was sent holds its place too, but
+//! nobody waits for its sender any more.
+
+mod channel;
+mod message;
+mod queue;
+mod report;
+mod seat;
+
+use core::time::Duration;
+
+pub use channel::Channel;
+pub use message::{EncodeError, HEADER_BYTES, Message, MessageError, Schema};
+pub use queue::Place;
+pub use report::{
+    Counters, NewError, OpenError, Received, Refused, ReserveError, SendError, SenderId,
+    SenderView, Sent, Spec, TimedOut, UnknownSender,
+};
+pub use seat::Seat;
+
+/// How long a sender of the latency-sensitive class waits for a credit.
+pub const PARK_TIMEOUT: Duration = Duration::from_micros(500);
+
+/// Most bytes that a channel of the bulk class holds beyond its credits.
+pub const SPILL_BYTES_MAX: u64 = 262_144;
+
+/// What a channel is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Qos {
+    /// Late is useless: a sender without credit waits briefly, and is then told.
+    LatencySensitive,
+    /// New is better than old: a sender without credit replaces its oldest message.
+    BestEffort,
+    /// All of it is wanted: what is sent without credit is kept aside, up to a bound.
+    Bulk,
+}
+
+impl Qos {
+    /// The class's policy.
+    #[must_use]
+    pub const fn overflow(self) -> Overflow {
+        match self {
+            Self::LatencySensitive => Overflow::Park { timeout: PARK_TIMEOUT },
+            Self::BestEffort => Overflow::DropOldest,
+            Self::Bulk => Overflow::Spill { bytes_max: SPILL_BYTES_MAX },
+        }
+    }
+}
+
+/// What becomes of a message that is sent without credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// Its sender waits with it, at most this long; then it is dropped and its sender told.
+    Park {
+        /// Longest wait. Not zero.
+        timeout: Duration,
+    },
+    /// It takes the place of its sender's oldest message, which is dropped.
+    DropOldest,
+    /// It waits in its turn, in places beyond those of the credits. When these are used up it is
+    /// refused.
+    Spill {
+        /// Most bytes of payload in such places, of all senders together. Not zero.
+        bytes_max: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests;
