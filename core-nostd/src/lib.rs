@@ -37,6 +37,10 @@
 //! | [`sched`] | which task runs next |
 //! | [`ipc`] | who may send how much to whom, and what becomes of what is too much |
 //! | [`bus`] | who is told what happens in the kernel, and what the slow ones miss |
+//! | [`health`] | how the whole is, from how its parts are, and whether it is ready |
+//! | [`metrics`] | what is counted and how values are distributed, in fixed space |
+//! | [`recorder`] | which events are still known when something goes wrong |
+//! | [`trace`] | which trace a piece of work belongs to, across processes and machines |
 //! | [`wire`] | how messages between processes are laid out, and which there are |
 //! | [`time`] | points in time that never overflow |
 //! | [`epitaph`] | the last words of a machine whose rules are broken |
@@ -90,12 +94,17 @@ extern crate std;
 pub mod backoff;
 pub mod bus;
 pub mod epitaph;
+pub mod health;
 pub mod ipc;
 pub mod lifecycle;
 pub mod limiter;
+pub mod metrics;
 pub mod probe;
+pub mod recorder;
 pub mod restart;
+mod ring;
 pub mod sched;
 pub mod supervise;
 pub mod time;
+pub mod trace;
 pub mod wire;
