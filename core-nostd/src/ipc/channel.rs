@@ -89,21 +89,8 @@ where
     /// # Errors
     /// [`NewError`], when a bound is zero or `places` is too short for the specification.
     pub fn new(number: u32, places: S, mut seats: R, spec: Spec) -> Result<Self, NewError> {
-        let Spec { credits_max, overflow, .. } = spec;
         let queue = Queue::new(places);
-        let places = queue.capacity();
-        if credits_max == 0 || credits_max > places {
-            return Err(NewError::TooFewPlaces { credits_max, places });
-        }
-        match overflow {
-            Overflow::Park { timeout: Duration::ZERO } | Overflow::Spill { bytes_max: 0 } => {
-                return Err(NewError::BoundIsZero);
-            }
-            Overflow::Spill { .. } if places == credits_max => {
-                return Err(NewError::NoPlaceToSpill { places, credits_max });
-            }
-            Overflow::Park { .. } | Overflow::DropOldest | Overflow::Spill { .. } => {}
-        }
+        spec.check(queue.capacity())?;
         seats.as_mut().fill_with(|| Seat::EMPTY);
         Ok(Self {
             number,

@@ -1,6 +1,7 @@
 //! Bounded channels between processes: who may send how much, and what happens to what is too much.
 //!
 //! - [`Channel`]: many senders, one receiver.
+//! - [`Fanout`]: one sender, many receivers.
 //! - [`Message`]: what travels: a tag, a version and bytes. Each channel takes one [`Schema`].
 //! - [`Qos`]: three classes of traffic, each with its [`Overflow`] policy.
 //!
@@ -9,17 +10,19 @@
 //! A sender has credits: the places in the receiver's queue that it may hold at a time. Sending takes
 //! one, and it comes back when the receiver has taken the message. All credits together are at most
 //! the places that there are, so no sender can take the place of another, however fast it is. Who
-//! sends without credit meets the channel's overflow policy, alone.
+//! sends without credit meets the channel's overflow policy, alone. In a fan-out the credit comes back
+//! when the last receiver has taken the message.
 //!
 //! # Whose priority
 //!
 //! A sender that is about to write a message can reserve its place first. From then until it has sent
 //! (or cancelled) it holds space of the receiver's queue, and a receiver more urgent than the sender
 //! would wait for whatever keeps the sender from running. So it inherits the receiver's level:
-//! [`Channel::inherited_level`] tells the scheduler. A message that was sent holds its place too, but
+//! [`Channel::inherited_level`] and [`Fanout::inherited_level`] tell the scheduler. A message that was sent holds its place too, but
 //! nobody waits for its sender any more.
 
 mod channel;
+mod fanout;
 mod message;
 mod queue;
 mod report;
@@ -28,6 +31,10 @@ mod seat;
 use core::time::Duration;
 
 pub use channel::Channel;
+pub use fanout::{
+    Fanout, FanoutCounters, FanoutPlace, ReceiverId, ReceiverSeat, SeatsFull, Taken,
+    UnknownReceiver,
+};
 pub use message::{EncodeError, HEADER_BYTES, Message, MessageError, Schema};
 pub use queue::Place;
 pub use report::{

@@ -1,6 +1,7 @@
 //! What a channel is told and what it answers: its specification, results, counters and errors.
 
 use core::fmt;
+use core::time::Duration;
 
 use super::{Message, MessageError, Overflow, Schema};
 use crate::time::Instant;
@@ -15,6 +16,25 @@ pub struct Spec {
     /// The most credits of all senders together: so many places are kept for them. Places beyond
     /// these hold what is spilled. Not zero.
     pub credits_max: usize,
+}
+
+impl Spec {
+    /// Whether a queue of so many places can keep to this.
+    pub(super) fn check(&self, places: usize) -> Result<(), NewError> {
+        let Self { credits_max, overflow, .. } = *self;
+        if credits_max == 0 || credits_max > places {
+            return Err(NewError::TooFewPlaces { credits_max, places });
+        }
+        match overflow {
+            Overflow::Park { timeout: Duration::ZERO } | Overflow::Spill { bytes_max: 0 } => {
+                Err(NewError::BoundIsZero)
+            }
+            Overflow::Spill { .. } if places == credits_max => {
+                Err(NewError::NoPlaceToSpill { places, credits_max })
+            }
+            Overflow::Park { .. } | Overflow::DropOldest | Overflow::Spill { .. } => Ok(()),
+        }
+    }
 }
 
 /// Names one sender of one channel.
