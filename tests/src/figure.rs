@@ -44,10 +44,11 @@ impl Figures {
     /// It is not.
     pub fn assert_under(&self, claim: &str, what: &str, percent: usize, limit: Duration) {
         let (median, found) = (self.percentile(50), self.percentile(percent));
-        let of = if percent == 100 { "longest".to_owned() } else { format!("p{percent}") };
-        let measured =
-            format!("{what}, {} times: p50 {median:.1?}, {of} {found:.1?}", self.count());
-        report(claim, &measured, &format!("{of} < {limit:?}"));
+        let (times, longest) = (self.count(), self.percentile(100));
+        let measured = format!(
+            "{what}, {times} times: p50 {median:.1?}, p{percent} {found:.1?}, longest {longest:.1?}"
+        );
+        report(claim, &measured, &format!("p{percent} < {limit:?}"));
         assert!(found < limit, "{claim}: {measured}, not under {limit:?}");
     }
 }
