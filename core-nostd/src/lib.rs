@@ -35,6 +35,8 @@
 //! | [`limiter`] | how many restarts are too many |
 //! | [`probe`] | when health is asked for, and when a daemon counts as unhealthy |
 //! | [`sched`] | which task runs next |
+//! | [`policy`] | who may go on, and who has to wait, back off or stop |
+//! | [`caps`] | what a process may do with what, who gave it that, and how it is taken away |
 //! | [`ipc`] | who may send how much to whom, and what becomes of what is too much |
 //! | [`bus`] | who is told what happens in the kernel, and what the slow ones miss |
 //! | [`health`] | how the whole is, from how its parts are, and whether it is ready |
@@ -93,12 +95,14 @@ extern crate std;
 
 pub mod backoff;
 pub mod bus;
+pub mod caps;
 pub mod epitaph;
 pub mod health;
 pub mod ipc;
 pub mod lifecycle;
 pub mod limiter;
 pub mod metrics;
+pub mod policy;
 pub mod probe;
 pub mod recorder;
 pub mod restart;
