@@ -3,16 +3,28 @@
 //! The value is a sequence of 64-bit words, little endian, always of the same length: a version, the
 //! totals, then the words of each part.
 
-use crate::histogram::Histogram;
+use duende_core::metrics::{Histogram, Precision, Tally};
+
 use crate::line::Line;
 use crate::rate::Rate;
 use crate::window::{Change, Window};
 
 /// The layout below.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// The version, malformed lines, bytes, and the five status classes.
 const TOTALS_WORDS: usize = 8;
-const WORDS: usize = TOTALS_WORDS + Window::WORDS + Rate::WORDS + Histogram::WORDS;
+/// Values over the range, their sum (low word, high word), the smallest and the largest one.
+const TALLY_WORDS: usize = 5;
+const WORDS: usize = TOTALS_WORDS + Window::WORDS + Rate::WORDS + TALLY_WORDS + LATENCY_BUCKETS;
+
+/// A percentile of the latency is within 1/32 of the exact one …
+const LATENCY_PRECISION: Precision = match Precision::new(4) {
+    Some(precision) => precision,
+    None => Precision::FINEST,
+};
+/// … up to this, 134 s; above, it is the largest latency that was seen.
+const LATENCY_US_MAX: u64 = (1 << 27) - 1;
+const LATENCY_BUCKETS: usize = LATENCY_PRECISION.buckets_for(LATENCY_US_MAX);
 
 /// Everything that is known of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +40,7 @@ pub struct Figures {
     /// Requests per second.
     pub rate: Rate,
     /// Of the requests whose line says how long they took.
-    pub latency_us: Histogram,
+    pub latency_us: Histogram<Box<[u64]>>,
 }
 
 impl Figures {
@@ -41,7 +53,7 @@ impl Figures {
             status_classes: [0; 5],
             window: Window::new(window),
             rate: Rate::default(),
-            latency_us: Histogram::default(),
+            latency_us: Histogram::new(Box::new([0; LATENCY_BUCKETS]), LATENCY_PRECISION),
         }
     }
 
@@ -78,12 +90,15 @@ impl Figures {
     /// The value for `state`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let Tally { over_range, sum, min, max } = self.latency_us.tally();
+        let [sum_low, sum_high] = [low_word(sum), low_word(sum >> u64::BITS)];
         [VERSION, self.malformed, self.bytes]
             .into_iter()
             .chain(self.status_classes)
             .chain(self.window.words())
             .chain(self.rate.words())
-            .chain(self.latency_us.words())
+            .chain([over_range, sum_low, sum_high, min, max])
+            .chain(self.latency_us.buckets().iter().copied())
             .flat_map(u64::to_le_bytes)
             .collect()
     }
@@ -100,7 +115,10 @@ impl Figures {
         let (totals, words) = words.split_first_chunk::<TOTALS_WORDS>()?;
         let (window_words, words) = words.split_first_chunk::<{ Window::WORDS }>()?;
         let (rate_words, words) = words.split_first_chunk::<{ Rate::WORDS }>()?;
-        let (latency_words, _) = words.split_first_chunk::<{ Histogram::WORDS }>()?;
+        let ([over_range, sum_low, sum_high, min, max], buckets) =
+            words.split_first_chunk::<TALLY_WORDS>()?;
+        let sum = u128::from(*sum_high) << u64::BITS | u128::from(*sum_low);
+        let tally = Tally { over_range: *over_range, sum, min: *min, max: *max };
         let [version, malformed, bytes, status_classes @ ..] = totals;
         (*version == VERSION).then_some(())?;
         Some(Self {
@@ -109,7 +127,11 @@ impl Figures {
             status_classes: *status_classes,
             window: Window::from_words(window_words, window)?,
             rate: Rate::from_words(rate_words),
-            latency_us: Histogram::from_words(latency_words),
+            latency_us: Histogram::restore(buckets.into(), LATENCY_PRECISION, tally).ok()?,
         })
     }
+}
+
+fn low_word(number: u128) -> u64 {
+    u64::try_from(number & u128::from(u64::MAX)).unwrap_or(u64::MAX)
 }

@@ -16,13 +16,11 @@ use core::time::Duration;
 use duende_sdk::{Context, Daemon, Instant, Level, Next, Sample, SampleKind, Wake};
 
 mod figures;
-mod histogram;
 mod line;
 mod rate;
 mod window;
 
 pub use figures::Figures;
-pub use histogram::Histogram;
 pub use line::Line;
 pub use rate::Rate;
 pub use window::{Change, Window};
@@ -143,9 +141,10 @@ impl Sentinel {
         }
         metric.gauge_set("errors_total", to_f64(figures.errors()))?;
         metric.gauge_set("error_ratio", figures.window.error_ratio())?;
-        let percentiles = [("latency_p50_us", 50), ("latency_p90_us", 90), ("latency_p99_us", 99)];
-        for (name, percent) in percentiles {
-            if let Some(latency_us) = figures.latency_us.percentile(percent) {
+        let quantiles =
+            [("latency_p50_us", 500_000), ("latency_p90_us", 900_000), ("latency_p99_us", 990_000)];
+        for (name, ppm) in quantiles {
+            if let Some(latency_us) = figures.latency_us.quantile_ppm(ppm) {
                 metric.gauge_set(name, to_f64(latency_us))?;
             }
         }

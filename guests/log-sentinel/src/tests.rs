@@ -80,8 +80,16 @@ fn a_configuration_that_makes_no_sense_is_refused() {
 
 #[test]
 fn a_state_of_another_version_is_refused() {
-    let bytes = Figures::new(100).encode();
-    assert_eq!(Figures::decode(&bytes, 100), Some(Figures::new(100)));
+    let mut figures = Figures::new(100);
+    for seconds in ["0.000000", "0.001000", "18446744073709.551615"] {
+        let line = text(1, 200);
+        let line = [line.strip_suffix(b"0.001000").unwrap(), seconds.as_bytes()].concat();
+        figures.count(&line, 0.5);
+        let bytes = figures.encode();
+        assert_eq!(Figures::decode(&bytes, 100), Some(figures.clone()));
+    }
+    assert_eq!(figures.latency_us.quantile_ppm(990_000), Some(u64::MAX));
+    let bytes = figures.encode();
     assert_eq!(Figures::decode(&bytes[1..], 100), None);
     let mut newer = bytes;
     newer[0] += 1;
