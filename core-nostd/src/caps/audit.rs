@@ -3,7 +3,7 @@
 //! Rules:
 //! 1. Each record has the next number. Nothing removes or changes one; in a full ring the oldest gives
 //!    way, and the numbers of what is kept show what is gone.
-//! 2. The link of record n is BLAKE3(link of record n − 1, bytes of record n), so it vouches for every
+//! 2. The link of record n is SHA-256(link of record n − 1, bytes of record n), so it vouches for every
 //!    record up to n. Links are computed in batches: [`AuditLog::seal`] links what was appended since
 //!    the last, and [`BATCH_MAX`] unsealed records are sealed by themselves. A record gives way only
 //!    after it was sealed.
@@ -13,6 +13,7 @@
 //! 5. A clock that steps back counts as stalled.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::message::{Handle, Label, Object, Refusal};
 use super::rights::Rights;
@@ -128,10 +129,8 @@ impl Head {
     /// The head with one more record, for who checks a chain that was stored elsewhere.
     #[must_use]
     pub fn followed_by(self, record: &[u8; RECORD_BYTES]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.link);
-        hasher.update(record);
-        Self { records: self.records.saturating_add(1), link: *hasher.finalize().as_bytes() }
+        let link = Sha256::new().chain_update(self.link).chain_update(record).finalize().into();
+        Self { records: self.records.saturating_add(1), link }
     }
 }
 
