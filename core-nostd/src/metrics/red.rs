@@ -138,6 +138,8 @@ mod tests {
         assert_eq!(since(looks[1], looks[0], 1), None, "the younger one");
         let restarted = Totals { requests: 9, errors: 1 };
         assert_eq!(since(looks[1], restarted, 1), None, "of another incarnation");
+        let restarted = Totals { requests: 6, errors: 4 };
+        assert_eq!(since(looks[1], restarted, 1), None, "more errors than requests");
         let full = Totals { requests: u64::MAX, errors: u64::MAX };
         assert_eq!(since(Totals::default(), full, 1), Some((u64::MAX, PPM)));
     }

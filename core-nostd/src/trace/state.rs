@@ -455,6 +455,7 @@ mod tests {
             ("a=1\t2".into(), Some((3, BadValue))),
             ("a=\u{fc}".into(), Some((2, BadValue))),
             ("a=1,b=2 ,\ta=3".into(), Some((10, DuplicateKey))),
+            ("a=1,b=2,c=3,b=2".into(), Some((12, DuplicateKey))),
             ("0a@b*c/d-e_f= ~!".into(), None),
         ] {
             assert_eq!(fault(&header), expected, "{header}");
