@@ -214,8 +214,8 @@ impl<E: Executor> Kernel<E> {
             &mut process.phase,
             Phase::Zombie { outcome: Outcome::Error, reason: String::new() },
         );
-        let (mut instance, call) = match phase {
-            Phase::Open { instance, call } => (instance, call),
+        let (mut instance, call, was_open) = match phase {
+            Phase::Open { instance, call } => (instance, call, true),
             Phase::Boundary(mut instance) => {
                 let call = Self::next_call(process, now_ns);
                 if let Some(context) = self.executor.context(&mut instance) {
@@ -224,7 +224,7 @@ impl<E: Executor> Kernel<E> {
                 }
                 process.slice_began_ns = now_ns;
                 self.executor.enter(&mut instance, call);
-                (instance, call)
+                (instance, call, false)
             }
             // Only rows in these two phases are ever queued.
             other @ (Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. }) => {
@@ -233,7 +233,6 @@ impl<E: Executor> Kernel<E> {
             }
         };
         let progress = self.executor.resume(&mut instance);
-        let was_open = self.open.front() == Some(&row) || self.open.contains(&row);
         match progress {
             Progress::Preempted => {
                 process.phase = Phase::Open { instance, call };

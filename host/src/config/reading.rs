@@ -1,5 +1,6 @@
 //! What reading a daemon needs besides the text: the place of the file, and the machine.
 
+use std::fs::Metadata;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,15 +32,7 @@ impl Reading<'_> {
         entry: &Entry<'_>,
         report: &mut Report<'_>,
     ) -> Option<PathBuf> {
-        let path = self.path(entry, report)?;
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => return Some(path),
-            Ok(_) => {
-                entry.report(report, format!("{} is not a file", path.display()), "name a file");
-            }
-            Err(error) => missing(entry, report, &path, &error),
-        }
-        None
+        self.existing(entry, report, "file", Metadata::is_file)
     }
 
     /// The directory that an entry names, if it is there.
@@ -48,12 +41,22 @@ impl Reading<'_> {
         entry: &Entry<'_>,
         report: &mut Report<'_>,
     ) -> Option<PathBuf> {
+        self.existing(entry, report, "directory", Metadata::is_dir)
+    }
+
+    fn existing(
+        &self,
+        entry: &Entry<'_>,
+        report: &mut Report<'_>,
+        kind: &str,
+        is_kind: fn(&Metadata) -> bool,
+    ) -> Option<PathBuf> {
         let path = self.path(entry, report)?;
         match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => return Some(path),
+            Ok(metadata) if is_kind(&metadata) => return Some(path),
             Ok(_) => {
-                let message = format!("{} is not a directory", path.display());
-                entry.report(report, message, "name a directory");
+                let message = format!("{} is not a {kind}", path.display());
+                entry.report(report, message, format!("name a {kind}"));
             }
             Err(error) => missing(entry, report, &path, &error),
         }
