@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 pub const EPITAPH_BYTES_MAX: usize = 64;
 
 /// What was found broken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{0}")]
 pub struct Epitaph(heapless::String<EPITAPH_BYTES_MAX>);
 

@@ -87,7 +87,7 @@ struct Component {
 }
 
 /// Why a component was not taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AddError {
     /// Every place is taken.
     #[error("health is kept of {capacity} components, and each place is taken")]
@@ -107,12 +107,12 @@ pub enum AddError {
 }
 
 /// The identifier names no component: it was removed, or is of another registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("there is no such component: it was removed, or is of another registry")]
 pub struct NoSuchComponent;
 
 /// How many components have which status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
     /// Nothing was heard of them.
     pub unknown: usize,
@@ -155,7 +155,7 @@ impl Counts {
 }
 
 /// The answer to "are you ready?".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Readiness {
     /// Every required component is healthy.
     Ready,

@@ -40,7 +40,7 @@ impl Default for RestartLimit {
 }
 
 /// The limit can't be kept with this storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("a limit of {intensity} restarts per period, at most {intensity_max} can be counted")]
 pub struct IntensityError {
     /// What was asked for.

@@ -71,12 +71,12 @@ impl core::fmt::Display for SubscriberId {
 }
 
 /// The bus can't work with this storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("a bus needs room for at least one event")]
 pub struct NoCapacity;
 
 /// Nobody more can subscribe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("all {capacity} seats of the bus are taken: unsubscribe one, or give it more")]
 pub struct Full {
     /// How many subscribers there can be.
@@ -84,12 +84,12 @@ pub struct Full {
 }
 
 /// The subscriber has left, or belongs to another bus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{0} is not known here: it has left, or belongs to another bus")]
 pub struct UnknownSubscriber(pub SubscriberId);
 
 /// What a subscriber receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Received<'a, M> {
     /// The next event. Whoever wants to keep it copies it.
@@ -102,7 +102,7 @@ pub enum Received<'a, M> {
 }
 
 /// How a subscriber is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriberView {
     /// Events that it can still read.
     pub waiting: u64,
@@ -112,7 +112,7 @@ pub struct SubscriberView {
 
 /// What a bus has counted since it was made. At any time
 /// `copies = delivered + lagged + dropped` and what waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counters {
     /// Events published, also those to nobody: `bus_published_total`.
     pub published_total: u64,

@@ -28,7 +28,7 @@ pub const BATCH_MAX: usize = 64;
 pub const RECORD_BYTES: usize = 80;
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
     /// A first capability was given out.
     Granted {
@@ -76,7 +76,7 @@ pub enum Event {
 }
 
 /// An event, when it was, and whose doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
     /// The first record of a chain has 0.
     pub number: u64,
@@ -109,12 +109,12 @@ impl Record {
 }
 
 /// Bytes that are no audit record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the bytes are no audit record")]
 pub struct EncodingError;
 
 /// How far a chain goes, and what vouches for it up to there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Head {
     /// How many records the chain has.
     pub records: u64,
@@ -148,12 +148,12 @@ impl AuditSlot {
 }
 
 /// The ring has no room for a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("an audit log without slots: give it at least one")]
 pub struct NoSlots;
 
 /// Why nothing was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AppendError {
     /// The chain has as many records as can be numbered.
     #[error("the audit chain is at its last number: begin another")]
@@ -164,7 +164,7 @@ pub enum AppendError {
 }
 
 /// Why a record can't be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ReadError {
     /// It gave way to later ones, or is not there yet.
     #[error("record {number} is not kept, {oldest} up to {next} (not included) are")]
@@ -182,7 +182,7 @@ pub enum ReadError {
 }
 
 /// The chain does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Tampered {
     /// This record, its link or the one before was changed.
     #[error("audit record {number} does not fit its link")]

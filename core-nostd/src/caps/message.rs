@@ -68,7 +68,7 @@ pub struct Delegation<'a> {
 }
 
 /// What a live capability is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// What it is for.
     pub object: Object,
@@ -121,7 +121,7 @@ pub enum Refusal {
 }
 
 /// Why there is no place for one more capability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("all {capacity} slots of the table are in use: revoke some, or make it larger")]
 pub struct Full {
     /// How many slots there are.
@@ -129,7 +129,7 @@ pub struct Full {
 }
 
 /// Why a capability was not granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum GrantError {
     /// There is no such label.
     #[error(transparent)]
@@ -143,7 +143,7 @@ pub enum GrantError {
 }
 
 /// Why a label can't be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum LabelError {
     /// It is beyond the table's labels.
     #[error("label {}, the table has {labels}", label.0)]
@@ -162,7 +162,7 @@ pub enum LabelError {
 }
 
 /// Why a capability was not handed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DelegateError {
     /// The origin may not be used so; handing on needs [`Rights::DUPLICATE`].
     #[error(transparent)]

@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 pub struct Holder(pub u64);
 
 /// A lineage needs a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("a lineage has at least the process itself")]
 pub struct EmptyLineage;
 
 /// Where a process stands: its ancestors from the first process on, and itself at the end.
 ///
 /// It is that of its birth: a process that loses its parent stays in the scopes that it was born in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lineage<'a> {
     ancestors: &'a [Holder],
     holder: Holder,
@@ -54,7 +54,7 @@ impl<'a> Lineage<'a> {
 }
 
 /// The part of the process tree in which a capability is valid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Everywhere.
     #[default]

@@ -18,7 +18,7 @@
 pub const HEADER_BYTES: usize = 8;
 
 /// One message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Message<P> {
     /// Which kind of message.
     pub tag: u16,
@@ -29,7 +29,7 @@ pub struct Message<P> {
 }
 
 /// The one kind of message that a channel takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Schema {
     /// Its tag.
     pub tag: u16,
@@ -40,7 +40,7 @@ pub struct Schema {
 }
 
 /// Why a message was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum MessageError {
     /// There are fewer bytes than a header, or than the header announces.
     #[error("{bytes} bytes where the message has {expected}")]
@@ -91,7 +91,7 @@ pub enum MessageError {
 }
 
 /// Why a message was not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum EncodeError {
     /// Its length can't be written in a header.
     #[error("a payload of {length_bytes} bytes, at most {} can be written", u32::MAX)]

@@ -7,7 +7,7 @@ use super::{Message, MessageError, Overflow, Schema};
 use crate::time::Instant;
 
 /// What a channel is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spec {
     /// The one kind of message that it takes.
     pub schema: Schema,
@@ -52,7 +52,7 @@ impl fmt::Display for SenderId {
 }
 
 /// What became of a message that was taken in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Sent<P> {
     /// It is in the queue.
@@ -70,7 +70,7 @@ pub enum Sent<P> {
 }
 
 /// A message that was not taken in, handed back to its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refused<P> {
     /// Why.
@@ -80,7 +80,7 @@ pub struct Refused<P> {
 }
 
 /// What the receiver takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Received<P> {
     /// Whose message it is. The sender may have left since.
     pub sender: SenderId,
@@ -92,7 +92,7 @@ pub struct Received<P> {
 }
 
 /// The end of a wait in vain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct TimedOut<P> {
     /// Who waited, and goes on.
@@ -102,7 +102,7 @@ pub struct TimedOut<P> {
 }
 
 /// How a sender is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SenderView {
     /// Credits that it was given.
     pub credits: usize,
@@ -116,7 +116,7 @@ pub struct SenderView {
 
 /// What a channel has counted since it was made. At any time `sent = delivered + displaced +
 /// timed out + abandoned` and what waits: in the queue or with a parked sender.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counters {
     /// Messages taken in.
     pub sent_total: u64,
@@ -147,7 +147,7 @@ impl Counters {
 }
 
 /// The channel can't work as specified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NewError {
     /// There are fewer places than credits, or none of either.
     #[error("a channel of {credits_max} credits with {places} places: give it one or more of each")]
@@ -171,7 +171,7 @@ pub enum NewError {
 }
 
 /// Nobody more can send, or not with so many credits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum OpenError {
     /// A sender without credits could never send.
     #[error("a sender needs one credit or more")]
@@ -193,12 +193,12 @@ pub enum OpenError {
 }
 
 /// The sender has left, or belongs to another channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{0} is not known here: it has left, or belongs to another channel")]
 pub struct UnknownSender(pub SenderId);
 
 /// Why no place was reserved, or none given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ReserveError {
     /// There is no such sender.
     #[error(transparent)]
@@ -221,7 +221,7 @@ pub enum ReserveError {
 }
 
 /// Why a message was not taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SendError {
     /// There is no such sender.
     #[error(transparent)]

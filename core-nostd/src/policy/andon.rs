@@ -13,7 +13,7 @@ use crate::epitaph::{Epitaph, invariant};
 use crate::time::Instant;
 
 /// Something that somebody should know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Alert {
     /// A figure went beyond its limit.
     Raised(ThresholdViolation),
@@ -27,7 +27,7 @@ pub enum Alert {
 }
 
 /// One metric's lamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Lamp {
     Out,
     Lit {

@@ -15,7 +15,7 @@ use crate::epitaph::{Epitaph, invariant};
 use crate::time::Instant;
 
 /// When a breaker opens, and what closes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BreakerSpec {
     /// How many failures in a row open it. Not zero.
     pub failure_threshold: u32,
@@ -40,7 +40,7 @@ impl Default for BreakerSpec {
 }
 
 /// The specification has a zero where there has to be something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BreakerSpecError {
     /// It would be open before the first failure.
     #[error("a failure threshold of 0 admits no call: say at least 1")]
@@ -75,7 +75,7 @@ impl BreakerSpec {
 }
 
 /// What a breaker does with the next call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BreakerState {
     /// Admits it.
     Closed {
@@ -102,7 +102,7 @@ pub enum BreakerState {
 ///
 /// One that is never reported counts as a failure if it was a probe, and not at all otherwise. It
 /// belongs to the breaker that gave it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 #[must_use = "report what came of the call"]
 pub struct Permit {
     epoch: u64,
@@ -115,7 +115,7 @@ impl Permit {
 }
 
 /// What came of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It did what was asked, or failed by no fault of the other side.
     Success,
@@ -124,7 +124,7 @@ pub enum Outcome {
 }
 
 /// Why a call was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BreakerRefusal {
     /// It failed too often.
     #[error("the circuit is open: try again at {} ns", until.as_ns())]

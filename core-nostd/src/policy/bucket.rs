@@ -15,7 +15,7 @@ use crate::epitaph::{Epitaph, invariant};
 use crate::time::Instant;
 
 /// A rate and a burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RateLimit {
     /// How many tokens are gained per period. Not zero.
     pub tokens: u64,
@@ -26,7 +26,7 @@ pub struct RateLimit {
 }
 
 /// The limit can't be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RateLimitError {
     /// An empty bucket would stay empty.
     #[error("a rate of 0 tokens admits nothing once the burst is used up: say at least 1")]

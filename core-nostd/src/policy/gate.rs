@@ -19,7 +19,7 @@ use crate::epitaph::{Epitaph, invariant};
 use crate::time::Instant;
 
 /// What is done with a message when the queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Overflow {
     /// It is refused.
     RejectNew,
@@ -47,7 +47,7 @@ impl Overflow {
 }
 
 /// The gate can't be made like this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum GateError {
     /// Every message would find the queue full.
     #[error("a queue for 0 messages is always full: say at least 1")]
@@ -86,7 +86,7 @@ impl Default for Place {
 }
 
 /// Where an offered message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "the message goes where the gate says"]
 pub enum Offered {
     /// Into the queue.
@@ -109,7 +109,7 @@ pub enum Offered {
 }
 
 /// Why a message was refused: in each case, offer it again later or do without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Busy {
     /// The queue is full.
     #[error("the queue is full: {capacity} messages")]
@@ -134,12 +134,12 @@ pub enum Busy {
 }
 
 /// A message was said to be taken from a queue that has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("nothing can be taken from the queue: it is empty")]
 pub struct QueueEmpty;
 
 /// What the owner is to do for somebody that waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GateEffect {
     /// The place in the queue is this one's: put the message set aside there, or let its sender go
     /// on. If the sender is gone, report the place as [taken](Gate::take).
@@ -149,7 +149,7 @@ pub enum GateEffect {
 }
 
 /// What became of all messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GateCounts {
     /// Entered the queue, at once or after waiting.
     pub queued_total: u64,

@@ -27,7 +27,7 @@ pub trait Check<T: ?Sized> {
 }
 
 /// A check that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{name}: {violation}; {way_out}")]
 pub struct Failed<V> {
     /// Which of the gate's checks it was, from 0.
@@ -41,7 +41,7 @@ pub struct Failed<V> {
 }
 
 /// What a report of all came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "what failed must not go on"]
 pub struct Verdict {
     /// How many checks ran: all.

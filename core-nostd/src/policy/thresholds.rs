@@ -65,7 +65,7 @@ impl Metric {
 }
 
 /// A figure that was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reading {
     /// What was measured.
     pub metric: Metric,
@@ -82,7 +82,7 @@ impl Reading {
 }
 
 /// The limits of all metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyThresholds {
     /// The most complex that a function may be.
     pub complexity_max: u32,
@@ -142,7 +142,7 @@ impl PolicyThresholds {
 }
 
 /// The limit of one metric; a [`Check`] of readings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Threshold {
     metric: Metric,
     limit: u64,
@@ -169,7 +169,7 @@ impl Threshold {
 }
 
 /// A figure that is not within its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ThresholdViolation {
     /// Whose limit, and which.
     pub threshold: Threshold,

@@ -42,7 +42,7 @@ impl core::fmt::Display for DaemonId {
 ///
 /// News of a process carry the incarnation of the [`Effect::Spawn`] that it answers. News of an
 /// incarnation that is over are ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// An operator wants it started. Releases it from quarantine and forgets its failures. It waits
     /// until all that it depends on is Running; starting those is the operator's.
@@ -92,7 +92,7 @@ pub enum Input {
 }
 
 /// What a supervisor asks its owner to do, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// A daemon is in another state. Comes before the effects that belong to the new state.
     Changed {
@@ -141,7 +141,7 @@ pub enum Effect {
 }
 
 /// What can be seen of one daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// Where it is in its life.
     pub state: State,
@@ -162,7 +162,7 @@ pub struct View {
 }
 
 /// Why a daemon was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AddError {
     /// Every slot is taken: remove a daemon, or give the supervisor more storage.
     #[error("all {capacity} slots are taken")]
@@ -188,7 +188,7 @@ pub enum AddError {
 }
 
 /// Why a daemon was not removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RemoveError {
     /// No daemon has this identifier, or not any more.
     #[error("{0} is not known")]
@@ -207,7 +207,7 @@ pub enum RemoveError {
 }
 
 /// Why an input was refused. Nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum InputError {
     /// No daemon has this identifier, or not any more.
     #[error("{0} is not known")]

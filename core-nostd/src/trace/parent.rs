@@ -191,7 +191,7 @@ impl fmt::Display for Field {
 }
 
 /// A `traceparent` is malformed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("traceparent, byte {at}: {fault}")]
 pub struct TraceparentError {
     /// The first byte, counted from 0, that is not as it must be; of an invalid number its first.
@@ -201,7 +201,7 @@ pub struct TraceparentError {
 }
 
 /// What is wrong with a `traceparent`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TraceparentFault {
     /// It ends too early.
     #[error("ends before its {TRACEPARENT_BYTES} bytes")]

@@ -58,7 +58,7 @@ pub struct TraceState<'a> {
 }
 
 /// A `tracestate`, or a member for one, is malformed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("tracestate, byte {at}: {fault}")]
 pub struct TracestateError {
     /// The first byte, counted from 0, that is not as it must be.
@@ -68,7 +68,7 @@ pub struct TracestateError {
 }
 
 /// What is wrong with a `tracestate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TracestateFault {
     /// The header is longer than any sound one.
     #[error("longer than {TRACESTATE_BYTES_MAX} bytes")]
@@ -169,7 +169,7 @@ impl fmt::Display for TraceState<'_> {
 }
 
 /// A list with a changed member; printed with `Display`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Updated<'a, 'm> {
     own: Member<'m>,
     others: TraceState<'a>,

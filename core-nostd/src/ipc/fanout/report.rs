@@ -19,7 +19,7 @@ impl fmt::Display for ReceiverId {
 }
 
 /// Nobody more can receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("all {capacity} seats of the fan-out are taken")]
 pub struct SeatsFull {
     /// How many receivers there can be.
@@ -27,12 +27,12 @@ pub struct SeatsFull {
 }
 
 /// The receiver has left, or belongs to another channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{0} is not known here: it has left, or belongs to another channel")]
 pub struct UnknownReceiver(pub ReceiverId);
 
 /// What a receiver of a fan-out takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Taken<P> {
     /// The next message.
@@ -51,7 +51,7 @@ pub enum Taken<P> {
 
 /// What a fan-out has counted since it was made. At any time `sent = entered + timed out` and the
 /// one that is parked, and `copies = delivered + displaced + abandoned` and what waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FanoutCounters {
     /// Messages taken in.
     pub sent_total: u64,

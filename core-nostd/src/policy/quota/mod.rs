@@ -70,7 +70,7 @@ impl Resource {
 }
 
 /// The most that a group may use of each resource; `u64::MAX` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Processor time per period, in nanoseconds.
     pub cpu_time_ns: u64,
@@ -121,7 +121,7 @@ impl fmt::Display for GroupId {
 }
 
 /// The times of a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QuotaSpec {
     /// How long a period of the spent resources is. Not zero.
     pub period: Duration,
@@ -137,12 +137,12 @@ impl Default for QuotaSpec {
 }
 
 /// A period of no length never ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the period of a quota is 0: say at least 1 ns")]
 pub struct PeriodIsZero;
 
 /// Why a group was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AddError {
     /// All slots are taken.
     #[error("the tree has {capacity} groups, its most: remove one, or give it more storage")]
@@ -159,7 +159,7 @@ pub enum AddError {
 }
 
 /// Why a group was not removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RemoveError {
     /// It is not there.
     #[error("{0} is not known: it may have been removed")]
@@ -175,7 +175,7 @@ pub enum RemoveError {
 }
 
 /// What has to be done about a charge that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Remedy {
     /// The one that asked does without, and all in the group that is at its limit use less.
     BackOff,
@@ -185,7 +185,7 @@ pub enum Remedy {
 }
 
 /// Why nothing was charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ChargeError {
     /// It is not there.
     #[error("{0} is not known: it may have been removed")]
@@ -209,7 +209,7 @@ pub enum ChargeError {
 }
 
 /// Why nothing was refunded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RefundError {
     /// It is not there.
     #[error("{0} is not known: it may have been removed")]
@@ -230,7 +230,7 @@ pub enum RefundError {
 }
 
 /// The pressure of a group changed. It concerns every daemon in the group and below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PressureChange {
     /// Where.
     pub group: GroupId,
