@@ -14,7 +14,12 @@
 //!
 //! An event stays in its place until it is overwritten, also when everybody has read it.
 
+pub mod event;
+
 use core::marker::PhantomData;
+
+#[doc(inline)]
+pub use event::{CrashReason, KernelEvent, REASON_BYTES_MAX, ServiceName, ServiceNameError};
 
 use crate::epitaph::{Epitaph, invariant};
 
