@@ -347,7 +347,7 @@ pub struct EventRecord {
     /// More about it, for people; empty: nothing.
     pub detail: String,
     /// The same in the words that kernels share, where they have some for it.
-    pub kernel: Option<KernelEvent>,
+    pub kernel: Option<Box<KernelEvent>>,
 }
 
 /// Splits rows into responses that each fit a frame. The answer still needs its

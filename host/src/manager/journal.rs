@@ -102,7 +102,7 @@ impl Journal {
             incarnation,
             kind,
             detail: detail.to_owned(),
-            kernel,
+            kernel: kernel.map(Box::new),
         };
         let colon = if detail.is_empty() { "" } else { ": " };
         let line = format!("{daemon} {}{colon}{detail}", kind.as_str());
