@@ -34,27 +34,33 @@ pub fn template(number: u8) -> Spec {
     let base = Spec {
         restart: RestartPolicy::OnFailure,
         max_retries: None,
-        backoff: Backoff { initial: ms(1), cap: ms(8) },
-        limit: RestartLimit { intensity: 5, period: ms(60) },
+        backoff: Backoff::exponential(ms(1), ms(8)),
+        limit: RestartLimit { period: ms(60), ..RestartLimit::default() },
         start_timeout: ms(20),
         stop_grace: ms(5),
         stable_after: ms(40),
         ..Spec::default()
     };
-    let probe = ProbeSpec { period: ms(4), timeout: ms(1), failure_threshold: 2 };
+    let probe = ProbeSpec {
+        initial_delay: ms(4),
+        period: ms(4),
+        timeout: ms(1),
+        failure_threshold: 2,
+        success_threshold: 1,
+    };
     match number % TEMPLATES {
         0 => base,
         1 => Spec { restart: RestartPolicy::Always, ..base },
         2 => Spec { probe: Some(probe), ..base },
         3 => Spec { max_retries: Some(3), limit: RestartLimit::UNLIMITED, ..base },
         4 => Spec { restart: RestartPolicy::Never, ..base },
-        5 => Spec { backoff: Backoff { initial: Duration::ZERO, cap: ms(8) }, ..base },
+        5 => Spec { backoff: Backoff::exponential(Duration::ZERO, ms(8)), ..base },
         6 => Spec {
             restart: RestartPolicy::UnlessStopped,
             probe: Some(ProbeSpec { failure_threshold: 1, ..probe }),
             ..base
         },
-        _ => Spec { limit: RestartLimit { intensity: 1, period: ms(10) }, ..base },
+        _ => Spec { limit: RestartLimit { period: ms(10), ..RestartLimit::OTP }, ..base },
     }
 }
 
