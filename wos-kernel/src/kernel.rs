@@ -9,11 +9,22 @@
 //! 3. What arrives while a slice is open waits for its end, and is a reason for the next slice.
 //! 4. A command that names an address that is gone is ignored: the end of that process is on its way
 //!    to the manager. A command that breaks the protocol is an error, and the owner closes the link.
+//! 5. A kernel that finds one of its own rules broken halts, with what it did last.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `commands.rs` | what the manager says |
+//! | `slices.rs` | one quantum, and what becomes of it |
+//! | `pause.rs` | holding a process still |
+//! | `ends.rs` | how a process ends |
+//! | `record.rs` | what the kernel did last, and when it halts |
+//! | `protocol.rs` | what the manager may not say |
 
 mod commands;
 mod ends;
 mod pause;
 mod protocol;
+mod record;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -25,16 +36,21 @@ use alloc::{
     vec::Vec,
 };
 use duende_core::{
+    epitaph::Epitaph,
+    recorder::{self, Recorder},
     sched::{Link, RunQueue},
     wire::link::{Event, LINK_VERSION},
 };
 
 pub use self::protocol::ProtocolError;
+use self::record::Entry;
+pub(crate) use self::record::require;
 use crate::{
     executor::Executor,
+    limits::RECORDS_MAX,
     log_ring::LogRing,
     machine::Machine,
-    process::{Phase, ProcessTable, ProcessView},
+    process::{ProcessTable, ProcessView},
 };
 
 /// Receives the kernel's events, in order.
@@ -52,6 +68,12 @@ pub struct Kernel<E: Executor> {
     zombies: Vec<u32>,
     log: Arc<LogRing>,
     machine: Arc<dyn Machine>,
+    recorder: Recorder<Entry, Box<[recorder::Slot<Entry>]>>,
+    /// Why nothing goes on any more.
+    halted: Option<Epitaph>,
+    steps: u32,
+    /// The row that was looked over last.
+    patrolled: u32,
 }
 
 impl<E: Executor> Kernel<E> {
@@ -59,6 +81,7 @@ impl<E: Executor> Kernel<E> {
     pub fn new(executor: E, processes_max: u32, machine: Arc<dyn Machine>) -> Self {
         let table = ProcessTable::new(processes_max);
         let rows = usize::try_from(table.rows_max()).unwrap_or(0);
+        let records = alloc::vec![recorder::Slot::EMPTY; RECORDS_MAX].into_boxed_slice();
         let links = alloc::vec![Link::default(); rows].into_boxed_slice();
         Self {
             executor,
@@ -69,6 +92,10 @@ impl<E: Executor> Kernel<E> {
             zombies: Vec::new(),
             log: Arc::default(),
             machine,
+            recorder: Recorder::new(records),
+            halted: None,
+            steps: 0,
+            patrolled: 0,
         }
     }
 
@@ -98,18 +125,5 @@ impl<E: Executor> Kernel<E> {
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessView> {
         self.table.views()
-    }
-
-    /// Whether the kernel's invariants hold.
-    #[must_use]
-    pub fn check_invariants(&self) -> bool {
-        self.table.check_invariants()
-            && self.zombies.is_empty()
-            && self.table.rows().all(|(row, process)| {
-                let fires_ns = process.timer_fires_ns();
-                let timer = fires_ns.is_none_or(|at_ns| self.timers.contains(&(at_ns, row)));
-                let open = matches!(process.phase, Phase::Open { .. }) == self.open.contains(&row);
-                timer && open && process.is_runnable() == self.queue.contains(row)
-            })
     }
 }

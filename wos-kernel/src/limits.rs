@@ -21,3 +21,7 @@ pub const QUESTIONS_MAX: usize = 4;
 pub const KEYS_MAX: u32 = 1_024;
 /// The period of the preemption clock, in nanoseconds.
 pub const TICK_NS: u64 = 1_000_000;
+/// Entries that the flight recorder keeps.
+pub const RECORDS_MAX: usize = 256;
+/// Steps of the kernel from one look at a row of the process table to the next.
+pub const PATROL_STEPS: u32 = 64;

@@ -11,6 +11,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, string::String, vec::Vec};
 use core::mem;
 use duende_core::{
+    epitaph::Epitaph,
     sched::Level,
     wire::link::{Address, CONFIG_ENTRIES_MAX, Outcome},
 };
@@ -18,6 +19,7 @@ use duende_core::{
 use crate::{
     context::{Context, Message},
     executor::{Call, WakeReasons},
+    kernel::require,
     limits::{PROCESSES_MAX, QUESTIONS_MAX},
 };
 
@@ -160,6 +162,14 @@ impl<I> Process<I> {
             }
             Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => false,
         }
+    }
+
+    /// Takes the phase out; whoever does puts the next one in.
+    pub(crate) fn take_phase(&mut self) -> Phase<I> {
+        mem::replace(
+            &mut self.phase,
+            Phase::Zombie { outcome: Outcome::Error, reason: String::new() },
+        )
     }
 
     /// An instant of the kernel's clock on the clock of this process, while it is not paused.
@@ -324,9 +334,16 @@ impl<I> ProcessTable<I> {
     }
 
     /// Whether the invariants of this module hold.
-    pub(crate) fn check_invariants(&self) -> bool {
+    ///
+    /// # Errors
+    /// An [`Epitaph`] that names what does not hold.
+    pub(crate) fn check_invariants(&self) -> Result<(), Epitaph> {
         let live = self.rows().count();
-        let addressed = self.rows().all(|(row, process)| self.row_of(process.at) == Some(row));
-        live + self.free.len() == self.rows.len() && live == self.by_daemon.len() && addressed
+        let (rows, free, named) = (self.rows.len(), self.free.len(), self.by_daemon.len());
+        require(live + free == rows, format_args!("{live} live and {free} free of {rows} rows"))?;
+        require(live == named, format_args!("{live} rows live, {named} have an address"))?;
+        self.rows().try_for_each(|(row, process)| {
+            require(self.row_of(process.at) == Some(row), format_args!("row {row}: wrong address"))
+        })
     }
 }

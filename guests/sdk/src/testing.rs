@@ -181,7 +181,7 @@ impl Manager {
     pub fn kill_in_slice<T: Daemon>(&mut self, mut incarnation: Incarnation<T>) {
         if self.wait_for_slice(&mut incarnation).is_ok() {
             // What the kernel says of it never leaves the process that dies.
-            incarnation.kernel.step(&mut |_| {});
+            let _ = incarnation.kernel.step(&mut |_| {});
         }
     }
 
@@ -257,7 +257,7 @@ impl Manager {
         let check = Command::HealthCheck { at: incarnation.at, token: 0 };
         self.tell(incarnation, check)?;
         let mut health = None;
-        incarnation.kernel.step(&mut |event| {
+        let stepped = incarnation.kernel.step(&mut |event| {
             if let Event::Health { report, .. } = event {
                 health = match report {
                     HealthReport::Healthy => Some(Health::Healthy),
@@ -267,6 +267,7 @@ impl Manager {
                 };
             }
         });
+        stepped.map_err(|epitaph| epitaph.to_string())?;
         health.ok_or_else(|| OVER.to_owned())
     }
 
@@ -282,7 +283,7 @@ impl Manager {
         self.tell(incarnation, Command::Metrics { at: incarnation.at, token: 0 })?;
         let mut samples = Vec::new();
         let mut is_answered = false;
-        incarnation.kernel.step(&mut |event| match event {
+        let stepped = incarnation.kernel.step(&mut |event| match event {
             Event::Sample { name, counter, value, .. } => {
                 let kind = if counter { SampleKind::Counter } else { SampleKind::Gauge };
                 samples.push(Sample { name: name.to_owned(), kind, value });
@@ -290,6 +291,7 @@ impl Manager {
             Event::SamplesEnd { .. } => is_answered = true,
             _ => {}
         });
+        stepped.map_err(|epitaph| epitaph.to_string())?;
         is_answered.then_some(samples).ok_or_else(|| OVER.to_owned())
     }
 
@@ -337,7 +339,7 @@ impl Manager {
     /// Lets the kernel make one call, keeps what it commits, and returns what the daemon returned.
     fn call<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Option<Return> {
         let Incarnation { kernel, progress, .. } = incarnation;
-        kernel.step(&mut |event| self.book(progress, &event));
+        kernel.step(&mut |event| self.book(progress, &event)).ok()?;
         kernel.executor().returned.take()
     }
 

@@ -1,13 +1,13 @@
 //! What the manager says: each command, and what of it waits for a slice boundary.
 
-use alloc::{boxed::Box, format, string::String, vec::Vec};
-use core::mem;
+use alloc::{boxed::Box, format, vec::Vec};
 use duende_core::{
+    epitaph::Epitaph,
     sched::Level,
     wire::link::{Address, Command, Event, HealthReport, Outcome},
 };
 
-use super::{Emit, Kernel, ProtocolError};
+use super::{Emit, Kernel, ProtocolError, record::Entry};
 use crate::{
     context::{Context, Message},
     executor::{Executor, ImageState, WakeReasons},
@@ -15,11 +15,17 @@ use crate::{
 };
 
 impl<E: Executor> Kernel<E> {
-    /// Takes a command.
+    /// Takes a command. A kernel that has halted takes none: see [`step`](Self::step).
     ///
     /// # Errors
     /// The command breaks the protocol.
     pub fn command(&mut self, command: Command<'_>, emit: Emit<'_>) -> Result<(), ProtocolError> {
+        if self.halted.is_some() {
+            return Ok(());
+        }
+        if let Some(entry) = Entry::of(&command) {
+            self.record(self.machine.monotonic_ns(), entry);
+        }
         match command {
             Command::Create { at, name, image, limits, level, grants } => {
                 if self.table.row_of(at).is_some() {
@@ -112,11 +118,10 @@ impl<E: Executor> Kernel<E> {
 
     fn load(&mut self, row: u32) {
         let Some(process) = self.table.get_mut(row) else { return };
-        let (Phase::Created { image, context } | Phase::Loading { image, context }) = mem::replace(
-            &mut process.phase,
-            Phase::Zombie { outcome: Outcome::Error, reason: String::new() },
-        ) else {
-            return;
+        let (Phase::Created { image, context } | Phase::Loading { image, context }) =
+            process.take_phase()
+        else {
+            return self.halt(Epitaph::new(format_args!("row {row} is loaded twice")));
         };
         match self.executor.image(&image) {
             ImageState::Ready(ready) => {

@@ -4,7 +4,7 @@ use alloc::{format, string::String};
 
 use duende_core::wire::link::{Event, LogLevel, Outcome, TEXT_BYTES_MAX};
 
-use super::{Emit, Kernel};
+use super::{Emit, Kernel, record::Entry};
 use crate::{executor::Executor, log_ring::LogRing, process::Phase};
 
 impl<E: Executor> Kernel<E> {
@@ -14,8 +14,10 @@ impl<E: Executor> Kernel<E> {
         self.queue.remove(row);
         self.open.retain(|open| *open != row);
         if let Some(process) = self.table.get_mut(row) {
+            let at = process.at;
             process.phase = Phase::Zombie { outcome, reason };
             self.zombies.push(row);
+            self.record(self.machine.monotonic_ns(), Entry::Ended { at, outcome });
         }
     }
 

@@ -1,11 +1,9 @@
 //! One quantum: whose it is, what is called, and what becomes of the answer.
 
-use alloc::{
-    format,
-    string::{String, ToString},
-};
+use alloc::{format, string::ToString};
 use core::mem;
 use duende_core::{
+    epitaph::Epitaph,
     sched::quantum_ms,
     wire::{
         check_metric_name,
@@ -16,6 +14,7 @@ use duende_core::{
 use super::{
     Emit, Kernel, ProtocolError,
     ends::{bounded, drain},
+    record::Entry,
 };
 use crate::{
     executor::{Call, Executor, Fault, Health, Next, Progress, Return, Sample, Wake, WakeReasons},
@@ -23,48 +22,49 @@ use crate::{
     process::{Hold, Phase, Process},
 };
 
+/// A process in its slice.
+struct Running<I> {
+    instance: I,
+    call: Call,
+    at: Address,
+    /// Whether the slice was open before this quantum.
+    was_open: bool,
+}
+
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: u64 = 1_000_000;
 
 impl<E: Executor> Kernel<E> {
     /// Runs one quantum of one process. False if there was nothing to run.
-    pub fn step(&mut self, emit: Emit<'_>) -> bool {
+    ///
+    /// # Errors
+    /// The kernel has halted, now or earlier: a rule of its own is broken. It says nothing more; its
+    /// owner writes down [`dump`](Self::dump) and ends it.
+    pub fn step(&mut self, emit: Emit<'_>) -> Result<bool, Epitaph> {
+        self.patrol();
+        let ran = self.halted.is_none() && self.run_next(emit);
+        self.halted.clone().map_or(Ok(ran), Err)
+    }
+
+    fn run_next(&mut self, emit: Emit<'_>) -> bool {
         let now_ns = self.machine.monotonic_ns();
         self.fire_timers(now_ns);
         let Some(row) = self.pick() else { return false };
-        let Some(process) = self.table.get_mut(row) else { return true };
-        let level = process.level;
-        let phase = mem::replace(
-            &mut process.phase,
-            Phase::Zombie { outcome: Outcome::Error, reason: String::new() },
-        );
-        let (mut instance, call, was_open) = match phase {
-            Phase::Open { instance, call } => (instance, call, true),
-            Phase::Boundary(mut instance) => {
-                let call = Self::next_call(process, now_ns);
-                if let Some(context) = self.executor.context(&mut instance) {
-                    if matches!(call, Call::Init | Call::Run(_))
-                        && let Some(config) = process.reloaded.take()
-                    {
-                        context.set_config(config);
-                    }
-                    context.begin_slice(process.behind_ns);
-                    context.begin_quantum(now_ns, u64::from(quantum_ms(level)) * NS_PER_MS);
-                }
-                process.slice_began_ns = now_ns;
-                self.executor.enter(&mut instance, call);
-                (instance, call, false)
-            }
-            // Only rows in these two phases are ever queued.
-            other @ (Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. }) => {
-                process.phase = other;
-                return true;
-            }
+        let Some(Running { mut instance, call, at, was_open }) = self.open_slice(row, now_ns)
+        else {
+            self.halt(Epitaph::new(format_args!("row {row} was picked and cannot run")));
+            return false;
         };
         let progress = self.executor.resume(&mut instance);
+        let how = match &progress {
+            Progress::Preempted => "was preempted",
+            Progress::Returned(_) => "returned",
+            Progress::Failed(_) => "failed",
+        };
+        self.record(now_ns, Entry::Quantum { at, call: name_of(call), how });
         match progress {
             Progress::Preempted => {
-                process.phase = Phase::Open { instance, call };
+                self.set_phase(row, Phase::Open { instance, call });
                 if !was_open {
                     self.open.push_back(row);
                 }
@@ -74,8 +74,7 @@ impl<E: Executor> Kernel<E> {
                 if was_open {
                     self.open.retain(|open| *open != row);
                 }
-                process.phase = Phase::Boundary(instance);
-                self.returned(row, call, returned, emit);
+                self.returned(row, instance, call, returned, emit);
             }
             Progress::Failed(fault) => {
                 drop(instance);
@@ -93,6 +92,31 @@ impl<E: Executor> Kernel<E> {
         self.drain_log(emit);
         self.reap(emit);
         true
+    }
+
+    /// Takes the instance of a row out, with its slice open. None if the row cannot run.
+    fn open_slice(&mut self, row: u32, now_ns: u64) -> Option<Running<E::Instance>> {
+        let process = self.table.get_mut(row)?;
+        let at = process.at;
+        match process.take_phase() {
+            Phase::Open { instance, call } => Some(Running { instance, call, at, was_open: true }),
+            Phase::Boundary(mut instance) => {
+                let call = Self::next_call(process, now_ns);
+                let context = self.executor.context(&mut instance)?;
+                if matches!(call, Call::Init | Call::Run(_))
+                    && let Some(config) = process.reloaded.take()
+                {
+                    context.set_config(config);
+                }
+                context.begin_slice(process.behind_ns);
+                let quantum_ns = u64::from(quantum_ms(process.level)) * NS_PER_MS;
+                context.begin_quantum(now_ns, quantum_ns);
+                process.slice_began_ns = now_ns;
+                self.executor.enter(&mut instance, call);
+                Some(Running { instance, call, at, was_open: false })
+            }
+            Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => None,
+        }
     }
 
     fn fire_timers(&mut self, now_ns: u64) {
@@ -139,11 +163,20 @@ impl<E: Executor> Kernel<E> {
         Call::Run(Wake { reasons: mem::take(&mut process.reasons), now_ns })
     }
 
-    fn returned(&mut self, row: u32, call: Call, returned: Return, emit: Emit<'_>) {
-        let Some(process) = self.table.get_mut(row) else { return };
+    fn returned(
+        &mut self,
+        row: u32,
+        mut instance: E::Instance,
+        call: Call,
+        returned: Return,
+        emit: Emit<'_>,
+    ) {
+        let (Some(process), Some(context)) =
+            (self.table.get_mut(row), self.executor.context(&mut instance))
+        else {
+            return self.halt(Epitaph::new(format_args!("row {row} returned to no boundary")));
+        };
         let at = process.at;
-        let Phase::Boundary(instance) = &mut process.phase else { return };
-        let Some(context) = self.executor.context(instance) else { return };
         process.memory_bytes = context.memory_bytes();
         // The daemon's lines stand before what its slice made happen.
         drain(&self.log, emit);
@@ -206,6 +239,7 @@ impl<E: Executor> Kernel<E> {
                 None
             }
         };
+        self.set_phase(row, Phase::Boundary(instance));
         if let Some((outcome, reason)) = ended {
             self.end(row, outcome, reason);
         } else {
@@ -263,7 +297,15 @@ impl<E: Executor> Kernel<E> {
             && !self.queue.contains(row)
         {
             // The queue has a link for each row of the table: it cannot be full.
-            let _ = self.queue.push(row, process.level);
+            if let Err(error) = self.queue.push(row, process.level) {
+                self.halt(Epitaph::new(format_args!("{error}")));
+            }
+        }
+    }
+
+    fn set_phase(&mut self, row: u32, phase: Phase<E::Instance>) {
+        if let Some(process) = self.table.get_mut(row) {
+            process.phase = phase;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The kernel against a manager that keeps exact books, with an executor that follows a script.
 
 mod pause;
+mod record;
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
 use core::mem;
@@ -214,7 +215,7 @@ impl Books {
 
     fn step(&mut self) -> bool {
         let mut events = Vec::new();
-        let ran = self.kernel.step(&mut |event| events.push(Recorded::of(&event)));
+        let ran = self.kernel.step(&mut |event| events.push(Recorded::of(&event))).unwrap();
         self.take(events);
         ran
     }
@@ -241,7 +242,7 @@ impl Books {
                 Recorded::Other => {}
             }
         }
-        assert!(self.kernel.check_invariants());
+        assert_eq!(self.kernel.check_invariants(), Ok(()));
         if over {
             self.open_consumed = 0;
             self.start();
@@ -389,7 +390,7 @@ fn a_question_is_answered_ahead_of_work_or_busy_during_a_slice() {
             }
         };
         books.kernel.command(command, &mut keep).unwrap();
-        books.kernel.step(&mut keep);
+        books.kernel.step(&mut keep).unwrap();
         reports
     };
     books.send();

@@ -4,7 +4,7 @@ use duende_core::wire::link::CONFIG_ENTRIES_MAX;
 
 use super::*;
 use crate::executor::WakeReasons;
-use crate::process::ProcessState;
+use crate::process::{Phase, ProcessState};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MS_NS: u64 = 1_000_000;
@@ -39,12 +39,12 @@ impl Bench {
 
     fn tell(&mut self, command: Command<'_>) {
         self.kernel.command(command, &mut |event| note(&mut self.said, &event)).unwrap();
-        assert!(self.kernel.check_invariants());
+        assert_eq!(self.kernel.check_invariants(), Ok(()));
     }
 
     fn step(&mut self) -> bool {
-        let ran = self.kernel.step(&mut |event| note(&mut self.said, &event));
-        assert!(self.kernel.check_invariants());
+        let ran = self.kernel.step(&mut |event| note(&mut self.said, &event)).unwrap();
+        assert_eq!(self.kernel.check_invariants(), Ok(()));
         ran
     }
 
