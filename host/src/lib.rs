@@ -2,17 +2,18 @@
 //!
 //! A native daemon links this crate without the feature `manager` and finds [`Daemon`],
 //! [`DaemonContext`] and [`run_daemon`]. Everything else is the program `duende`: see
-//! `ARCHITECTURE.md` at the top of the repository.
+//! `ARCHITECTURE.md` at the top of the repository. The feature `formats` is the part of it that reads
+//! what others wrote.
 
 pub mod daemon;
 
 #[cfg(feature = "manager")]
 pub mod cli;
-#[cfg(feature = "manager")]
+#[cfg(feature = "formats")]
 pub mod config;
-#[cfg(feature = "manager")]
+#[cfg(feature = "formats")]
 pub mod control;
-#[cfg(feature = "manager")]
+#[cfg(feature = "formats")]
 pub mod daemon_log;
 #[cfg(feature = "manager")]
 pub mod doctor;
@@ -20,7 +21,7 @@ pub mod doctor;
 pub mod keep;
 #[cfg(feature = "manager")]
 pub mod manager;
-#[cfg(feature = "manager")]
+#[cfg(feature = "formats")]
 pub mod platform;
 #[cfg(feature = "manager")]
 pub mod source;
