@@ -84,9 +84,10 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: ")?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", Shown(&self.key))?;
         }
-        writeln!(f, "{}", self.message)?;
+        writeln!(f, "{}", Shown(&self.message))?;
+        let help = Shown(&self.help);
         match (&self.file, &self.place) {
             (Some(file), Some(place)) => {
                 let number = place.line.to_string();
@@ -103,14 +104,31 @@ impl fmt::Display for Diagnostic {
                 writeln!(f, "{number} | {}", place.excerpt)?;
                 let (offset, width) = (place.caret_offset, place.caret_width);
                 writeln!(f, "{:gutter$} | {:offset$}{:^<width$}", "", "", "")?;
-                write!(f, "{:gutter$} = help: {}", "", self.help)
+                write!(f, "{:gutter$} = help: {help}", "")
             }
             (Some(file), None) => {
                 writeln!(f, " --> {}", file.display())?;
-                write!(f, "  = help: {}", self.help)
+                write!(f, "  = help: {help}")
             }
-            (None, _) => write!(f, "  = help: {}", self.help),
+            (None, _) => write!(f, "  = help: {help}"),
         }
+    }
+}
+
+/// A text with its control characters escaped. Keys, messages and helps repeat what the file says, and
+/// a file must not drive the terminal that shows what is wrong with it.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                write!(f, "{character}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -247,6 +265,18 @@ mod tests {
         let under: String =
             place.excerpt.chars().skip(place.caret_offset).take(place.caret_width).collect();
         assert_eq!(under, marked);
+    }
+
+    #[test]
+    fn a_file_does_not_drive_the_terminal() {
+        let source = "\x1b[2J = 1";
+        let mut report = Report::new(Some(Path::new("f.toml")), source);
+        report.add(&(0..4), "a.\x1b[2J", "unknown key\n`\x1b[2J`", "remove\t\u{9b}2J");
+        assert_eq!(
+            report.into_diagnostics().to_string(),
+            "error: a.\\u{1b}[2J: unknown key\\n`\\u{1b}[2J`\n --> f.toml:1:1\n  |\n1 |  [2J = 1\n  \
+             | ^^^^\n  = help: remove\\t\\u{9b}2J"
+        );
     }
 
     #[test]
