@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod bench;
 mod demo;
 mod falsify;
+mod fuzz;
 mod guests;
 mod setup;
 mod shell;
@@ -32,6 +33,11 @@ const VERBS: &[Verb] = &[
         "falsify",
         "the specification's claims, tried: all, a category (A to E) or single ones (F014)",
         falsify::run,
+    ),
+    (
+        "fuzz",
+        "the parsers under a fuzzer: all or single ones, ten minutes each or --seconds N",
+        fuzz::run,
     ),
     (
         "bench",

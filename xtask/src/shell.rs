@@ -103,6 +103,23 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Error> {
     }
 }
 
+/// A program that cargo installs: the one in `PATH`, else the one below what is built, else it is
+/// installed there, which takes minutes.
+pub(crate) fn cargo_tool(name: &str) -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = target_dir().join("tools");
+    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    places.extend([cargo_home().join("bin"), tools.join("bin")]);
+    let there = || places.iter().map(|place| place.join(name)).find(|program| program.is_file());
+    if let Some(program) = there() {
+        return Ok(program);
+    }
+    say(&format!("installing {name}, once; this takes minutes"));
+    let mut cargo = Command::new("cargo");
+    run(cargo.args(["install", name, "--locked", "--root"]).arg(&tools))?;
+    there().ok_or_else(|| Error::Usage(format!("`cargo install {name}` installed no `{name}`")))
+}
+
 /// Wraps an error of a file operation.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use crate::shell::{self, Error, at, say};
 use crate::wasm::{self, THUMBV7EM, Toolchain, WASM32};
-use crate::{guests, setup};
+use crate::{fuzz, guests, setup};
 
 /// A step: its name, and what it does.
 type Step = (&'static str, fn(&mut Run) -> Result<(), Error>);
@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     }),
     ("clippy of guests", |_| guests::clippy()),
     ("tests", Run::tests),
+    ("fuzz targets", fuzz_targets),
     // Alone, a package has only the features that it asks for itself.
     ("core alone", |run| run.cargo("core", &["build", "-p", "duende-core"])),
     ("core for wasm32", |_| wasm::check_core(WASM32)),
@@ -175,6 +176,15 @@ fn kernel(run: &mut Run) -> Result<(), Error> {
     run.cargo("kernel", &["build", "-p", "wos-kernel"])?;
     let mut cargo = Toolchain::prepare(WASM32)?.cargo("build")?;
     run.logged("kernel-wasm32", cargo.args(["-p", "wos-kernel"]), |_| true)
+}
+
+/// Every parser under the fuzzer for a few seconds; each counts as a test.
+fn fuzz_targets(run: &mut Run) -> Result<(), Error> {
+    let results = fuzz::smoke(&shell::target_dir().join("xtask-test"))?;
+    let passed = results.iter().filter(|(_, passed)| *passed).count() as u64;
+    let failed = results.len() as u64 - passed;
+    run.count += Count { passed, failed, skipped: 0 };
+    if failed == 0 { Ok(()) } else { Err(Error::Reported) }
 }
 
 /// Broken links, those of private items too: that is where most of the documentation is read. For the

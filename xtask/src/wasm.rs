@@ -175,7 +175,7 @@ fn no_compiler(target: Target) -> Error {
     Error::NoCompiler { target: target.triple, packages: DEBIAN_PACKAGES.join(" ") }
 }
 
-fn rustup_may_install() -> bool {
+pub(crate) fn rustup_may_install() -> bool {
     std::env::var_os("RUSTUP_AUTO_INSTALL").is_none_or(|value| value != "0")
         && Command::new("rustup")
             .arg("--version")

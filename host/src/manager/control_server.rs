@@ -23,7 +23,7 @@ use tokio::{
 use crate::control::protocol::{CONTROL_VERSION, ErrorCode, Request, Response};
 
 /// Most connections at a time.
-pub(super) const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 64;
 /// Responses that wait for a client.
 const RESPONSES_MAX: usize = 64;
 

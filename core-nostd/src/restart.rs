@@ -1,0 +1,126 @@
+//! Whether a daemon that ended is started again.
+//!
+//! Rules:
+//! 1. An exit is clean or a failure by what it is, never by policy: exit code 0 and the signals
+//!    SIGHUP, SIGINT, SIGTERM and SIGPIPE are clean (systemd's list), all else is a failure. A clean
+//!    exit is never charged to the backoff, to the retries or to the restart limiter.
+//! 2. What was refused is not tried again: without a change it would be refused again.
+//! 3. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
+//!    and [`limiter`](crate::limiter).
+
+use crate::lifecycle::FailureReason;
+
+/// The signals that end a daemon cleanly: SIGHUP, SIGINT, SIGPIPE and SIGTERM, by the numbers that
+/// every Unix gives them.
+pub const CLEAN_SIGNALS: [i32; 4] = [1, 2, 13, 15];
+
+/// How an incarnation ended, as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// It ended by itself with this code. A component that exits gracefully has code 0.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// One of its functions returned an error.
+    Error,
+    /// It trapped.
+    Trap,
+    /// A slice passed its budget.
+    SliceBudget,
+    /// It could not be made, and would not be the next time: the image is unusable, for example.
+    Refused,
+    /// What it ran in is gone: its kernel or its machine died.
+    Lost,
+}
+
+impl Exit {
+    /// What the exit is charged as; `None` if it is clean.
+    #[must_use]
+    pub fn failure(self) -> Option<FailureReason> {
+        match self {
+            Self::Code(0) => None,
+            Self::Code(code) => Some(FailureReason::ExitCode(code)),
+            Self::Signal(signal) if CLEAN_SIGNALS.contains(&signal) => None,
+            Self::Signal(signal) => Some(FailureReason::Signal(signal)),
+            Self::Error => Some(FailureReason::Error),
+            Self::Trap => Some(FailureReason::Trap),
+            Self::SliceBudget => Some(FailureReason::SliceBudget),
+            Self::Refused => Some(FailureReason::Refused),
+            Self::Lost => Some(FailureReason::Lost),
+        }
+    }
+}
+
+/// When a daemon that ended by itself is started again. What an operator stopped stays stopped under
+/// every policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RestartPolicy {
+    /// Never.
+    Never,
+    /// After a failure.
+    #[default]
+    OnFailure,
+    /// After every exit. When the manager starts, it also starts what an operator had stopped.
+    Always,
+    /// After every exit. When the manager starts, it leaves what an operator had stopped.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// Whether an exit that was charged as `failure` (`None`: a clean one) leads to a restart.
+    #[must_use]
+    pub const fn restarts_after(self, failure: Option<FailureReason>) -> bool {
+        if matches!(failure, Some(FailureReason::Refused)) {
+            return false;
+        }
+        match self {
+            Self::Never => false,
+            Self::OnFailure => failure.is_some(),
+            Self::Always | Self::UnlessStopped => true,
+        }
+    }
+
+    /// Whether a manager that starts also starts this daemon, which an operator had stopped before.
+    #[must_use]
+    pub const fn overrides_earlier_stop(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never | Self::OnFailure | Self::UnlessStopped => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_systemds_clean_exits_are_clean() {
+        for code in -3..=300 {
+            assert_eq!(Exit::Code(code).failure().is_none(), code == 0, "code {code}");
+        }
+        for signal in 0..=64 {
+            let clean = matches!(signal, 1 | 2 | 13 | 15);
+            assert_eq!(Exit::Signal(signal).failure().is_none(), clean, "signal {signal}");
+        }
+        for exit in [Exit::Error, Exit::Trap, Exit::SliceBudget, Exit::Refused, Exit::Lost] {
+            assert!(exit.failure().is_some(), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn the_policy_decides() {
+        use RestartPolicy::{Always, Never, OnFailure, UnlessStopped};
+        let crash = Exit::Signal(9).failure();
+        for (policy, after_clean, after_crash) in [
+            (Never, false, false),
+            (OnFailure, false, true),
+            (Always, true, true),
+            (UnlessStopped, true, true),
+        ] {
+            assert_eq!(policy.restarts_after(None), after_clean, "{policy:?}");
+            assert_eq!(policy.restarts_after(crash), after_crash, "{policy:?}");
+            assert!(!policy.restarts_after(Exit::Refused.failure()), "{policy:?}");
+        }
+    }
+}
