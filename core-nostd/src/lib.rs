@@ -34,6 +34,7 @@
 //! | [`backoff`] | how long a daemon waits before it is started again |
 //! | [`limiter`] | how many restarts are too many |
 //! | [`probe`] | when health is asked for, and when a daemon counts as unhealthy |
+//! | [`watchdog`] | when a daemon that should report is taken for stuck |
 //! | [`sched`] | which task runs next |
 //! | [`policy`] | who may go on, and who has to wait, back off or stop |
 //! | [`caps`] | what a process may do with what, who gave it that, and how it is taken away |
@@ -111,4 +112,5 @@ pub mod sched;
 pub mod supervise;
 pub mod time;
 pub mod trace;
+pub mod watchdog;
 pub mod wire;

@@ -30,7 +30,7 @@ use crate::time::Instant;
 pub enum FailureReason {
     /// It exited with this code, which is not 0.
     ExitCode(i32),
-    /// This signal ended it, which is not one of the [clean ones](crate::restart::CLEAN_SIGNALS).
+    /// This signal ended it, which is not one of the [clean ones](crate::restart::ExitRules::success).
     Signal(i32),
     /// One of its functions returned an error.
     Error,

@@ -54,6 +54,24 @@ impl<T, S: AsRef<[T]> + AsMut<[T]>> Ring<T, S> {
         None
     }
 
+    /// The item before which `nth` newer ones were pushed; `None` if it is not kept.
+    pub(crate) fn newest(&self, nth: usize) -> Option<&T> {
+        if nth >= self.len {
+            return None;
+        }
+        let back = nth.saturating_add(1);
+        let place = match self.next.checked_sub(back) {
+            Some(place) => place,
+            None => self.next.saturating_add(self.capacity()).checked_sub(back)?,
+        };
+        self.slots.as_ref().get(place)
+    }
+
+    /// Forgets every item.
+    pub(crate) const fn clear(&mut self) {
+        (self.next, self.len) = (0, 0);
+    }
+
     /// Every item, the oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         let slots = self.slots.as_ref();
@@ -111,6 +129,8 @@ mod tests {
                 prop_assert_eq!(ring.len(), naive.len());
                 prop_assert!(ring.iter().eq(&naive));
                 prop_assert!(ring.iter().rev().eq(naive.iter().rev()));
+                let newest = (0..=capacity).map_while(|nth| ring.newest(nth));
+                prop_assert!(newest.eq(naive.iter().rev()));
             }
         }
     }
@@ -122,6 +142,7 @@ mod tests {
             ring.spoil(next, len);
             assert!(ring.check_invariants().is_err(), "{next} {len}");
             assert!(ring.iter().collect::<Vec<_>>().len() <= 4);
+            assert!((0..9).filter_map(|nth| ring.newest(nth)).count() <= 9);
             ring.push(5);
         }
     }

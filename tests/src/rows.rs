@@ -72,10 +72,12 @@ pub struct Event {
     /// In which incarnation.
     pub incarnation: u32,
     /// `started`, `running`, `stopping`, `exited`, `backoff`, `stopped`, `failed`, `quarantined`,
-    /// `healthy`, `unhealthy`, `source_gap`, `worker_exited`.
+    /// `healthy`, `unhealthy`, `source_gap`, `worker_exited`, `shutdown`, `lagged`.
     pub kind: String,
     /// More about it.
     pub detail: String,
+    /// The same in the words that kernels share.
+    pub kernel: Option<serde_json::Value>,
 }
 
 impl Event {

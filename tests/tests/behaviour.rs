@@ -321,3 +321,23 @@ fn a_follower_sees_events_and_a_closed_pipe_is_no_failure() {
     assert_eq!(table.daemons[0].restarts, 0);
     fleet.down();
 }
+
+#[test]
+fn kernel_events_stand_beside_the_records() {
+    let daemons = script("plain", "exec sleep infinity", "");
+    let mut fleet = Fleet::up("kernel", &daemons);
+    let told = |event: &Event| serde_json::to_string(&event.kernel).unwrap();
+    let running = fleet.next("plain", "running");
+    assert_eq!(told(&running), r#"{"ok":true,"service":"plain","type":"Health"}"#);
+    let _ = Process::of(fleet.wait_state("plain", "running").pid.unwrap()).kill();
+    let judged = fleet.next("plain", "backoff");
+    let crashed = r#"{"reason":"killed by SIGKILL","service":"plain","type":"ServiceCrashed"}"#;
+    assert_eq!(told(&judged), crashed);
+    // What operators ask for is no crash.
+    fleet.next("plain", "running");
+    fleet.run(&["stop", "plain"]).done();
+    assert_eq!(told(&fleet.next("plain", "stopped")), "null");
+    fleet.down();
+    let end = fleet.events().iter().find(|event| event.kind == "shutdown").expect("it was said");
+    assert_eq!(told(end), r#"{"type":"Shutdown"}"#);
+}

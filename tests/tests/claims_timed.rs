@@ -5,10 +5,13 @@
 
 #![allow(clippy::expect_used, reason = "a test: its helpers fail it too")]
 
+use std::hint::black_box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use duende_tests::{Figures, Fleet, Process, component, linked};
+use duende_core::metrics::{Sample, Series};
+use duende_tests::{Figures, Fleet, Process, component, linked, report};
+use rustix::time::{ClockId, clock_gettime};
 
 /// What `flaky` needs.
 const LOG: &str = "grant = [\"log\"]\n";
@@ -101,4 +104,36 @@ fn f007_a_kill_terminates_within_10_ms() {
         .collect();
     kills.assert_under("F007", "kill on WOS, in mid-slice", percent, limit);
     fleet.down();
+}
+
+/// What this thread has used of the processor.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[test]
+fn f053_a_ring_buffer_takes_the_same_time_for_every_push() {
+    const MILLION: u64 = 1_000_000;
+    let _alone = alone();
+    let pushes = |count: u64| {
+        let mut series = Series::new(vec![Sample::default(); 1_000]);
+        let began = processor_time();
+        for number in 0..count {
+            let at = duende_core::time::Instant::from_ns(number);
+            let _ = series.push(Sample { at, value: 1 });
+            black_box(series.last());
+        }
+        processor_time().saturating_sub(began)
+    };
+    // The shortest of many, taken in turn: what else the machine does only adds to it.
+    let (mut one, mut two) = (Duration::MAX, Duration::MAX);
+    for _ in 0..40 {
+        one = one.min(pushes(MILLION));
+        two = two.min(pushes(2 * MILLION));
+    }
+    let ratio = two.as_secs_f64() / one.as_secs_f64();
+    let measured = format!("1M pushes {one:.1?}, 2M {two:.1?}: ratio {ratio:.2}");
+    // Linear is 2, quadratic 4.
+    report("F053", &measured, "2M take 1.5 to 2.5 times as long as 1M");
+    assert!((1.5..2.5).contains(&ratio), "{measured}");
 }

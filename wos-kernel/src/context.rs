@@ -15,13 +15,16 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use duende_core::wire::link::{
-    Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Event, Grants, Limits, LogLevel, NAME_BYTES_MAX,
-    TEXT_BYTES_MAX,
+use duende_core::wire::{
+    MetricNameError, check_metric_name,
+    link::{
+        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, CONFIG_ENTRIES_MAX, Event, Grants, Limits,
+        LogLevel, METRICS_MAX, TEXT_BYTES_MAX,
+    },
 };
 
 use crate::{
-    limits::{CONFIG_ENTRIES_MAX, ENTROPY_BYTES_MAX, METRICS_MAX, RECEIVE_BYTES_MAX, TICK_NS},
+    limits::{ENTROPY_BYTES_MAX, RECEIVE_BYTES_MAX, TICK_NS},
     log_ring::{LogLine, LogRing},
     machine::Machine,
     state::State,
@@ -97,6 +100,8 @@ pub struct Context {
     metric_names: BTreeMap<String, ()>,
     log: Arc<LogRing>,
     machine: Arc<dyn Machine>,
+    /// How far the daemon's clock is behind the kernel's, in nanoseconds.
+    behind_ns: u64,
     meter: Meter,
     memory_bytes: usize,
     memory_bytes_max: usize,
@@ -122,6 +127,7 @@ impl Context {
             metric_names: BTreeMap::new(),
             log,
             machine,
+            behind_ns: 0,
             meter: Meter { budget_ns: limits.slice_budget_ns, ..Meter::default() },
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
@@ -179,10 +185,10 @@ impl Context {
         Ok(())
     }
 
-    /// `clock.monotonic`, in nanoseconds.
+    /// `clock.monotonic`, in nanoseconds. It stands while the daemon is paused.
     #[must_use]
     pub fn clock_monotonic(&self) -> u64 {
-        self.machine.monotonic_ns()
+        self.machine.monotonic_ns().saturating_sub(self.behind_ns)
     }
 
     /// `clock.wall`, in nanoseconds since 1970-01-01T00:00:00Z.
@@ -337,7 +343,14 @@ impl Context {
         self.channels.iter().any(|channel| channel.received.is_some() && !channel.inbox.is_empty())
     }
 
-    pub(crate) fn begin_slice(&mut self) {
+    /// Puts another configuration in force.
+    pub(crate) fn set_config(&mut self, config: BTreeMap<String, String>) {
+        self.config = config;
+    }
+
+    /// Opens a slice of a daemon whose clock is behind the kernel's by so much.
+    pub(crate) fn begin_slice(&mut self, behind_ns: u64) {
+        self.behind_ns = behind_ns;
         self.meter.used_ns = 0;
         self.meter.yielded = false;
     }
@@ -403,7 +416,10 @@ impl Context {
 
     fn check_metric(&mut self, name: &str) -> Result<(), SyscallError> {
         self.require(Grants::METRIC)?;
-        check_metric_name(name)?;
+        check_metric_name(name).map_err(|error| match error {
+            MetricNameError::TooLong { .. } => SyscallError::TooLarge,
+            MetricNameError::Illegal => SyscallError::InvalidName,
+        })?;
         if !self.metric_names.contains_key(name) {
             if self.metric_names.len() >= METRICS_MAX {
                 return Err(SyscallError::QuotaExceeded);
@@ -412,18 +428,4 @@ impl Context {
         }
         Ok(())
     }
-}
-
-/// The rule for names of metrics and samples: `[a-zA-Z_:][a-zA-Z0-9_:]*`, at most
-/// [`NAME_BYTES_MAX`] bytes.
-pub(crate) fn check_metric_name(name: &str) -> Result<(), SyscallError> {
-    if name.len() > NAME_BYTES_MAX {
-        return Err(SyscallError::TooLarge);
-    }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
-    let starts_with_digit = name.starts_with(|first: char| first.is_ascii_digit());
-    if name.is_empty() || starts_with_digit || !name.bytes().all(legal) {
-        return Err(SyscallError::InvalidName);
-    }
-    Ok(())
 }

@@ -16,6 +16,10 @@ impl WakeReasons {
     pub const TIMER: Self = Self(1 << 1);
     /// A channel holds a message.
     pub const MESSAGE: Self = Self(1 << 2);
+    /// The configuration changed.
+    pub const RELOAD: Self = Self(1 << 4);
+    /// It was paused and goes on.
+    pub const RESUMED: Self = Self(1 << 5);
 
     /// Whether every reason of `other` is set.
     #[must_use]
@@ -94,6 +98,13 @@ pub enum Call {
     HealthCheck,
     /// `metrics`
     Metrics,
+}
+
+impl Call {
+    /// Whether it is a `run` that is told this reason.
+    pub(crate) const fn tells(self, reason: WakeReasons) -> bool {
+        matches!(self, Self::Run(wake) if wake.reasons.contains(reason))
+    }
 }
 
 /// What an export returned.

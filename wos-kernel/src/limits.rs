@@ -10,8 +10,6 @@ pub const OPEN_SLICES_MAX: usize = 256;
 pub const LOG_LINES_MAX: usize = 1_024;
 /// Most keys that one slice writes.
 pub const SLICE_WRITES_MAX: usize = 1_024;
-/// Most metrics, counters and gauges together, that one incarnation publishes.
-pub const METRICS_MAX: usize = 64;
 /// Most bytes that one `entropy.bytes` yields.
 pub const ENTROPY_BYTES_MAX: u32 = 1_024;
 /// Most payload that one `channel.receive` yields, in bytes.
@@ -21,7 +19,9 @@ pub const RECEIVE_BYTES_MAX: usize = 1_048_576;
 pub const QUESTIONS_MAX: usize = 4;
 /// Most keys that one `state.keys` yields.
 pub const KEYS_MAX: u32 = 1_024;
-/// Most entries of one daemon's configuration table.
-pub const CONFIG_ENTRIES_MAX: usize = 1_024;
 /// The period of the preemption clock, in nanoseconds.
 pub const TICK_NS: u64 = 1_000_000;
+/// Entries that the flight recorder keeps.
+pub const RECORDS_MAX: usize = 256;
+/// Steps of the kernel from one look at a row of the process table to the next.
+pub const PATROL_STEPS: u32 = 64;

@@ -9,14 +9,17 @@
 //! at most one row; `free` holds exactly the empty rows.
 
 use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, string::String, vec::Vec};
+use core::mem;
 use duende_core::{
+    epitaph::Epitaph,
     sched::Level,
-    wire::link::{Address, Outcome},
+    wire::link::{Address, CONFIG_ENTRIES_MAX, Outcome},
 };
 
 use crate::{
     context::{Context, Message},
     executor::{Call, WakeReasons},
+    kernel::require,
     limits::{PROCESSES_MAX, QUESTIONS_MAX},
 };
 
@@ -54,6 +57,8 @@ pub enum ProcessState {
     Boundary,
     /// In a slice.
     Open,
+    /// Between slices, and held there.
+    Paused,
     /// Over; waits for its parent.
     Zombie,
 }
@@ -69,6 +74,23 @@ pub struct ProcessView {
     pub name: String,
     /// Where it stands.
     pub state: ProcessState,
+}
+
+/// Whether a process is held still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It goes on.
+    No,
+    /// It will be, once its open slice is over.
+    AtBoundary,
+    /// It is, since this instant of the kernel's clock, in nanoseconds.
+    Since(u64),
+}
+
+impl Hold {
+    pub(crate) const fn is_still(self) -> bool {
+        matches!(self, Self::Since(_))
+    }
 }
 
 /// What waits for a slice boundary, ahead of work.
@@ -108,8 +130,16 @@ pub(crate) struct Process<I> {
     pub(crate) questions: Questions,
     /// What arrived while a slice was open.
     pub(crate) arrived: Vec<(u8, Message)>,
-    /// When its timer fires, in nanoseconds.
+    /// Whether it is paused.
+    pub(crate) hold: Hold,
+    /// How long it was paused so far: as far as its clock is behind the kernel's, in nanoseconds.
+    pub(crate) behind_ns: u64,
+    /// When its timer fires, in nanoseconds on its own clock.
     pub(crate) timer_ns: Option<u64>,
+    /// The configuration that the next reload puts in force, as far as it is known.
+    next_config: BTreeMap<String, String>,
+    /// The configuration that the next slice finds.
+    pub(crate) reloaded: Option<BTreeMap<String, String>>,
     /// Running time of the open slice began, in nanoseconds.
     pub(crate) slice_began_ns: u64,
     /// Slices that committed something.
@@ -123,6 +153,7 @@ impl<I> Process<I> {
     pub(crate) fn is_runnable(&self) -> bool {
         match self.phase {
             Phase::Open { .. } => true,
+            Phase::Boundary(_) if self.hold.is_still() => false,
             Phase::Boundary(_) => {
                 !self.initialised
                     || self.again
@@ -133,8 +164,44 @@ impl<I> Process<I> {
         }
     }
 
+    /// Takes the phase out; whoever does puts the next one in.
+    pub(crate) fn take_phase(&mut self) -> Phase<I> {
+        mem::replace(
+            &mut self.phase,
+            Phase::Zombie { outcome: Outcome::Error, reason: String::new() },
+        )
+    }
+
+    /// An instant of the kernel's clock on the clock of this process, while it is not paused.
+    pub(crate) const fn on_its_clock_ns(&self, kernel_ns: u64) -> u64 {
+        kernel_ns.saturating_sub(self.behind_ns)
+    }
+
+    /// When its timer fires, in nanoseconds on the kernel's clock; none while it is paused.
+    pub(crate) fn timer_fires_ns(&self) -> Option<u64> {
+        let timer_ns = self.timer_ns.filter(|_| !self.hold.is_still())?;
+        Some(timer_ns.saturating_add(self.behind_ns))
+    }
+
+    /// Takes an entry of the configuration: of the first one before the start, of the next one
+    /// after it. False if there are too many.
+    pub(crate) fn configure(&mut self, key: &str, value: &str) -> bool {
+        if let Phase::Created { context, .. } = &mut self.phase {
+            return context.configure(key, value);
+        }
+        self.next_config.insert(key.into(), value.into());
+        self.next_config.len() <= CONFIG_ENTRIES_MAX
+    }
+
+    /// Puts the next configuration in force from the next slice on.
+    pub(crate) fn reload(&mut self) {
+        self.reloaded = Some(mem::take(&mut self.next_config));
+        self.reasons.insert(WakeReasons::RELOAD);
+    }
+
     fn state(&self) -> ProcessState {
         match self.phase {
+            Phase::Boundary(_) if self.hold.is_still() => ProcessState::Paused,
             Phase::Created { .. } => ProcessState::Created,
             Phase::Loading { .. } => ProcessState::Loading,
             Phase::Boundary(_) => ProcessState::Boundary,
@@ -216,7 +283,11 @@ impl<I> ProcessTable<I> {
             again: false,
             questions: Questions::default(),
             arrived: Vec::new(),
+            hold: Hold::No,
+            behind_ns: 0,
             timer_ns: None,
+            next_config: BTreeMap::new(),
+            reloaded: None,
             slice_began_ns: 0,
             slices: 0,
             memory_bytes: 0,
@@ -263,9 +334,16 @@ impl<I> ProcessTable<I> {
     }
 
     /// Whether the invariants of this module hold.
-    pub(crate) fn check_invariants(&self) -> bool {
+    ///
+    /// # Errors
+    /// An [`Epitaph`] that names what does not hold.
+    pub(crate) fn check_invariants(&self) -> Result<(), Epitaph> {
         let live = self.rows().count();
-        let addressed = self.rows().all(|(row, process)| self.row_of(process.at) == Some(row));
-        live + self.free.len() == self.rows.len() && live == self.by_daemon.len() && addressed
+        let (rows, free, named) = (self.rows.len(), self.free.len(), self.by_daemon.len());
+        require(live + free == rows, format_args!("{live} live and {free} free of {rows} rows"))?;
+        require(live == named, format_args!("{live} rows live, {named} have an address"))?;
+        self.rows().try_for_each(|(row, process)| {
+            require(self.row_of(process.at) == Some(row), format_args!("row {row}: wrong address"))
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask falsify [CATEGORY | CLAIM …]`: the specification's claims, tried against the real
 //! program.
 //!
-//! Each claim has one test named after it, `f014_…` in `tests/tests/claims.rs` or `claims_timed.rs`,
-//! at the claim's own criterion. This verb runs them one at a time, so that none disturbs another's
+//! Each claim has one test named after it, `f014_…` in `tests/tests/claims.rs`, `claims_core.rs` or
+//! `claims_timed.rs`, at the claim's own criterion. This verb runs them one at a time, so that none disturbs another's
 //! figures, and prints one row for each: pass, fail, or not run and why. What a test measured it
 //! prints itself, as `F001: MEASURED | CRITERION`. A claim without a test is **not run**, never
 //! passed.
@@ -60,6 +60,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     tests.args(["test", "--quiet"]).args(test::EVERYTHING).args([
         "--test",
         "claims",
+        "--test",
+        "claims_core",
         "--test",
         "claims_timed",
         "--no-fail-fast",

@@ -8,7 +8,7 @@ use crate::backoff::Backoff;
 use crate::epitaph::{Epitaph, invariant};
 use crate::lifecycle::{Charge, FailureReason, Lifecycle, Starting, State, StopCause, Verdict};
 use crate::limiter::{IntensityError, Limiter, RestartLimit};
-use crate::probe::{Probe, ProbeSpec};
+use crate::probe::{ProbeSet, ProbeSpec, Probes};
 use crate::restart::{Exit, RestartPolicy};
 use crate::time::Instant;
 
@@ -81,7 +81,7 @@ pub(super) struct Daemon {
     pub(super) lifecycle: Lifecycle,
     limiter: Limiter<[Instant; INTENSITY_MAX]>,
     /// The health checks of this incarnation; there are some only while it is Running.
-    pub(super) probe: Option<Probe>,
+    pub(super) probe: Option<ProbeSet>,
     /// Failures in a row that led to a restart.
     failures: u32,
     /// When this incarnation became ready.
@@ -184,14 +184,16 @@ impl Daemon {
         };
         self.leaving = self.leaving && starts_or_runs;
         self.probe = match state {
-            State::Running => self.spec.probe.map(|spec| Probe::new(spec, now)),
+            State::Running => {
+                self.spec.probe.map(|spec| ProbeSet::new(Probes::liveness(spec), now))
+            },
             _ => None,
         };
     }
 
     /// When something is to be done about it.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let probe_at = self.probe.as_ref().map(Probe::deadline);
+        let probe_at = self.probe.as_ref().and_then(ProbeSet::deadline);
         match (self.state().deadline(), probe_at) {
             (Some(state_at), Some(probe_at)) => Some(state_at.min(probe_at)),
             (at, None) | (None, at) => at,

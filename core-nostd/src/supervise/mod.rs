@@ -30,7 +30,7 @@ use rules::Fault;
 
 use crate::epitaph::{Epitaph, invariant};
 use crate::lifecycle::{Starting, State, Step};
-use crate::probe::{Health, Probe};
+use crate::probe::{Health, ProbeKind, ProbeSet};
 use crate::time::Instant;
 
 /// Where the effects of one input go.
@@ -65,7 +65,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         if spec.start_timeout.is_zero() {
             return Err(AddError::StartTimeoutIsZero);
         }
-        if spec.probe.is_some_and(|probe| !probe.is_valid()) {
+        if spec.probe.is_some_and(|probe| probe.check(ProbeKind::Liveness).is_err()) {
             return Err(AddError::ProbeHasZero);
         }
         for id in &spec.depends_on {
@@ -192,7 +192,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             since: daemon.lifecycle.since(),
             incarnation: self.slot(id)?.incarnation,
             restarts: daemon.restarts,
-            health: daemon.probe.as_ref().map_or(Health::Unknown, Probe::health),
+            health: daemon.probe.as_ref().map_or(Health::Unknown, ProbeSet::health),
             waits_for: match state {
                 State::Starting(Starting::Waiting) => self.first_not_ready(daemon),
                 _ => None,

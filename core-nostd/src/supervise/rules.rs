@@ -117,11 +117,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         healthy: bool,
         effects: Effects<'_>,
     ) -> Result<(), Fault> {
+        let now = self.now;
         let daemon = self.known_mut(id)?;
         let Some(probe) = &mut daemon.probe else {
             return Ok(());
         };
-        let action = probe.answer(token, healthy);
+        let action = probe.answer(now, token, healthy);
         let deadline = daemon.deadline();
         self.wake_by(deadline);
         self.act_on_probe(id, action, effects)
@@ -173,12 +174,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     ) -> Result<(), Fault> {
         match action {
             ProbeAction::Wait => Ok(()),
-            ProbeAction::Ask { token } => {
+            ProbeAction::Ask { kind: _, token } => {
                 let incarnation = self.incarnation(id)?;
                 effects(Effect::Probe { id, incarnation, token });
                 Ok(())
             }
-            ProbeAction::Condemn => self.condemn(id, FailureReason::Unhealthy, effects),
+            ProbeAction::Condemn { kind: _ } => self.condemn(id, FailureReason::Unhealthy, effects),
         }
     }
 

@@ -164,11 +164,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const CRASH: Exit = Exit::Signal(9);
 
 fn at_once() -> Spec {
-    Spec { backoff: Backoff { initial: Duration::ZERO, cap: Duration::ZERO }, ..Spec::default() }
+    Spec { backoff: Backoff::NONE, ..Spec::default() }
 }
 
 fn quarantined(spec: &Spec) -> State {
-    let RestartLimit { intensity, period } = spec.limit;
+    let RestartLimit { intensity, period, .. } = spec.limit;
     State::Failed(FailureReason::Quarantined { restarts: intensity, period })
 }
 
@@ -529,7 +529,13 @@ fn specs() -> impl Strategy<Value = Spec> {
         Just(RestartPolicy::Always),
         Just(RestartPolicy::UnlessStopped),
     ];
-    let probe = ProbeSpec { period: SECOND, timeout: SECOND * 2, failure_threshold: 2 };
+    let probe = ProbeSpec {
+        initial_delay: SECOND,
+        period: SECOND,
+        timeout: SECOND * 2,
+        failure_threshold: 2,
+        success_threshold: 1,
+    };
     (
         (policy, proptest::option::of(0..4_u32), 0..6_u32),
         (length.clone(), length.clone(), length),
@@ -539,8 +545,8 @@ fn specs() -> impl Strategy<Value = Spec> {
             move |((restart, max_retries, intensity), (initial, grace, stable), probed)| Spec {
                 restart,
                 max_retries,
-                backoff: Backoff { initial, cap: SECOND * 8 },
-                limit: RestartLimit { intensity, period: SECOND * 5 },
+                backoff: Backoff::exponential(initial, SECOND * 8),
+                limit: RestartLimit { intensity, period: SECOND * 5, ..RestartLimit::default() },
                 start_timeout: SECOND * 3,
                 stop_grace: grace,
                 stable_after: stable,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the messages in this module. The peer's [`Event::Hello`] carries it, and a manager
 /// refuses a peer that speaks another one.
-pub const LINK_VERSION: u16 = 1;
+pub const LINK_VERSION: u16 = 2;
 
 /// Longest key of `state`, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -27,6 +27,11 @@ pub const TEXT_BYTES_MAX: usize = 8_192;
 pub const CHANNELS_MAX: usize = 16;
 /// Most messages that a peer holds for one channel before they are consumed.
 pub const CHANNEL_MESSAGES_MAX: usize = 512;
+/// Most entries of one daemon's configuration table.
+pub const CONFIG_ENTRIES_MAX: usize = 1_024;
+/// Most metrics, counters and gauges together, that one incarnation publishes, and most samples of
+/// one answer to [`Command::Metrics`].
+pub const METRICS_MAX: usize = 64;
 
 /// One incarnation of one daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,7 +100,8 @@ pub enum Command<'a> {
         /// What is granted.
         grants: Grants,
     },
-    /// One entry of `[daemon.config]`.
+    /// One entry of `[daemon.config]`. After [`Start`](Command::Start) it is an entry of the next
+    /// table, which [`Reload`](Command::Reload) puts in force.
     ConfigEntry {
         /// Which daemon.
         at: Address,
@@ -139,7 +145,26 @@ pub enum Command<'a> {
         /// The bytes.
         payload: &'a [u8],
     },
-    /// Asks the daemon to stop at the next slice boundary.
+    /// Holds the daemon still from its next slice boundary on: an open slice is finished, and none
+    /// is begun. Its clock stands, and with it its timer. What is sent to it waits within its limits.
+    /// Doing it twice is doing it once; for a daemon that was asked to stop it does nothing.
+    Pause {
+        /// Which daemon.
+        at: Address,
+    },
+    /// Lets a paused daemon go on. Its next slice is told so. Without effect if it is not paused.
+    Resume {
+        /// Which daemon.
+        at: Address,
+    },
+    /// Puts a new configuration in force for the next slice, and tells that slice so. The table is
+    /// exactly what was sent by [`ConfigEntry`](Command::ConfigEntry) since the daemon was started, or
+    /// since the last reload: all of it, not the differences. Answered by [`Event::Reloaded`].
+    Reload {
+        /// Which daemon.
+        at: Address,
+    },
+    /// Asks the daemon to stop at the next slice boundary. One that is paused goes on for that.
     Shutdown {
         /// Which daemon.
         at: Address,
@@ -152,7 +177,8 @@ pub enum Command<'a> {
         at: Address,
     },
     /// Asks for the daemon's health; answered by [`Event::Health`] with the same token, at a slice
-    /// boundary. While a slice is open the peer answers [`HealthReport::Busy`] at once.
+    /// boundary. The daemon is not asked while a slice is open or while it is paused: the peer answers
+    /// [`HealthReport::Busy`] or [`HealthReport::Paused`] for it, at once.
     HealthCheck {
         /// Which daemon.
         at: Address,
@@ -160,7 +186,7 @@ pub enum Command<'a> {
         token: u64,
     },
     /// Asks for the daemon's own figures; answered by [`Event::Sample`]s and one
-    /// [`Event::SamplesEnd`] with the same token.
+    /// [`Event::SamplesEnd`] with the same token. A paused daemon has no samples.
     Metrics {
         /// Which daemon.
         at: Address,
@@ -198,6 +224,8 @@ pub enum HealthReport<'a> {
         /// Running time of the open slice so far.
         slice_ns: u64,
     },
+    /// Held still by [`Command::Pause`].
+    Paused,
 }
 
 /// How an incarnation ended.
@@ -324,6 +352,12 @@ pub enum Event<'a> {
         at: Address,
         /// From the question.
         token: u64,
+    },
+    /// A slice that was told of a new configuration has returned; its transaction, if it had one, is
+    /// closed. Answers every [`Command::Reload`] that came before that slice was opened.
+    Reloaded {
+        /// Which daemon.
+        at: Address,
     },
     /// The incarnation is over; nothing follows from it.
     Exited {

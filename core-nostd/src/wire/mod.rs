@@ -22,10 +22,12 @@
 
 mod frame;
 pub mod link;
+mod metric_name;
 
 pub use frame::{
     Decoder, EncodeError, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, WIRE_VERSION, encode,
 };
+pub use metric_name::{MetricNameError, check_metric_name};
 
 /// A family of messages that can travel in frames.
 ///

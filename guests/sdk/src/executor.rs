@@ -189,6 +189,8 @@ impl From<wos_kernel::Wake> for Wake {
             (wos_kernel::WakeReasons::STARTED, WakeReasons::STARTED),
             (wos_kernel::WakeReasons::TIMER, WakeReasons::TIMER),
             (wos_kernel::WakeReasons::MESSAGE, WakeReasons::MESSAGE),
+            (wos_kernel::WakeReasons::RELOAD, WakeReasons::RELOAD),
+            (wos_kernel::WakeReasons::RESUMED, WakeReasons::RESUMED),
         ] {
             reasons.set(ours, wake.reasons.contains(theirs));
         }

@@ -77,6 +77,7 @@ pub struct Incarnation<T: Daemon> {
     progress: Vec<(u64, u64)>,
     /// What it said after its last slice.
     next: Next,
+    is_paused: bool,
 }
 
 impl Manager {
@@ -133,7 +134,8 @@ impl Manager {
             kernel.command(command, &mut |_| {}).map_err(|error| error.to_string())?;
         }
         let progress = vec![(0, 0); self.channels.len()];
-        let mut incarnation = Incarnation { kernel, at, progress, next: Next::Again };
+        let mut incarnation =
+            Incarnation { kernel, at, progress, next: Next::Again, is_paused: false };
         self.tell(&mut incarnation, Command::Start { at })?;
         match self.call(&mut incarnation) {
             Some(Return::Init(result)) => result.map(|()| incarnation),
@@ -179,8 +181,52 @@ impl Manager {
     pub fn kill_in_slice<T: Daemon>(&mut self, mut incarnation: Incarnation<T>) {
         if self.wait_for_slice(&mut incarnation).is_ok() {
             // What the kernel says of it never leaves the process that dies.
-            incarnation.kernel.step(&mut |_| {});
+            let _ = incarnation.kernel.step(&mut |_| {});
         }
+    }
+
+    /// Sets an entry of `[daemon.config]` for the incarnations to come, and for this one once it is
+    /// [reloaded](Self::reload).
+    pub fn configure(&mut self, key: &str, value: &str) {
+        self.config.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Tells the daemon that its configuration changed, and runs the slice that sees it.
+    ///
+    /// # Errors
+    /// The error of `run`, as with [`slice`](Self::slice). The daemon is paused: a paused daemon is
+    /// not reloaded.
+    pub fn reload<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Result<Next, String> {
+        if incarnation.is_paused {
+            return Err("the daemon is paused: resume it first".to_owned());
+        }
+        let at = incarnation.at;
+        for (key, value) in self.config.clone() {
+            let entry = Command::ConfigEntry { at, key: &key, value: &value };
+            self.tell(incarnation, entry)?;
+        }
+        self.tell(incarnation, Command::Reload { at })?;
+        self.slice(incarnation)
+    }
+
+    /// Holds the daemon still: it runs no slice, and its clock stands, until it is
+    /// [resumed](Self::resume).
+    pub fn pause<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) {
+        incarnation.is_paused = true;
+        // A pause breaks no protocol, whatever the daemon does.
+        let _ = self.tell(incarnation, Command::Pause { at: incarnation.at });
+    }
+
+    /// Lets a paused daemon go on, and runs the slice that is told so.
+    ///
+    /// # Errors
+    /// The error of `run`, as with [`slice`](Self::slice). The daemon is not paused.
+    pub fn resume<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Result<Next, String> {
+        if !core::mem::take(&mut incarnation.is_paused) {
+            return Err("the daemon is not paused".to_owned());
+        }
+        self.tell(incarnation, Command::Resume { at: incarnation.at })?;
+        self.slice(incarnation)
     }
 
     /// Asks the daemon to stop within `grace`, and commits that slice.
@@ -211,16 +257,17 @@ impl Manager {
         let check = Command::HealthCheck { at: incarnation.at, token: 0 };
         self.tell(incarnation, check)?;
         let mut health = None;
-        incarnation.kernel.step(&mut |event| {
+        let stepped = incarnation.kernel.step(&mut |event| {
             if let Event::Health { report, .. } = event {
                 health = match report {
                     HealthReport::Healthy => Some(Health::Healthy),
                     HealthReport::Degraded(text) => Some(Health::Degraded(text.to_owned())),
                     HealthReport::Unhealthy(text) => Some(Health::Unhealthy(text.to_owned())),
-                    HealthReport::Busy { .. } => None,
+                    HealthReport::Busy { .. } | HealthReport::Paused => None,
                 };
             }
         });
+        stepped.map_err(|epitaph| epitaph.to_string())?;
         health.ok_or_else(|| OVER.to_owned())
     }
 
@@ -236,7 +283,7 @@ impl Manager {
         self.tell(incarnation, Command::Metrics { at: incarnation.at, token: 0 })?;
         let mut samples = Vec::new();
         let mut is_answered = false;
-        incarnation.kernel.step(&mut |event| match event {
+        let stepped = incarnation.kernel.step(&mut |event| match event {
             Event::Sample { name, counter, value, .. } => {
                 let kind = if counter { SampleKind::Counter } else { SampleKind::Gauge };
                 samples.push(Sample { name: name.to_owned(), kind, value });
@@ -244,6 +291,7 @@ impl Manager {
             Event::SamplesEnd { .. } => is_answered = true,
             _ => {}
         });
+        stepped.map_err(|epitaph| epitaph.to_string())?;
         is_answered.then_some(samples).ok_or_else(|| OVER.to_owned())
     }
 
@@ -291,7 +339,7 @@ impl Manager {
     /// Lets the kernel make one call, keeps what it commits, and returns what the daemon returned.
     fn call<T: Daemon>(&mut self, incarnation: &mut Incarnation<T>) -> Option<Return> {
         let Incarnation { kernel, progress, .. } = incarnation;
-        kernel.step(&mut |event| self.book(progress, &event));
+        kernel.step(&mut |event| self.book(progress, &event)).ok()?;
         kernel.executor().returned.take()
     }
 
@@ -304,7 +352,8 @@ impl Manager {
         if !incarnation.kernel.is_busy() {
             let Some(deadline_ns) = incarnation.kernel.next_deadline_ns() else {
                 return Err(
-                    "no slice is due: the daemon is over, or waits for a message".to_owned()
+                    "no slice is due: the daemon is over or paused, or waits for a message"
+                        .to_owned(),
                 );
             };
             self.machine.set_now_ns(deadline_ns);
@@ -360,6 +409,7 @@ impl Manager {
             | Event::Health { .. }
             | Event::Sample { .. }
             | Event::SamplesEnd { .. }
+            | Event::Reloaded { .. }
             | Event::Exited { .. } => {}
         }
     }
@@ -368,6 +418,9 @@ impl Manager {
 fn nanoseconds(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
 
 /// A clock that stands until it is set, and the lines that were logged.
 #[derive(Debug, Default)]

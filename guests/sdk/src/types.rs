@@ -15,17 +15,18 @@ bitflags::bitflags! {
         const TIMER = 1 << 1;
         /// A channel holds at least one message.
         const MESSAGE = 1 << 2;
-        /// An operator or another daemon sent a signal.
+        /// An operator or another daemon sent a signal. Nobody sends one yet.
         const SIGNAL = 1 << 3;
-        /// The configuration changed. Stays set until a slice has seen it.
+        /// The configuration changed: read it again. Stays set until a slice has seen it.
         const RELOAD = 1 << 4;
-        /// The daemon was restored, forked or moved. Stays set until a slice has seen it.
+        /// The daemon was paused and goes on, or it was restored, forked or moved. Stays set until a
+        /// slice has seen it.
         const RESUMED = 1 << 5;
     }
 }
 
-/// A point on the kernel's monotonic clock. Its zero is unspecified: instants are compared with
-/// each other and never stored in `state`.
+/// A point on the daemon's monotonic clock, which stands while the daemon is paused. Its zero is
+/// unspecified: instants are compared with each other and never stored in `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant {
     /// Since the clock's zero.

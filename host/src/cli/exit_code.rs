@@ -75,7 +75,11 @@ impl From<&ClientError> for ExitCode {
             ClientError::Refused { code, .. } => match code {
                 ErrorCode::UnknownDaemon => Self::UnknownDaemon,
                 ErrorCode::Failed | ErrorCode::InvalidState => Self::DaemonFailed,
-                ErrorCode::Version | ErrorCode::Stopping | ErrorCode::Malformed => Self::Failure,
+                ErrorCode::Version
+                | ErrorCode::Stopping
+                | ErrorCode::Halted
+                | ErrorCode::TooManyFollowers
+                | ErrorCode::Malformed => Self::Failure,
             },
             ClientError::RuntimeDir(_)
             | ClientError::ForeignManager { .. }

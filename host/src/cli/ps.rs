@@ -163,14 +163,17 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
     use crate::control::protocol::EventKind;
     let style = match event.kind {
         EventKind::Running | EventKind::Healthy => Some(Colour::Green),
-        EventKind::Backoff | EventKind::Stopping | EventKind::SourceGap => Some(Colour::Yellow),
+        EventKind::Backoff | EventKind::Stopping | EventKind::SourceGap | EventKind::Lagged => {
+            Some(Colour::Yellow)
+        }
         EventKind::Failed
         | EventKind::Quarantined
         | EventKind::Unhealthy
         | EventKind::Exited
         | EventKind::WorkerExited
-        | EventKind::KeepExited => Some(Colour::Red),
-        EventKind::Started | EventKind::Stopped => None,
+        | EventKind::KeepExited
+        | EventKind::Halted => Some(Colour::Red),
+        EventKind::Started | EventKind::Stopped | EventKind::Shutdown => None,
     };
     let at = std::time::UNIX_EPOCH + Duration::from_micros(event.time_unix_us);
     let subject = if event.daemon.is_empty() { "-" } else { &event.daemon };
@@ -265,6 +268,7 @@ mod tests {
             incarnation: 1,
             kind: EventKind::Exited,
             detail: "signal 9".into(),
+            kernel: None,
         };
         let expected = "1970-01-01T00:00:01.500Z  web              exited        signal 9";
         assert_eq!(event_line(&event, false), expected);

@@ -12,11 +12,12 @@
 
 use std::collections::BTreeMap;
 
+use duende_core::bus::KernelEvent;
 use duende_core::wire;
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages in this module.
-pub const CONTROL_VERSION: u16 = 1;
+pub const CONTROL_VERSION: u16 = 2;
 /// Most names in one request.
 pub const NAMES_MAX: usize = 1_000;
 /// Longest text (detail, reason, message) in a response, in bytes.
@@ -118,6 +119,10 @@ pub enum ErrorCode {
     Failed,
     /// The manager is stopping.
     Stopping,
+    /// The supervisor found one of its rules broken: nothing is decided any more.
+    Halted,
+    /// As many as there can be follow the events.
+    TooManyFollowers,
     /// The request is malformed or over a limit.
     Malformed,
 }
@@ -295,6 +300,12 @@ pub enum EventKind {
     WorkerExited,
     /// The process that holds the native daemons ended.
     KeepExited,
+    /// Everything is stopped in order, and the manager ends.
+    Shutdown,
+    /// Who follows the events was too slow and missed some; the detail begins with their number.
+    Lagged,
+    /// The supervisor found one of its rules broken and decides nothing any more.
+    Halted,
 }
 
 impl EventKind {
@@ -315,6 +326,9 @@ impl EventKind {
             Self::SourceGap => "source_gap",
             Self::WorkerExited => "worker_exited",
             Self::KeepExited => "keep_exited",
+            Self::Shutdown => "shutdown",
+            Self::Lagged => "lagged",
+            Self::Halted => "halted",
         }
     }
 }
@@ -332,6 +346,8 @@ pub struct EventRecord {
     pub kind: EventKind,
     /// More about it, for people; empty: nothing.
     pub detail: String,
+    /// The same in the words that kernels share, where they have some for it.
+    pub kernel: Option<Box<KernelEvent>>,
 }
 
 /// Splits rows into responses that each fit a frame. The answer still needs its

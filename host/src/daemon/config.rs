@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Most entries of `[daemon.config]` that a native daemon accepts.
-pub const CONFIG_ENTRIES_MAX: usize = 1_024;
+pub use duende_core::wire::link::CONFIG_ENTRIES_MAX;
 
 /// Most bytes of their keys and values together.
 pub const CONFIG_BYTES_MAX: usize = 1_048_576;

@@ -308,6 +308,12 @@ fn asked(command: &Command<'_>, own: Address) -> Asked {
         Command::Create { at, .. } => (at, Asked::Refuse("a second Create")),
         Command::ConfigEntry { at, .. } => (at, Asked::Refuse("configuration after Start")),
         Command::Start { at } => (at, Asked::Refuse("a second Start")),
+        Command::Pause { at } | Command::Resume { at } => {
+            (at, Asked::Refuse("a pause, which is for the process: stop it with SIGSTOP"))
+        }
+        Command::Reload { at } => {
+            (at, Asked::Refuse("a reload, which is for the process: send it SIGHUP"))
+        }
         Command::StateEntry { at, .. } => {
             (at, Asked::Refuse("durable state, which daemons of the async trait do not have"))
         }

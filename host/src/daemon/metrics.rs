@@ -1,9 +1,7 @@
 //! The figures that a daemon reports of itself.
 
-use duende_core::wire::link::NAME_BYTES_MAX;
-
-/// Most figures in one report.
-pub const METRICS_MAX: usize = 64;
+use duende_core::wire::check_metric_name;
+pub use duende_core::wire::link::METRICS_MAX;
 
 /// One figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,20 +59,13 @@ impl DaemonMetrics {
     }
 
     fn with(mut self, sample: Sample) -> Self {
-        if self.samples.len() < METRICS_MAX && is_name(sample.name) {
+        if self.samples.len() < METRICS_MAX && check_metric_name(sample.name).is_ok() {
             self.samples.push(sample);
         } else {
             self.refused = self.refused.saturating_add(1);
         }
         self
     }
-}
-
-fn is_name(name: &str) -> bool {
-    let is_start = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || byte == b':';
-    name.len() <= NAME_BYTES_MAX
-        && name.bytes().next().is_some_and(is_start)
-        && name.bytes().all(|byte| is_start(byte) || byte.is_ascii_digit())
 }
 
 #[cfg(test)]

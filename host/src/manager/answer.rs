@@ -42,6 +42,13 @@ enum Goal {
     },
 }
 
+impl Waiter {
+    /// Answers it without its goal.
+    pub(super) fn refuse(self, responses: Vec<Response>) {
+        send_all(self.reply, responses);
+    }
+}
+
 impl Manager {
     pub(super) fn take_question(&mut self, question: Question) {
         let Question { request, reply } = question;
@@ -57,7 +64,7 @@ impl Manager {
             Request::Stop { names } => self.stop(&names, &reply),
             Request::Restart { names } => self.restart(&names, &reply),
             Request::Events { follow } => {
-                self.events(reply, follow, Response::Done);
+                self.events(reply, follow);
                 return;
             }
             Request::Down => {
@@ -219,6 +226,7 @@ impl Manager {
     }
 
     fn stop(&mut self, names: &[String], reply: &mpsc::Sender<Response>) -> Answered {
+        self.refuse_when_halted()?;
         let ids = self.with_dependents(&self.ids(names)?);
         // What has no process has nothing to wait for, and must not come back meanwhile.
         let idle = ids.iter().filter(|id| !self.has_process(**id)).map(|id| Input::Stop(*id));
@@ -262,50 +270,8 @@ impl Manager {
         Ok(None)
     }
 
-    /// Sends the recent events, and those to come if somebody follows.
-    fn events(&mut self, reply: mpsc::Sender<Response>, follow: bool, last: Response) {
-        let recent: Vec<_> = self.journal.recent().cloned().collect();
-        let mut following = follow.then(|| self.journal.follow());
-        tokio::spawn(async move {
-            for event in recent {
-                if reply.send(Response::Event(event)).await.is_err() {
-                    return;
-                }
-            }
-            while let Some(receiver) = &mut following {
-                tokio::select! {
-                    event = receiver.recv() => match event {
-                        Some(event) => {
-                            if reply.send(Response::Event(event)).await.is_err() {
-                                return;
-                            }
-                        }
-                        None => break,
-                    },
-                    () = reply.closed() => return,
-                }
-            }
-            let _ = reply.send(last).await;
-        });
-    }
-
-    /// Sends what happens from now until the manager ends, and then that all is well.
-    fn events_from_now(&mut self, reply: mpsc::Sender<Response>) {
-        let mut events = self.journal.follow();
-        self.farewells.push(tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if reply.send(Response::Event(event)).await.is_err() {
-                    return;
-                }
-            }
-            let _ = reply.send(Response::Ok).await;
-            // The connection's task writes it out and sees the end of this channel.
-            drop(reply);
-            tokio::task::yield_now().await;
-        }));
-    }
-
     fn refuse_when_stopping(&self) -> Result<(), Response> {
+        self.refuse_when_halted()?;
         if self.stopping {
             let message = "the manager is stopping: `duende up` starts the fleet again".to_owned();
             return Err(Response::Error { code: ErrorCode::Stopping, message });

@@ -23,7 +23,7 @@ use tokio::{
 use crate::control::protocol::{CONTROL_VERSION, ErrorCode, Request, Response};
 
 /// Most connections at a time.
-const CONNECTIONS_MAX: usize = 64;
+pub(super) const CONNECTIONS_MAX: usize = 64;
 /// Responses that wait for a client.
 const RESPONSES_MAX: usize = 64;
 

@@ -37,9 +37,13 @@ const WORKER_LOG: &str = "wos-worker.stderr";
 impl Manager {
     /// Gives the supervisor what it is to be told, and performs its effects, until both are done.
     pub(super) fn decide(&mut self) {
+        if self.halted.is_some() {
+            self.inputs.clear();
+        }
         while let Some(input) = self.inputs.pop_front() {
             let now = self.now();
             let mut effects = Vec::new();
+            self.flight.input(now, input);
             let decided =
                 self.supervisor.handle(now, entropy(), input, &mut |effect| effects.push(effect));
             if let Err(error) = decided {
@@ -47,6 +51,7 @@ impl Manager {
                 self.journal.say(LogLevel::Debug, &error.to_string());
             }
             for effect in effects {
+                self.flight.effect(now, &effect);
                 self.perform(effect);
             }
         }
@@ -62,7 +67,7 @@ impl Manager {
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Changed { id, from: _, to } => self.changed(id, to),
             Effect::Spawn { id, incarnation } => self.spawn(id, incarnation),
@@ -78,7 +83,7 @@ impl Manager {
                     let _ = outbox.send(&Command::HealthCheck { at, token });
                 }
             }
-            Effect::Halt(epitaph) => self.halted = Some(format!("{epitaph:?}")),
+            Effect::Halt(epitaph) => self.halt(&epitaph),
         }
     }
 
@@ -380,7 +385,14 @@ impl Manager {
             }
             State::Failed(failure) => (EventKind::Failed, failure_text(failure)),
         };
-        self.journal.record(&name, incarnation, kind, &detail);
+        if let State::Backoff { failure: Some(failure), .. } | State::Failed(failure) = to {
+            let at = Address { daemon: id.slot(), incarnation };
+            let said = self.daemon_mut(at).and_then(|daemon| daemon.last_exit.clone());
+            let reason = said.unwrap_or_else(|| failure_text(failure));
+            self.journal.record_crash(&name, incarnation, kind, &detail, &reason);
+        } else {
+            self.journal.record(&name, incarnation, kind, &detail);
+        }
     }
 
     // Finding things.

@@ -1,27 +1,28 @@
 //! What happened to the fleet: the recent events, those who follow them, and the fleet's own log.
 //!
+//! What readers of other kernels know too is told as a [`KernelEvent`] beside the record that it
+//! belongs to: health that changes, a crash, and the end.
+//!
 //! The log and what is printed are written by [`Journal::flush`], once everything that belongs to
 //! one decision is done: a restart never waits for a file or a terminal.
 
 use std::{
-    collections::VecDeque,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use duende_core::wire::link::LogLevel;
-use tokio::sync::mpsc;
+use duende_core::{
+    bus::{Full, KernelEvent, NoCapacity},
+    recorder::{Recorder, Slot},
+    time::Instant,
+    wire::link::LogLevel,
+};
 
+use super::followers::{EVENTS_MAX, Follower, Followers};
 use crate::{
     control::protocol::{EventKind, EventRecord},
     daemon_log::{LogOrigin, LogWriter},
 };
-
-/// Events that are kept for `duende events`.
-const EVENTS_MAX: usize = 1_024;
-/// Events that wait for one follower. One that falls further behind is let go, and its connection
-/// ends: it knows then that it missed some.
-pub(crate) const FOLLOWER_EVENTS_MAX: usize = 1_024;
 
 /// What is printed besides the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +46,9 @@ impl Print {
 
 /// The events of one manager.
 pub(crate) struct Journal {
-    recent: VecDeque<EventRecord>,
-    followers: Vec<mpsc::Sender<EventRecord>>,
+    /// The last events, for `duende events`.
+    recent: Recorder<EventRecord, Box<[Slot<EventRecord>]>>,
+    followers: Followers,
     log: LogWriter,
     print: Print,
     /// What [`flush`](Self::flush) prints.
@@ -55,25 +57,52 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// A journal that also writes to `log_path`, and prints as it is told.
-    pub(crate) fn new(log_path: &Path, print: Print) -> Self {
-        Self {
-            recent: VecDeque::new(),
-            followers: Vec::new(),
+    ///
+    /// # Errors
+    /// Never: there is room for events.
+    pub(crate) fn new(log_path: &Path, print: Print) -> Result<Self, NoCapacity> {
+        Ok(Self {
+            recent: Recorder::new(vec![Slot::EMPTY; EVENTS_MAX].into_boxed_slice()),
+            followers: Followers::new()?,
             log: LogWriter::new(log_path),
             print,
             unprinted: String::new(),
-        }
+        })
     }
 
     /// Records an event.
     pub(crate) fn record(&mut self, daemon: &str, incarnation: u32, kind: EventKind, detail: &str) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.record_as(daemon, incarnation, kind, detail, kernel_event(daemon, kind, detail));
+    }
+
+    /// Records that an incarnation ended by a failure, and what follows.
+    pub(crate) fn record_crash(
+        &mut self,
+        daemon: &str,
+        incarnation: u32,
+        kind: EventKind,
+        detail: &str,
+        reason: &str,
+    ) {
+        let crash = KernelEvent::service_crashed(daemon, reason).ok();
+        self.record_as(daemon, incarnation, kind, detail, crash);
+    }
+
+    fn record_as(
+        &mut self,
+        daemon: &str,
+        incarnation: u32,
+        kind: EventKind,
+        detail: &str,
+        kernel: Option<KernelEvent>,
+    ) {
         let record = EventRecord {
-            time_unix_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            time_unix_us: time_unix_us(),
             daemon: daemon.to_owned(),
             incarnation,
             kind,
             detail: detail.to_owned(),
+            kernel: kernel.map(Box::new),
         };
         let colon = if detail.is_empty() { "" } else { ": " };
         let line = format!("{daemon} {}{colon}{detail}", kind.as_str());
@@ -83,11 +112,9 @@ impl Journal {
             self.print_later(&document);
         }
         self.say(level_of(kind), line.trim_start());
-        if self.recent.len() >= EVENTS_MAX {
-            self.recent.pop_front();
-        }
-        self.followers.retain(|follower| follower.try_send(record.clone()).is_ok());
-        self.recent.push_back(record);
+        // Each carries its time of day: the order is the recorder's, its clock is not used.
+        self.recent.record(Instant::ZERO, record.clone());
+        self.followers.publish(record);
     }
 
     /// Writes a line that is no event.
@@ -116,14 +143,15 @@ impl Journal {
 
     /// The recent events.
     pub(crate) fn recent(&self) -> impl Iterator<Item = &EventRecord> {
-        self.recent.iter()
+        self.recent.iter().map(|record| &record.event)
     }
 
     /// The events from now on.
-    pub(crate) fn follow(&mut self) -> mpsc::Receiver<EventRecord> {
-        let (sender, receiver) = mpsc::channel(FOLLOWER_EVENTS_MAX);
-        self.followers.push(sender);
-        receiver
+    ///
+    /// # Errors
+    /// Too many follow.
+    pub(crate) fn follow(&self) -> Result<Follower, Full> {
+        self.followers.follow()
     }
 }
 
@@ -140,19 +168,62 @@ fn print(to: &mut dyn std::io::Write, text: &str) {
     }
 }
 
+/// What a follower is told that was too slow for some events.
+pub(crate) fn lagged(events: u64) -> EventRecord {
+    let plural = if events == 1 { "event was" } else { "events were" };
+    EventRecord {
+        time_unix_us: time_unix_us(),
+        daemon: String::new(),
+        incarnation: 0,
+        kind: EventKind::Lagged,
+        detail: format!("{events} {plural} missed: this follower was too slow"),
+        kernel: None,
+    }
+}
+
+fn time_unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What other kernels would tell of it. A worker and `keep` are services too.
+fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEvent> {
+    match kind {
+        EventKind::Running | EventKind::Healthy => KernelEvent::health(daemon, true).ok(),
+        EventKind::Unhealthy => KernelEvent::health(daemon, false).ok(),
+        EventKind::WorkerExited => KernelEvent::service_crashed("wos-worker", detail).ok(),
+        EventKind::KeepExited => KernelEvent::service_crashed("keep", detail).ok(),
+        EventKind::Shutdown => Some(KernelEvent::Shutdown),
+        EventKind::Started
+        | EventKind::Stopping
+        | EventKind::Exited
+        | EventKind::Backoff
+        | EventKind::Stopped
+        | EventKind::Failed
+        | EventKind::Quarantined
+        | EventKind::SourceGap
+        | EventKind::Lagged
+        | EventKind::Halted => None,
+    }
+}
+
 fn level_of(kind: EventKind) -> LogLevel {
     match kind {
         EventKind::Started
         | EventKind::Running
         | EventKind::Stopping
         | EventKind::Stopped
-        | EventKind::Healthy => LogLevel::Info,
-        EventKind::Exited | EventKind::Backoff | EventKind::Unhealthy | EventKind::SourceGap => {
-            LogLevel::Warn
-        }
+        | EventKind::Healthy
+        | EventKind::Shutdown => LogLevel::Info,
+        EventKind::Exited
+        | EventKind::Backoff
+        | EventKind::Unhealthy
+        | EventKind::SourceGap
+        | EventKind::Lagged => LogLevel::Warn,
         EventKind::Failed
         | EventKind::Quarantined
         | EventKind::WorkerExited
-        | EventKind::KeepExited => LogLevel::Error,
+        | EventKind::KeepExited
+        | EventKind::Halted => LogLevel::Error,
     }
 }

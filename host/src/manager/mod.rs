@@ -9,12 +9,17 @@
 //! - `worker_process`: the worker from outside; `keep` is in [`crate::keep`]
 //! - `control_server`, `answer`: the command line's questions
 //! - `effect`: what the supervisor wants done; `news`: what the supervisor is told
-//! - `journal`, `view`, `reason`: what is shown
+//! - `journal`, `followers`, `events`, `view`, `reason`: what is shown
+//! - `flight`, `halt`: what is left when the supervisor finds one of its rules broken
 
 mod answer;
 mod control_server;
 mod effect;
+mod events;
 mod feed;
+mod flight;
+mod followers;
+mod halt;
 mod journal;
 mod managed;
 mod news;
@@ -36,8 +41,9 @@ use std::{
 
 use duende_core::{
     backoff::Backoff,
+    bus::NoCapacity,
     lifecycle::State,
-    limiter::RestartLimit,
+    limiter::{RestartLimit, Window},
     probe::ProbeSpec,
     restart::RestartPolicy,
     supervise::{AddError, DaemonId, Input, Slot, Spec, Supervisor},
@@ -53,6 +59,8 @@ use tokio::{
 use self::{
     answer::Waiter,
     control_server::{ControlError, ControlServer, Question},
+    flight::FlightRecorder,
+    halt::Halted,
     journal::{Journal, Print},
     managed::Managed,
     notify::NotifySocket,
@@ -65,6 +73,7 @@ use crate::{
         self, DaemonConfig, FleetConfig, Isolation,
         dirs::{self, RuntimeDirError},
     },
+    control::protocol::EventKind,
     daemon_log::{LogWriter, log_path},
     keep::{KeepClient, KeepError},
     store::{Store, StoreError},
@@ -132,6 +141,9 @@ pub enum ManagerError {
     /// A broken invariant of the supervisor: a bug of duende's.
     #[error("the supervisor halted: {0}; please report this, with the fleet's log")]
     Halted(String),
+    /// No room for events.
+    #[error("the journal: {0}")]
+    Journal(#[from] NoCapacity),
 }
 
 /// The manager of one fleet.
@@ -162,7 +174,8 @@ pub(crate) struct Manager {
     /// Answers to `down`, which end when everything is over.
     farewells: Vec<JoinHandle<()>>,
     stopping: bool,
-    halted: Option<String>,
+    flight: FlightRecorder,
+    halted: Option<Halted>,
 }
 
 /// Runs a fleet until it is told to stop.
@@ -220,7 +233,7 @@ impl Manager {
         let executable = std::env::current_exe()
             .map_err(|source| system("cannot find duende's own executable", source))?;
         let store = Arc::new(Store::open(fleet.state_dir.join("state.redb"))?);
-        let journal = Journal::new(&log_path(&fleet.log_dir, FLEET_LOG), Print::of(&options));
+        let journal = Journal::new(&log_path(&fleet.log_dir, FLEET_LOG), Print::of(&options))?;
         let natives: Vec<_> = fleet
             .daemons
             .iter()
@@ -270,6 +283,7 @@ impl Manager {
             waiters: Vec::new(),
             farewells: Vec::new(),
             stopping: false,
+            flight: FlightRecorder::new(),
             halted: None,
             fleet,
         };
@@ -321,8 +335,8 @@ impl Manager {
                 continue;
             }
             self.flush_logs();
-            if let Some(epitaph) = self.halted.take() {
-                return Err(ManagerError::Halted(epitaph));
+            if let Some(halted) = self.halted.take_if(|halted| halted.ends) {
+                return Err(ManagerError::Halted(halted.text));
             }
             if self.options.ends_with_work && self.has_no_work() {
                 self.stop_all();
@@ -331,7 +345,7 @@ impl Manager {
             if self.is_over() {
                 return Ok(self.outcome());
             }
-            let deadline = self.supervisor.next_deadline();
+            let deadline = self.supervisor.next_deadline().filter(|_| self.halted.is_none());
             let overdue = self.waiter_deadline().into_iter().chain(self.kill_deadline()).min();
             tokio::select! {
                 biased;
@@ -375,14 +389,21 @@ impl Manager {
     }
 
     fn stop_all(&mut self) {
+        if let Some(halted) = &mut self.halted {
+            halted.ends = true;
+        }
         if !self.stopping {
             self.stopping = true;
+            self.journal.record("", 0, EventKind::Shutdown, "");
             self.inputs.push_back(Input::StopAll);
         }
     }
 
     /// Whether a stop was asked for and nothing runs any more.
     fn is_over(&self) -> bool {
+        if let Some(halted) = &self.halted {
+            return halted.ends;
+        }
         self.stopping
             && self.inputs.is_empty()
             && self.daemons.iter().all(|daemon| daemon.incarnation.is_none())
@@ -489,15 +510,21 @@ fn spec(config: &DaemonConfig, dependencies: &[DaemonId]) -> Spec {
             config::RestartPolicy::UnlessStopped => RestartPolicy::UnlessStopped,
         },
         max_retries: restart.max_retries,
-        backoff: Backoff { initial: restart.backoff_initial, cap: restart.backoff_max },
-        limit: RestartLimit { intensity: restart.limit, period: restart.window },
+        backoff: Backoff::exponential(restart.backoff_initial, restart.backoff_max),
+        limit: RestartLimit {
+            intensity: restart.limit,
+            period: restart.window,
+            window: Window::Sliding,
+        },
         start_timeout: config.start_timeout,
         stop_grace: config.stop_grace,
         stable_after: restart.stable_after,
         probe: config.speaks_contract().then_some(ProbeSpec {
+            initial_delay: config.health.period,
             period: config.health.period,
             timeout: config.health.timeout,
             failure_threshold: config.health.failures,
+            success_threshold: 1,
         }),
         depends_on: dependencies.iter().copied().collect(),
     }

@@ -177,6 +177,7 @@ impl Manager {
             Report::Busy(slice_ns) => {
                 (HealthState::Healthy, format!("busy for {} ms", slice_ns / 1_000_000))
             }
+            Report::Paused => (HealthState::Healthy, "paused".to_owned()),
         };
         let before = std::mem::replace(&mut daemon.health, health);
         daemon.health_detail.clone_from(&detail);

@@ -71,6 +71,8 @@ pub(crate) enum Report {
     Unhealthy(String),
     /// In a slice for this long, in nanoseconds.
     Busy(u64),
+    /// Held still.
+    Paused,
 }
 
 /// One incarnation on the far side of a link.
@@ -328,6 +330,7 @@ impl Reader {
                     HealthReport::Degraded(text) => Report::Degraded(text.to_owned()),
                     HealthReport::Unhealthy(text) => Report::Unhealthy(text.to_owned()),
                     HealthReport::Busy { slice_ns } => Report::Busy(slice_ns),
+                    HealthReport::Paused => Report::Paused,
                 };
                 return Ok(Some(PeerEvent::Health { at, token, report, memory_bytes }));
             }
@@ -338,6 +341,8 @@ impl Reader {
             Event::SamplesEnd { at, token } => {
                 return Ok(Some(PeerEvent::Figure { at, token, figure: None }));
             }
+            // This manager asks for no reload yet, and so expects no answer.
+            Event::Reloaded { .. } => {}
             Event::Exited { at, outcome, reason } => {
                 return Ok(Some(PeerEvent::Exited { at, outcome, reason: reason.to_owned() }));
             }

@@ -58,6 +58,12 @@ pub enum WorkerError {
     /// The manager broke the link protocol.
     #[error("the manager broke the link protocol: {0}")]
     Protocol(#[from] wos_kernel::ProtocolError),
+    /// The kernel found a rule of its own broken.
+    #[error("a rule of WOS is broken; please report this with what stands below\n{dump}")]
+    Halted {
+        /// The epitaph, and what the kernel did last, the newest first.
+        dump: String,
+    },
 }
 
 /// Runs a worker until its manager closes the link.

@@ -54,6 +54,7 @@ pub(super) fn serve(
             ticker.begin();
             let ran = kernel.step(&mut |event| outbox.push(&event));
             ticker.end();
+            let ran = ran.map_err(|_| halted(&kernel))?;
             if !ran || machine.attention() || machine.monotonic_ns() >= round_over_ns {
                 break;
             }
@@ -63,6 +64,14 @@ pub(super) fn serve(
             wait(link, settled, timeout(&kernel, machine))?;
         }
     }
+}
+
+/// The kernel must not go on: its daemons come back in another worker, from what they committed. What
+/// it did last goes to the fleet's log.
+fn halted(kernel: &HostedKernel) -> WorkerError {
+    let mut dump = String::new();
+    kernel.dump(&mut dump);
+    WorkerError::Halted { dump }
 }
 
 /// Takes what the manager has written so far. False at its end.

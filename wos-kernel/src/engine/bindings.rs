@@ -35,6 +35,8 @@ impl From<Wake> for types::Wake {
             (WakeReasons::STARTED, types::WakeReasons::STARTED),
             (WakeReasons::TIMER, types::WakeReasons::TIMER),
             (WakeReasons::MESSAGE, types::WakeReasons::MESSAGE),
+            (WakeReasons::RELOAD, types::WakeReasons::RELOAD),
+            (WakeReasons::RESUMED, types::WakeReasons::RESUMED),
         ] {
             if wake.reasons.contains(ours) {
                 reasons |= theirs;

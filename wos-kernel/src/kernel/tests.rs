@@ -1,6 +1,10 @@
 //! The kernel against a manager that keeps exact books, with an executor that follows a script.
 
-use alloc::{collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
+mod pause;
+mod record;
+
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
+use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 
@@ -10,7 +14,9 @@ use duende_core::wire::link::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::executor::{Executor, Fault, ImageState, Progress, Return};
+use crate::context::Context;
+use crate::executor::{Call, Executor, Fault, Health, ImageState, Next, Progress, Return};
+use crate::machine::Machine;
 
 /// A machine whose clock moves by a microsecond whenever it is read.
 #[derive(Default)]
@@ -50,6 +56,8 @@ enum Act {
 struct ScriptedExecutor {
     script: VecDeque<Act>,
     pending_images: bool,
+    /// What was called.
+    entered: Vec<Call>,
 }
 
 struct ScriptedInstance {
@@ -80,6 +88,7 @@ impl Executor for ScriptedExecutor {
     }
 
     fn enter(&mut self, instance: &mut ScriptedInstance, call: Call) {
+        self.entered.push(call);
         instance.call = Some(call);
     }
 
@@ -206,7 +215,7 @@ impl Books {
 
     fn step(&mut self) -> bool {
         let mut events = Vec::new();
-        let ran = self.kernel.step(&mut |event| events.push(Recorded::of(&event)));
+        let ran = self.kernel.step(&mut |event| events.push(Recorded::of(&event))).unwrap();
         self.take(events);
         ran
     }
@@ -233,7 +242,7 @@ impl Books {
                 Recorded::Other => {}
             }
         }
-        assert!(self.kernel.check_invariants());
+        assert_eq!(self.kernel.check_invariants(), Ok(()));
         if over {
             self.open_consumed = 0;
             self.start();
@@ -272,6 +281,9 @@ enum Move {
     Kill,
     Ask,
     Shutdown,
+    Pause,
+    Resume,
+    Reload,
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -289,6 +301,9 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Kill),
         1 => Just(Move::Ask),
         1 => Just(Move::Shutdown),
+        2 => Just(Move::Pause),
+        2 => Just(Move::Resume),
+        1 => Just(Move::Reload),
     ]
 }
 
@@ -315,12 +330,21 @@ proptest! {
                     let at = books.at();
                     books.tell(Command::Shutdown { at, grace_ns: 1 });
                 }
+                Move::Pause => { let at = books.at(); books.tell(Command::Pause { at }); }
+                Move::Resume => { let at = books.at(); books.tell(Command::Resume { at }); }
+                Move::Reload => {
+                    let at = books.at();
+                    books.tell(Command::ConfigEntry { at, key: "k", value: "v" });
+                    books.tell(Command::Reload { at });
+                }
             }
             let committed = books.state.get("count").map_or(0, Vec::len) as u64;
             prop_assert_eq!(committed + books.unconsumed, books.sent_total);
             prop_assert_eq!(books.counted, committed);
         }
         books.kernel.executor().script.clear();
+        let at = books.at();
+        books.tell(Command::Resume { at });
         let mut quanta = 0;
         while books.step() {
             quanta += 1;
@@ -366,7 +390,7 @@ fn a_question_is_answered_ahead_of_work_or_busy_during_a_slice() {
             }
         };
         books.kernel.command(command, &mut keep).unwrap();
-        books.kernel.step(&mut keep);
+        books.kernel.step(&mut keep).unwrap();
         reports
     };
     books.send();

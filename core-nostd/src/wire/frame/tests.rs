@@ -57,6 +57,9 @@ fn commands(p: &Parts) -> Vec<Command<'_>> {
         Command::ChannelOpen { at, name: &p.text, granted: p.flag },
         Command::Start { at },
         Command::Message { at, channel: p.d, sequence: p.b, payload: &p.bytes },
+        Command::Pause { at },
+        Command::Resume { at },
+        Command::Reload { at },
         Command::Shutdown { at, grace_ns: p.c },
         Command::Kill { at },
         Command::HealthCheck { at, token: p.b },
@@ -81,6 +84,8 @@ fn events(p: &Parts) -> Vec<Event<'_>> {
         Event::Health { at, token: p.b, report, memory_bytes: p.c },
         Event::Sample { at, token: p.b, name: &p.text, counter: p.flag, value: p.float },
         Event::SamplesEnd { at, token: p.c },
+        Event::Health { at, token: p.c, report: HealthReport::Paused, memory_bytes: p.b },
+        Event::Reloaded { at },
         Event::Exited { at, outcome: Outcome::Trap, reason: &p.other },
     ]
 }

@@ -85,9 +85,17 @@ impl<T: Daemon> Driver<T> {
             }
             self.take_commands()?;
             if self.events.outcome.is_none() {
-                self.kernel.step(&mut |event| self.events.send(&event));
+                let stepped = self.kernel.step(&mut |event| self.events.send(&event));
+                stepped.map_err(|_| self.halted())?;
             }
         }
+    }
+
+    /// The kernel of this process must not go on: what it did last is the error.
+    fn halted(&self) -> NativeError {
+        let mut dump = String::new();
+        self.kernel.dump(&mut dump);
+        NativeError::Halted { dump }
     }
 
     /// How long there is nothing to do, unless something arrives; none is for ever.

@@ -49,6 +49,8 @@ enum NativeError {
     Encode(#[from] EncodeError),
     #[error("the manager broke the protocol of the link: {0}")]
     Protocol(#[from] ProtocolError),
+    #[error("a rule of the daemon's kernel is broken; please report this:\n{dump}")]
+    Halted { dump: String },
 }
 
 /// Runs the daemon `T` to its end: the whole of a native daemon's `main`.
@@ -71,7 +73,8 @@ pub fn run<T: Daemon>() -> ExitCode {
                 NativeError::Link(_)
                 | NativeError::Frame(_)
                 | NativeError::Encode(_)
-                | NativeError::Protocol(_) => 1,
+                | NativeError::Protocol(_)
+                | NativeError::Halted { .. } => 1,
             })
         }
     }

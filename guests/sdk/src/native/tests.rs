@@ -45,6 +45,12 @@ impl Daemon for Keeper {
                 _ => {}
             }
         }
+        if wake.reasons.contains(crate::WakeReasons::RELOAD) {
+            self.greeting = context.config().get("greeting").ok_or("no greeting any more")?;
+        }
+        if wake.reasons.contains(crate::WakeReasons::RESUMED) {
+            context.log(Level::Info, "it goes on")?;
+        }
         if wake.reasons.contains(crate::WakeReasons::TIMER) {
             context.log(Level::Info, "the timer rang")?;
         }
@@ -164,6 +170,10 @@ fn shown(event: &Event<'_>) -> String {
             format!("Sample {token} {name} {value}")
         }
         Event::SamplesEnd { at: AT, token } => format!("SamplesEnd {token}"),
+        Event::Health { at: AT, token, report: HealthReport::Paused, .. } => {
+            format!("Health {token} paused")
+        }
+        Event::Reloaded { at: AT } => "Reloaded".to_owned(),
         Event::Exited { at: AT, outcome, reason } => format!("Exited {outcome:?} {reason}"),
         other => format!("{other:?}"),
     }
@@ -219,6 +229,29 @@ fn questions_are_answered() {
     manager.tell(&Command::Kill { at: AT });
     manager.hear(&["Exited Killed killed"]);
     assert_eq!(manager.ended().unwrap(), Outcome::Killed);
+}
+
+#[test]
+fn it_is_paused_resumed_and_reloaded_as_on_wos() {
+    let mut manager = Manager::started();
+    manager.tell(&Command::Pause { at: AT });
+    manager.message(1, b"x");
+    manager.tell(&Command::HealthCheck { at: AT, token: 1 });
+    manager.hear(&["Health 1 paused"]);
+    manager.tell(&Command::Resume { at: AT });
+    manager.hear(&["Log it goes on"]);
+    manager.hear(&["StateSet last", "Consumed 0 1", "CounterAdd lines_total 1", "SliceEnd 2"]);
+    manager.tell(&Command::ConfigEntry { at: AT, key: "greeting", value: "good night" });
+    manager.tell(&Command::Reload { at: AT });
+    manager.hear(&["Reloaded"]);
+    manager.tell(&Command::HealthCheck { at: AT, token: 2 });
+    manager.hear(&["Health 2 good night"]);
+
+    // SIGTERM reaches who is paused.
+    manager.tell(&Command::Pause { at: AT });
+    manager.signals.write_all(b"x").unwrap();
+    manager.hear(&["StateDelete born", "SliceEnd 3", "Exited Graceful it was asked to stop"]);
+    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
 }
 
 #[test]

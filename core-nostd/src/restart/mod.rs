@@ -1,18 +1,40 @@
 //! Whether a daemon that ended is started again.
 //!
 //! Rules:
-//! 1. An exit is clean or a failure by what it is, never by policy: exit code 0 and the signals
-//!    SIGHUP, SIGINT, SIGTERM and SIGPIPE are clean (systemd's list), all else is a failure. A clean
-//!    exit is never charged to the backoff, to the retries or to the restart limiter.
-//! 2. What was refused is not tried again: without a change it would be refused again.
-//! 3. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
+//! 1. An exit is clean or a failure by what it is, never by policy: exit code 0 is clean, and what
+//!    its [`ExitRules`] say; by default the signals SIGHUP, SIGINT, SIGTERM and SIGPIPE, as in systemd.
+//!    All else is a failure.
+//! 2. A clean exit is never charged to the backoff, to the retries or to the restart limiter, unless
+//!    the rules say so ([`ExitRules::charge_clean`]).
+//! 3. Some exits decide about the restart by themselves, as in systemd: what is prevented is not
+//!    started again, what is forced is, and prevented beats forced.
+//! 4. What was refused is not tried again: without a change it would be refused again.
+//! 5. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
 //!    and [`limiter`](crate::limiter).
+//!
+//! ```
+//! use duende_core::restart::{Exit, ExitRules, ExitSet, RestartPolicy};
+//!
+//! // SuccessExitStatus=143, RestartPreventExitStatus=64: a JVM that was told to end, a usage error.
+//! let rules = ExitRules {
+//!     success: ExitRules::SYSTEMD.success.with_code(143)?,
+//!     prevent: ExitSet::EMPTY.with_code(64)?,
+//!     ..ExitRules::SYSTEMD
+//! };
+//! let restarts = |exit| rules.classify(exit).restarts(RestartPolicy::OnFailure);
+//! assert!(restarts(Exit::Code(1)) && restarts(Exit::Signal(11)) && restarts(Exit::Trap));
+//! assert!(!restarts(Exit::Code(0)) && !restarts(Exit::Signal(15)) && !restarts(Exit::Code(143)));
+//! assert!(!restarts(Exit::Code(64)));
+//! # Ok::<(), duende_core::restart::ExitSetError>(())
+//! ```
 
 use crate::lifecycle::FailureReason;
 
-/// The signals that end a daemon cleanly: SIGHUP, SIGINT, SIGPIPE and SIGTERM, by the numbers that
-/// every Unix gives them.
-pub const CLEAN_SIGNALS: [i32; 4] = [1, 2, 13, 15];
+mod exits;
+mod rules;
+
+pub use exits::{ExitSet, ExitSetError};
+pub use rules::{Classified, Decision, ExitRules};
 
 /// How an incarnation ended, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,20 +56,10 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// What the exit is charged as; `None` if it is clean.
+    /// Why it is a failure by the default rules, [`ExitRules::SYSTEMD`]; `None` if it is clean.
     #[must_use]
-    pub fn failure(self) -> Option<FailureReason> {
-        match self {
-            Self::Code(0) => None,
-            Self::Code(code) => Some(FailureReason::ExitCode(code)),
-            Self::Signal(signal) if CLEAN_SIGNALS.contains(&signal) => None,
-            Self::Signal(signal) => Some(FailureReason::Signal(signal)),
-            Self::Error => Some(FailureReason::Error),
-            Self::Trap => Some(FailureReason::Trap),
-            Self::SliceBudget => Some(FailureReason::SliceBudget),
-            Self::Refused => Some(FailureReason::Refused),
-            Self::Lost => Some(FailureReason::Lost),
-        }
+    pub const fn failure(self) -> Option<FailureReason> {
+        ExitRules::SYSTEMD.classify(self).failure
     }
 }
 

@@ -6,55 +6,8 @@
 //! 3. Putting in, taking out and picking cost the same, whatever the number of tasks: each level is
 //!    a list whose links lie in the tasks' own places, and a bitmap says which levels have any.
 
+use super::{LEVELS, Level};
 use crate::epitaph::{Epitaph, invariant};
-
-/// How many levels there are.
-pub const LEVELS: u8 = 8;
-
-/// How urgent a task is. There is no order on levels, on purpose: the smaller number is the more
-/// urgent one, and `<` would be read the wrong way half of the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Level(u8);
-
-impl Level {
-    /// The most urgent level.
-    pub const MOST_URGENT: Self = Self(0);
-    /// The least urgent level.
-    pub const LEAST_URGENT: Self = Self(LEVELS - 1);
-
-    /// The level with this number, if there is one.
-    #[must_use]
-    pub const fn new(number: u8) -> Option<Self> {
-        if number < LEVELS { Some(Self(number)) } else { None }
-    }
-
-    /// Its number: 0 (most urgent) to 7.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-
-    /// Whether a task of this level goes before one of `other`.
-    #[must_use]
-    pub const fn is_more_urgent_than(self, other: Self) -> bool {
-        self.0 < other.0
-    }
-}
-
-impl Default for Level {
-    /// Level 4.
-    fn default() -> Self {
-        Self(4)
-    }
-}
-
-/// How long a task of this level runs before others of its level get their turn, in milliseconds:
-/// 1 at level 0 up to 8 at level 7. Urgent tasks run often and briefly.
-#[must_use]
-pub const fn quantum_ms(level: Level) -> u32 {
-    // Lossless; `From` is not const.
-    level.0 as u32 + 1
-}
 
 /// A task's place in a run queue's storage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -215,7 +168,7 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
         let mut found = 0_usize;
         for level in (0..LEVELS).filter_map(Level::new) {
-            let number = level.0;
+            let number = level.number();
             let ends = self.ends(level);
             let marked = self.occupied & (1 << number) != 0;
             invariant!(marked == ends.is_some(), "level {number}: bitmap is wrong");
@@ -243,18 +196,18 @@ impl<S: AsRef<[Link]> + AsMut<[Link]>> RunQueue<S> {
     }
 
     fn ends(&self, level: Level) -> Option<Ends> {
-        self.levels.get(usize::from(level.0)).copied().flatten()
+        self.levels.get(level.index()).copied().flatten()
     }
 
     /// The one place where the lists' ends and the bitmap change.
     fn set_ends(&mut self, level: Level, ends: Option<Ends>) {
-        let bit = 1 << level.0;
+        let bit = level.bit();
         if ends.is_some() {
             self.occupied |= bit;
         } else {
             self.occupied &= !bit;
         }
-        if let Some(place) = self.levels.get_mut(usize::from(level.0)) {
+        if let Some(place) = self.levels.get_mut(level.index()) {
             *place = ends;
         }
     }
@@ -346,16 +299,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn levels_say_which_is_more_urgent() {
-        assert_eq!(Level::new(LEVELS), None);
-        assert!(Level::MOST_URGENT.is_more_urgent_than(Level::default()));
-        assert!(Level::default().is_more_urgent_than(Level::LEAST_URGENT));
-        assert!(!Level::default().is_more_urgent_than(Level::default()));
-        assert_eq!(quantum_ms(Level::MOST_URGENT), 1);
-        assert_eq!(quantum_ms(Level::LEAST_URGENT), 8);
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! What the manager says: each command, and what of it waits for a slice boundary.
+
+use alloc::{boxed::Box, format, vec::Vec};
+use duende_core::{
+    epitaph::Epitaph,
+    sched::Level,
+    wire::link::{Address, Command, Event, HealthReport, Outcome},
+};
+
+use super::{Emit, Kernel, ProtocolError, record::Entry};
+use crate::{
+    context::{Context, Message},
+    executor::{Executor, ImageState, WakeReasons},
+    process::{Phase, Questions},
+};
+
+impl<E: Executor> Kernel<E> {
+    /// Takes a command. A kernel that has halted takes none: see [`step`](Self::step).
+    ///
+    /// # Errors
+    /// The command breaks the protocol.
+    pub fn command(&mut self, command: Command<'_>, emit: Emit<'_>) -> Result<(), ProtocolError> {
+        if self.halted.is_some() {
+            return Ok(());
+        }
+        if let Some(entry) = Entry::of(&command) {
+            self.record(self.machine.monotonic_ns(), entry);
+        }
+        match command {
+            Command::Create { at, name, image, limits, level, grants } => {
+                if self.table.row_of(at).is_some() {
+                    return Err(ProtocolError::AddressInUse(at));
+                }
+                let level = Level::new(level).ok_or(ProtocolError::NoSuchLevel(level))?;
+                let context =
+                    Context::new(at, grants, limits, self.log.clone(), self.machine.clone());
+                if self.table.insert(at, name, level, image, Box::new(context)).is_none() {
+                    let reason = format!(
+                        "the process table is full: {} processes run in this WOS",
+                        self.table.rows_max()
+                    );
+                    emit(Event::Exited { at, outcome: Outcome::Refused, reason: &reason });
+                }
+            }
+            Command::ConfigEntry { at, key, value } => {
+                if let Some(row) = self.table.row_of(at)
+                    && let Some(process) = self.table.get_mut(row)
+                    && !process.configure(key, value)
+                {
+                    return Err(ProtocolError::TooMany(at));
+                }
+            }
+            Command::StateEntry { at, key, value } => {
+                if let Some(context) = self.described(at)? {
+                    context.load_state(key, value);
+                }
+            }
+            Command::ChannelOpen { at, name, granted } => {
+                if let Some(context) = self.described(at)?
+                    && !context.open_channel(name, granted)
+                {
+                    return Err(ProtocolError::TooMany(at));
+                }
+            }
+            Command::Start { at } => {
+                if self.described(at)?.is_some()
+                    && let Some(row) = self.table.row_of(at)
+                {
+                    self.load(row);
+                }
+            }
+            Command::Message { at, channel, sequence, payload } => {
+                self.deliver(at, channel, Message { sequence, payload: payload.into() })?;
+            }
+            Command::Pause { at } => self.pause(at, emit),
+            Command::Resume { at } => self.resume(at),
+            Command::Reload { at } => self.reload(at)?,
+            Command::Shutdown { at, grace_ns } => {
+                self.shut_down(at, grace_ns);
+            }
+            Command::Kill { at } => {
+                if let Some(row) = self.table.row_of(at) {
+                    self.end(row, Outcome::Killed, "killed".into());
+                }
+            }
+            Command::HealthCheck { at, token } => self.check_health(at, token, emit),
+            Command::Metrics { at, token } => self.ask_metrics(at, token, emit),
+        }
+        self.reap(emit);
+        Ok(())
+    }
+
+    /// The executor has made an image ready, or found it unusable: whoever waits for it goes on.
+    pub fn image_settled(&mut self, image: &str, emit: Emit<'_>) {
+        let waiting: Vec<u32> = self
+            .table
+            .rows()
+            .filter(|(_, process)| {
+                matches!(&process.phase, Phase::Loading { image: wanted, .. } if wanted == image)
+            })
+            .map(|(row, _)| row)
+            .collect();
+        for row in waiting {
+            self.load(row);
+        }
+        self.reap(emit);
+    }
+
+    /// The context of a process that is still being described.
+    fn described(&mut self, at: Address) -> Result<Option<&mut Context>, ProtocolError> {
+        let Some(row) = self.table.row_of(at) else { return Ok(None) };
+        match self.table.get_mut(row).map(|process| &mut process.phase) {
+            Some(Phase::Created { context, .. }) => Ok(Some(context)),
+            Some(_) => Err(ProtocolError::AlreadyStarted(at)),
+            None => Ok(None),
+        }
+    }
+
+    fn load(&mut self, row: u32) {
+        let Some(process) = self.table.get_mut(row) else { return };
+        let (Phase::Created { image, context } | Phase::Loading { image, context }) =
+            process.take_phase()
+        else {
+            return self.halt(Epitaph::new(format_args!("row {row} is loaded twice")));
+        };
+        match self.executor.image(&image) {
+            ImageState::Ready(ready) => {
+                process.phase = Phase::Boundary(self.executor.create(ready, context));
+                self.enqueue(row);
+            }
+            ImageState::Pending => process.phase = Phase::Loading { image, context },
+            ImageState::Unusable(reason) => self.end(row, Outcome::Refused, reason),
+        }
+    }
+
+    fn deliver(&mut self, at: Address, channel: u8, message: Message) -> Result<(), ProtocolError> {
+        let Some(row) = self.table.row_of(at) else { return Ok(()) };
+        let Some(process) = self.table.get_mut(row) else { return Ok(()) };
+        let in_window = match &mut process.phase {
+            Phase::Created { context, .. } | Phase::Loading { context, .. } => {
+                context.deliver(channel, message)
+            }
+            Phase::Boundary(instance) => self
+                .executor
+                .context(instance)
+                .is_some_and(|context| context.deliver(channel, message)),
+            Phase::Open { .. } => {
+                process.arrived.push((channel, message));
+                true
+            }
+            Phase::Zombie { .. } => return Ok(()),
+        };
+        if !in_window {
+            return Err(ProtocolError::OutsideWindow(at));
+        }
+        process.reasons.insert(WakeReasons::MESSAGE);
+        self.enqueue(row);
+        Ok(())
+    }
+
+    fn reload(&mut self, at: Address) -> Result<(), ProtocolError> {
+        let Some(row) = self.table.row_of(at) else { return Ok(()) };
+        let Some(process) = self.table.get_mut(row) else { return Ok(()) };
+        if matches!(process.phase, Phase::Created { .. }) {
+            return Err(ProtocolError::NotStarted(at));
+        }
+        process.reload();
+        self.enqueue(row);
+        Ok(())
+    }
+
+    fn shut_down(&mut self, at: Address, grace_ns: u64) {
+        let Some(row) = self.table.row_of(at) else { return };
+        if let Some(Phase::Created { .. } | Phase::Loading { .. }) =
+            self.table.get(row).map(|process| &process.phase)
+        {
+            // There is nothing yet that could be asked.
+            let reason = "it was asked to stop before its start";
+            return self.end(row, Outcome::Graceful, reason.into());
+        }
+        // A pause must not keep anybody from being stopped.
+        self.resume(at);
+        let deadline_ns = self.machine.monotonic_ns().saturating_add(grace_ns);
+        self.ask(at, |questions| {
+            questions.shutdown_deadline_ns.get_or_insert(deadline_ns);
+        });
+    }
+
+    fn ask(&mut self, at: Address, ask: impl FnOnce(&mut Questions)) {
+        if let Some(row) = self.table.row_of(at)
+            && let Some(process) = self.table.get_mut(row)
+        {
+            ask(&mut process.questions);
+            self.enqueue(row);
+        }
+    }
+
+    fn check_health(&mut self, at: Address, token: u64, emit: Emit<'_>) {
+        let Some(process) = self.table.row_of(at).and_then(|row| self.table.get(row)) else {
+            return;
+        };
+        let memory_bytes = process.memory_bytes;
+        let report = if process.hold.is_still() {
+            HealthReport::Paused
+        } else if let Phase::Open { .. } = process.phase {
+            let slice_ns = self.machine.monotonic_ns().saturating_sub(process.slice_began_ns);
+            HealthReport::Busy { slice_ns }
+        } else {
+            return self.ask(at, |questions| Questions::ask(&mut questions.health, token));
+        };
+        emit(Event::Health { at, token, report, memory_bytes });
+    }
+
+    fn ask_metrics(&mut self, at: Address, token: u64, emit: Emit<'_>) {
+        let row = self.table.row_of(at);
+        if row.and_then(|row| self.table.get(row)).is_some_and(|process| process.hold.is_still()) {
+            emit(Event::SamplesEnd { at, token });
+        } else {
+            self.ask(at, |questions| Questions::ask(&mut questions.metrics, token));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How a process ends, and what the manager hears of it.
+
+use alloc::{format, string::String};
+
+use duende_core::wire::link::{Event, LogLevel, Outcome, TEXT_BYTES_MAX};
+
+use super::{Emit, Kernel, record::Entry};
+use crate::{executor::Executor, log_ring::LogRing, process::Phase};
+
+impl<E: Executor> Kernel<E> {
+    /// Ends a process: it becomes a zombie, and its instance, with an open slice, is gone.
+    pub(super) fn end(&mut self, row: u32, outcome: Outcome, reason: String) {
+        self.set_timer(row, None);
+        self.queue.remove(row);
+        self.open.retain(|open| *open != row);
+        if let Some(process) = self.table.get_mut(row) {
+            let at = process.at;
+            process.phase = Phase::Zombie { outcome, reason };
+            self.zombies.push(row);
+            self.record(self.machine.monotonic_ns(), Entry::Ended { at, outcome });
+        }
+    }
+
+    /// PID 1 reaps its children: the manager hears of each, and of nothing after it.
+    pub(super) fn reap(&mut self, emit: Emit<'_>) {
+        if self.zombies.is_empty() {
+            return;
+        }
+        self.drain_log(emit);
+        while let Some(row) = self.zombies.pop() {
+            if let Some(process) = self.table.remove(row)
+                && let Phase::Zombie { outcome, reason } = process.phase
+            {
+                emit(Event::Exited { at: process.at, outcome, reason: bounded(&reason) });
+            }
+        }
+    }
+
+    pub(super) fn drain_log(&self, emit: Emit<'_>) {
+        drain(&self.log, emit);
+    }
+}
+
+pub(super) fn drain(log: &LogRing, emit: Emit<'_>) {
+    let mut last = None;
+    while let Some(line) = log.pop() {
+        last = Some(line.at);
+        emit(Event::Log { at: line.at, level: line.level, text: &line.text });
+    }
+    if let Some(at) = last {
+        let dropped = log.take_dropped();
+        if dropped > 0 {
+            let text =
+                format!("{dropped} lines were dropped: they came faster than they could be taken");
+            emit(Event::Log { at, level: LogLevel::Warn, text: &text });
+        }
+    }
+}
+
+/// The first [`TEXT_BYTES_MAX`] bytes of a text, cut between characters.
+pub(super) fn bounded(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default()
+}

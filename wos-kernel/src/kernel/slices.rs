@@ -1,0 +1,336 @@
+//! One quantum: whose it is, what is called, and what becomes of the answer.
+
+use alloc::{format, string::ToString};
+use core::mem;
+use duende_core::{
+    epitaph::Epitaph,
+    sched::quantum_ms,
+    wire::{
+        check_metric_name,
+        link::{Address, Event, HealthReport, METRICS_MAX, Outcome},
+    },
+};
+
+use super::{
+    Emit, Kernel, ProtocolError,
+    ends::{bounded, drain},
+    record::Entry,
+};
+use crate::{
+    executor::{Call, Executor, Fault, Health, Next, Progress, Return, Sample, Wake, WakeReasons},
+    limits::OPEN_SLICES_MAX,
+    process::{Hold, Phase, Process},
+};
+
+/// A process in its slice.
+struct Running<I> {
+    instance: I,
+    call: Call,
+    at: Address,
+    /// Whether the slice was open before this quantum.
+    was_open: bool,
+}
+
+/// Nanoseconds in a millisecond.
+const NS_PER_MS: u64 = 1_000_000;
+
+impl<E: Executor> Kernel<E> {
+    /// Runs one quantum of one process. False if there was nothing to run.
+    ///
+    /// # Errors
+    /// The kernel has halted, now or earlier: a rule of its own is broken. It says nothing more; its
+    /// owner writes down [`dump`](Self::dump) and ends it.
+    pub fn step(&mut self, emit: Emit<'_>) -> Result<bool, Epitaph> {
+        self.patrol();
+        let ran = self.halted.is_none() && self.run_next(emit);
+        self.halted.clone().map_or(Ok(ran), Err)
+    }
+
+    fn run_next(&mut self, emit: Emit<'_>) -> bool {
+        let now_ns = self.machine.monotonic_ns();
+        self.fire_timers(now_ns);
+        let Some(row) = self.pick() else { return false };
+        let Some(Running { mut instance, call, at, was_open }) = self.open_slice(row, now_ns)
+        else {
+            self.halt(Epitaph::new(format_args!("row {row} was picked and cannot run")));
+            return false;
+        };
+        let progress = self.executor.resume(&mut instance);
+        let how = match &progress {
+            Progress::Preempted => "was preempted",
+            Progress::Returned(_) => "returned",
+            Progress::Failed(_) => "failed",
+        };
+        self.record(now_ns, Entry::Quantum { at, call: name_of(call), how });
+        match progress {
+            Progress::Preempted => {
+                self.set_phase(row, Phase::Open { instance, call });
+                if !was_open {
+                    self.open.push_back(row);
+                }
+                self.enqueue(row);
+            }
+            Progress::Returned(returned) => {
+                if was_open {
+                    self.open.retain(|open| *open != row);
+                }
+                self.returned(row, instance, call, returned, emit);
+            }
+            Progress::Failed(fault) => {
+                drop(instance);
+                let (outcome, reason) = match fault {
+                    Fault::Trap(reason) => (Outcome::Trap, reason),
+                    Fault::SliceBudget => (
+                        Outcome::SliceBudget,
+                        format!("a call of {} passed the slice budget", name_of(call)),
+                    ),
+                    Fault::Refused(reason) => (Outcome::Refused, reason),
+                };
+                self.end(row, outcome, reason);
+            }
+        }
+        self.drain_log(emit);
+        self.reap(emit);
+        true
+    }
+
+    /// Takes the instance of a row out, with its slice open. None if the row cannot run.
+    fn open_slice(&mut self, row: u32, now_ns: u64) -> Option<Running<E::Instance>> {
+        let process = self.table.get_mut(row)?;
+        let at = process.at;
+        match process.take_phase() {
+            Phase::Open { instance, call } => Some(Running { instance, call, at, was_open: true }),
+            Phase::Boundary(mut instance) => {
+                let call = Self::next_call(process, now_ns);
+                let context = self.executor.context(&mut instance)?;
+                if matches!(call, Call::Init | Call::Run(_))
+                    && let Some(config) = process.reloaded.take()
+                {
+                    context.set_config(config);
+                }
+                context.begin_slice(process.behind_ns);
+                let quantum_ns = u64::from(quantum_ms(process.level)) * NS_PER_MS;
+                context.begin_quantum(now_ns, quantum_ns);
+                process.slice_began_ns = now_ns;
+                self.executor.enter(&mut instance, call);
+                Some(Running { instance, call, at, was_open: false })
+            }
+            Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => None,
+        }
+    }
+
+    fn fire_timers(&mut self, now_ns: u64) {
+        while let Some(&(deadline_ns, row)) = self.timers.first()
+            && deadline_ns <= now_ns
+        {
+            self.timers.pop_first();
+            if let Some(process) = self.table.get_mut(row) {
+                process.timer_ns = None;
+                process.reasons.insert(WakeReasons::TIMER);
+                self.enqueue(row);
+            }
+        }
+    }
+
+    /// The row that runs next; it has left the queue.
+    fn pick(&mut self) -> Option<u32> {
+        let (row, level) = self.queue.pop()?;
+        if self.open.len() < OPEN_SLICES_MAX || self.open.contains(&row) {
+            return Some(row);
+        }
+        // Every stack is taken: the oldest open slice goes first.
+        let _ = self.queue.push(row, level);
+        let oldest = *self.open.front()?;
+        self.queue.remove(oldest);
+        Some(oldest)
+    }
+
+    fn next_call(process: &mut Process<E::Instance>, now_ns: u64) -> Call {
+        if !process.initialised {
+            return Call::Init;
+        }
+        if !process.questions.health.is_empty() {
+            return Call::HealthCheck;
+        }
+        if !process.questions.metrics.is_empty() {
+            return Call::Metrics;
+        }
+        if let Some(deadline_ns) = process.questions.shutdown_deadline_ns {
+            return Call::Shutdown { deadline_ns: process.on_its_clock_ns(deadline_ns) };
+        }
+        process.again = false;
+        let now_ns = process.on_its_clock_ns(now_ns);
+        Call::Run(Wake { reasons: mem::take(&mut process.reasons), now_ns })
+    }
+
+    fn returned(
+        &mut self,
+        row: u32,
+        mut instance: E::Instance,
+        call: Call,
+        returned: Return,
+        emit: Emit<'_>,
+    ) {
+        let (Some(process), Some(context)) =
+            (self.table.get_mut(row), self.executor.context(&mut instance))
+        else {
+            return self.halt(Epitaph::new(format_args!("row {row} returned to no boundary")));
+        };
+        let at = process.at;
+        process.memory_bytes = context.memory_bytes();
+        // The daemon's lines stand before what its slice made happen.
+        drain(&self.log, emit);
+        let ended = match returned {
+            Return::Init(Ok(())) => {
+                context.commit(&mut process.slices, emit);
+                process.initialised = true;
+                emit(Event::Running { at, pid: process.pid.0 });
+                None
+            }
+            Return::Run(Ok(next)) => {
+                let partly_drained = context.left_messages();
+                context.commit(&mut process.slices, emit);
+                if partly_drained {
+                    process.reasons.insert(WakeReasons::MESSAGE);
+                }
+                if call.tells(WakeReasons::RELOAD) {
+                    emit(Event::Reloaded { at });
+                }
+                match next {
+                    Next::Exit => Some((Outcome::Graceful, "it has done its work".to_string())),
+                    Next::Again => {
+                        process.again = true;
+                        self.set_timer(row, None);
+                        None
+                    }
+                    Next::Wait => {
+                        self.set_timer(row, None);
+                        None
+                    }
+                    Next::Until(deadline_ns) => {
+                        self.set_timer(row, Some(deadline_ns));
+                        None
+                    }
+                }
+            }
+            Return::Shutdown(Ok(())) => {
+                context.commit(&mut process.slices, emit);
+                Some((Outcome::Graceful, "it was asked to stop".to_string()))
+            }
+            Return::Init(Err(text)) => Some((Outcome::Error, format!("init: {text}"))),
+            Return::Run(Err(text)) => Some((Outcome::Error, format!("run: {text}"))),
+            Return::Shutdown(Err(text)) => Some((Outcome::Error, format!("shutdown: {text}"))),
+            Return::HealthCheck(health) => {
+                let memory_bytes = process.memory_bytes;
+                if let Some(token) = process.questions.health.pop_front() {
+                    let report = match &health {
+                        Health::Healthy => HealthReport::Healthy,
+                        Health::Degraded(text) => HealthReport::Degraded(bounded(text)),
+                        Health::Unhealthy(text) => HealthReport::Unhealthy(bounded(text)),
+                    };
+                    emit(Event::Health { at, token, report, memory_bytes });
+                }
+                None
+            }
+            Return::Metrics(samples) => {
+                if let Some(token) = process.questions.metrics.pop_front() {
+                    emit_samples(at, token, &samples, emit);
+                }
+                None
+            }
+        };
+        self.set_phase(row, Phase::Boundary(instance));
+        if let Some((outcome, reason)) = ended {
+            self.end(row, outcome, reason);
+        } else {
+            self.take_arrived(row);
+            if self.table.get(row).is_some_and(|process| process.hold == Hold::AtBoundary) {
+                self.hold_still(row, emit);
+            }
+            self.enqueue(row);
+        }
+    }
+
+    /// Moves what arrived during the slice into the inboxes.
+    fn take_arrived(&mut self, row: u32) {
+        let Some(process) = self.table.get_mut(row) else { return };
+        if process.arrived.is_empty() {
+            return;
+        }
+        let Phase::Boundary(instance) = &mut process.phase else { return };
+        let Some(context) = self.executor.context(instance) else { return };
+        let at = process.at;
+        let overflow = process.arrived.drain(..).fold(false, |overflow, (channel, message)| {
+            !context.deliver(channel, message) | overflow
+        });
+        if overflow {
+            let reason = ProtocolError::OutsideWindow(at).to_string();
+            self.end(row, Outcome::Refused, reason);
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, row: u32, deadline_ns: Option<u64>) {
+        self.disarm(row);
+        if let Some(process) = self.table.get_mut(row) {
+            process.timer_ns = deadline_ns;
+        }
+        self.arm(row);
+    }
+
+    /// Takes a process's timer out of the kernel's. The process still has it.
+    pub(super) fn disarm(&mut self, row: u32) {
+        if let Some(armed_ns) = self.table.get(row).and_then(Process::timer_fires_ns) {
+            self.timers.remove(&(armed_ns, row));
+        }
+    }
+
+    /// Puts a process's timer among the kernel's.
+    pub(super) fn arm(&mut self, row: u32) {
+        if let Some(armed_ns) = self.table.get(row).and_then(Process::timer_fires_ns) {
+            self.timers.insert((armed_ns, row));
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, row: u32) {
+        if let Some(process) = self.table.get(row)
+            && process.is_runnable()
+            && !self.queue.contains(row)
+        {
+            // The queue has a link for each row of the table: it cannot be full.
+            if let Err(error) = self.queue.push(row, process.level) {
+                self.halt(Epitaph::new(format_args!("{error}")));
+            }
+        }
+    }
+
+    fn set_phase(&mut self, row: u32, phase: Phase<E::Instance>) {
+        if let Some(process) = self.table.get_mut(row) {
+            process.phase = phase;
+        }
+    }
+}
+
+/// Answers with the samples; what has no legal name, or is over the limit, is left out.
+fn emit_samples(at: Address, token: u64, samples: &[Sample], emit: Emit<'_>) {
+    let is_named = |sample: &&Sample| check_metric_name(&sample.name).is_ok();
+    for sample in samples.iter().filter(is_named).take(METRICS_MAX) {
+        emit(Event::Sample {
+            at,
+            token,
+            name: &sample.name,
+            counter: sample.counter,
+            value: sample.value,
+        });
+    }
+    emit(Event::SamplesEnd { at, token });
+}
+
+fn name_of(call: Call) -> &'static str {
+    match call {
+        Call::Init => "init",
+        Call::Run(_) => "run",
+        Call::Shutdown { .. } => "shutdown",
+        Call::HealthCheck => "health-check",
+        Call::Metrics => "metrics",
+    }
+}
