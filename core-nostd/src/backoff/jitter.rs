@@ -4,6 +4,20 @@
 //! load best; equal jitter keeps a delay from being next to nothing.
 
 /// How a delay is spread, by entropy that the caller gives.
+///
+/// ```
+/// use core::time::Duration;
+/// use duende_core::backoff::{Backoff, Curve, Jitter};
+///
+/// let curve = Curve::Constant(Duration::from_secs(8));
+/// let delays_s = |jitter| {
+///     let backoff = Backoff { curve, jitter };
+///     [0, u64::MAX / 2, u64::MAX].map(|entropy| backoff.delay(0, entropy).as_secs_f32().round())
+/// };
+/// assert_eq!(delays_s(Jitter::Full), [0.0, 4.0, 8.0]);
+/// assert_eq!(delays_s(Jitter::Equal), [4.0, 6.0, 8.0]);
+/// assert_eq!(delays_s(Jitter::None), [8.0, 8.0, 8.0]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Jitter {
     /// Uniform between zero and the ceiling, both included.

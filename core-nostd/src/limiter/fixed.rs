@@ -64,3 +64,26 @@ impl Fixed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_one_says_so() {
+        let good = Fixed::new(2, Duration::from_nanos(5));
+        let open = |admitted| Some(Open { since: Instant::ZERO, admitted });
+        for admitted in [1, 2] {
+            let sound = Fixed { open: open(admitted), ..good.clone() };
+            assert_eq!(sound.check_invariants(), Ok(()));
+        }
+        for broken in [
+            Fixed { intensity: 0, ..good.clone() },
+            Fixed { period_ns: 0, ..good.clone() },
+            Fixed { open: open(0), ..good.clone() },
+            Fixed { open: open(3), ..good },
+        ] {
+            assert!(broken.check_invariants().is_err(), "{broken:?}");
+        }
+    }
+}

@@ -163,6 +163,19 @@ impl<S: AsRef<[Instant]> + AsMut<[Instant]>> Limiter<S> {
     /// admitted and everything before it is forgotten; under a fixed one it counts as any other, as
     /// in systemd, and only [`clear`](Self::clear) (`systemctl reset-failed`) makes room before the
     /// window is over.
+    ///
+    /// ```
+    /// use duende_core::limiter::{Limiter, RestartLimit};
+    /// use duende_core::time::Instant;
+    ///
+    /// let now = Instant::ZERO;
+    /// let mut limiter = Limiter::new([], RestartLimit { intensity: 1, ..RestartLimit::SYSTEMD })?;
+    /// assert!(limiter.admit(now));
+    /// assert!(!limiter.start_by_operator(now));
+    /// limiter.clear();
+    /// assert!(limiter.start_by_operator(now));
+    /// # Ok::<(), duende_core::limiter::IntensityError>(())
+    /// ```
     #[must_use]
     pub fn start_by_operator(&mut self, now: Instant) -> bool {
         if self.limit.window.counts_every_start() {

@@ -62,3 +62,25 @@ impl<S: AsRef<[Instant]> + AsMut<[Instant]>> Sliding<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_one_says_so() {
+        let good = || Sliding::new([Instant::ZERO; 2], 2, Duration::from_nanos(5)).unwrap();
+        assert_eq!(good().check_invariants(), Ok(()));
+        let mut spoiled = good();
+        spoiled.stamps.spoil(1, 2);
+        assert_eq!(spoiled.check_invariants(), Ok(()), "a full ring is at any place");
+        spoiled.stamps.spoil(0, 3);
+        let spacious = Sliding { intensity: 3, ..good() };
+        let timeless = Sliding { period_ns: 0, ..good() };
+        for mut broken in [spoiled, spacious, timeless] {
+            assert!(broken.check_invariants().is_err(), "{broken:?}");
+            // It is halted, but asking it does no harm.
+            let _ = broken.admit(Instant::MAX);
+        }
+    }
+}

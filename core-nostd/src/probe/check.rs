@@ -140,3 +140,35 @@ impl Check {
         if count >= threshold { outcome } else { Outcome::Open }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_one_says_so() {
+        let good = Check::new(ProbeSpec::default(), Instant::ZERO);
+        let now = Instant::from_ns(7);
+        let asked = |token, deadline| Phase::Asked { token, at: now, deadline };
+        let sound = Check { phase: asked(1, now), row: Row::Failures(1), ..good };
+        assert_eq!(sound.check_invariants(ProbeKind::Liveness), Ok(()));
+        for broken in [
+            Check { spec: ProbeSpec { period: Duration::ZERO, ..good.spec }, ..good },
+            Check { spec: ProbeSpec { success_threshold: 2, ..good.spec }, ..good },
+            Check { phase: asked(1, Instant::ZERO), ..good },
+            Check { phase: asked(0, now), ..good },
+            Check { row: Row::Failures(0), ..good },
+            Check { row: Row::Successes(0), ..good },
+        ] {
+            assert!(broken.check_invariants(ProbeKind::Liveness).is_err(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_of_what_is_not_open() {
+        let mut check = Check::new(ProbeSpec::default(), Instant::ZERO);
+        assert_eq!(check.answer(Instant::ZERO, false), Outcome::Open);
+        assert_eq!(check.expire(Instant::MAX), Outcome::Open);
+        assert_eq!((check.row(), check.open()), (Row::Empty, None));
+    }
+}

@@ -34,6 +34,27 @@ pub enum ProbeAction {
 /// [`deadline`](Self::deadline) says when to call [`poll`](Self::poll) next, which is called until
 /// it says [`ProbeAction::Wait`]. While the daemon is paused neither is called, answers come with the
 /// instant of the pause, and then [`shift`](Self::shift) is told how long it was.
+///
+/// ```
+/// use core::time::Duration;
+/// use duende_core::probe::{Health, ProbeAction, ProbeKind, ProbeSet, ProbeSpec, Probes};
+/// use duende_core::time::Instant;
+///
+/// let second = |n| Instant::ZERO.saturating_add(Duration::from_secs(n));
+/// let kind = ProbeKind::Liveness;
+/// let spec = ProbeSpec { failure_threshold: 1, ..ProbeSpec::KUBERNETES };
+/// let mut set = ProbeSet::new(Probes::liveness(spec), second(0));
+/// assert_eq!(set.poll(second(0)), ProbeAction::Ask { kind, token: 1 });
+///
+/// // It has a second to answer; an hour's pause does not count.
+/// set.shift(Duration::from_secs(3600));
+/// assert_eq!(set.deadline(), Some(second(3601)));
+///
+/// // Its silence is its failure, and at this threshold its end.
+/// assert_eq!(set.poll(second(3601)), ProbeAction::Condemn { kind });
+/// assert_eq!(set.health(), Health::Failing { failures: 1 });
+/// assert_eq!(set.answer(second(3602), 1, true), ProbeAction::Wait);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeSet {
     /// None once it has succeeded.

@@ -83,6 +83,15 @@ impl ExitRules {
     };
 
     /// Kubernetes': only code 0 is clean, and its restarts are charged all the same.
+    ///
+    /// ```
+    /// use duende_core::restart::{Exit, ExitRules, RestartPolicy};
+    ///
+    /// let done = ExitRules::KUBERNETES.classify(Exit::Code(0));
+    /// assert!(done.restarts(RestartPolicy::Always) && !done.restarts(RestartPolicy::OnFailure));
+    /// // A batch job that is restarted when it is done runs into the backoff; here it does not.
+    /// assert!(done.is_charged && !ExitRules::default().classify(Exit::Code(0)).is_charged);
+    /// ```
     pub const KUBERNETES: Self = Self {
         success: ExitSet::EMPTY,
         prevent: ExitSet::EMPTY,

@@ -380,3 +380,26 @@ fn the_end_of_time_is_no_overflow() {
     assert_eq!(poll_all(&mut set, second), [], "no time is left for an answer");
     assert_eq!(set.health(), Health::Failing { failures: 1 });
 }
+
+#[test]
+fn a_broken_one_says_so() {
+    let spec = Some(ProbeSpec::KUBERNETES);
+    let all = ProbeSet::new(Probes { startup: spec, liveness: spec, readiness: spec }, at(0));
+    assert_eq!(all.check_invariants(), Ok(()));
+    let asked = |token| {
+        let mut check = Check::new(ProbeSpec::KUBERNETES, at(0));
+        assert!(check.ask(at(0), token));
+        Some(check)
+    };
+    let none = ProbeSet::new(Probes::NONE, at(0));
+    for broken in [
+        ProbeSet { startup: asked(2), asked: 1, ..all },
+        ProbeSet { liveness: asked(1), asked: 1, ..all },
+        ProbeSet { readiness: asked(1), asked: 1, ..all },
+        ProbeSet { startup: asked(0), ..all },
+        ProbeSet { ready: false, ..none },
+        ProbeSet { condemned: true, ..none },
+    ] {
+        assert!(broken.check_invariants().is_err(), "{broken:?}");
+    }
+}
