@@ -8,23 +8,20 @@
 #[cfg(test)]
 mod tests;
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    sync::Arc,
-    vec,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
+#[cfg(test)]
+use duende_core::epitaph::Epitaph;
 use duende_core::wire::{
     MetricNameError, check_metric_name,
     link::{
-        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, CONFIG_ENTRIES_MAX, Event, Grants, Limits,
-        LogLevel, METRICS_MAX, TEXT_BYTES_MAX,
+        Address, CHANNELS_MAX, CONFIG_ENTRIES_MAX, Event, Grants, Limits, LogLevel, METRICS_MAX,
+        TEXT_BYTES_MAX,
     },
 };
 
 use crate::{
-    limits::{ENTROPY_BYTES_MAX, RECEIVE_BYTES_MAX, TICK_NS},
+    inbox::{Inbox, Message},
+    limits::{ENTROPY_BYTES_MAX, TICK_NS},
     log_ring::{LogLine, LogRing},
     machine::Machine,
     state::State,
@@ -45,21 +42,10 @@ pub enum SyscallError {
     QuotaExceeded,
 }
 
-/// One message of a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Its place in the channel, from 1 within this incarnation.
-    pub sequence: u64,
-    /// The bytes.
-    pub payload: Vec<u8>,
-}
-
 struct Channel {
     name: String,
     granted: bool,
-    inbox: VecDeque<Message>,
-    /// The last message that the open slice received, if it received one.
-    received: Option<u64>,
+    inbox: Inbox,
 }
 
 /// How much running time the open slice had, and how much it may have.
@@ -147,25 +133,15 @@ impl Context {
     }
 
     pub(crate) fn open_channel(&mut self, name: &str, granted: bool) -> bool {
-        self.channels.push(Channel {
-            name: name.into(),
-            granted,
-            inbox: VecDeque::new(),
-            received: None,
-        });
+        self.channels.push(Channel { name: name.into(), granted, inbox: Inbox::default() });
         self.channels.len() <= CHANNELS_MAX
     }
 
     /// Puts a message into a channel's inbox. False if the manager broke its promise: no such
     /// channel, or more unconsumed messages than it said it would send.
     pub(crate) fn deliver(&mut self, channel: u8, message: Message) -> bool {
-        match self.channels.get_mut(usize::from(channel)) {
-            Some(channel) if channel.inbox.len() < CHANNEL_MESSAGES_MAX => {
-                channel.inbox.push_back(message);
-                true
-            }
-            Some(_) | None => false,
-        }
+        let channel = self.channels.get_mut(usize::from(channel));
+        channel.is_some_and(|channel| channel.inbox.deliver(message))
     }
 
     // The syscalls.
@@ -266,20 +242,7 @@ impl Context {
         if !channel.granted {
             return Err(SyscallError::Denied);
         }
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let mut messages = Vec::new();
-        let mut bytes = 0_usize;
-        while messages.len() < max
-            && let Some(message) = channel.inbox.front()
-        {
-            bytes = bytes.saturating_add(message.payload.len());
-            if bytes > RECEIVE_BYTES_MAX && !messages.is_empty() {
-                break;
-            }
-            channel.received = Some(message.sequence);
-            messages.extend(channel.inbox.pop_front());
-        }
-        Ok(messages)
+        Ok(channel.inbox.receive(usize::try_from(max).unwrap_or(usize::MAX)))
     }
 
     /// `metric.counter-add`
@@ -316,7 +279,7 @@ impl Context {
             });
         });
         for (index, channel) in self.channels.iter_mut().enumerate() {
-            if let Some(sequence) = channel.received.take()
+            if let Some(sequence) = channel.inbox.commit()
                 && let Ok(channel) = u8::try_from(index)
             {
                 emit(Event::Consumed { at, channel, sequence });
@@ -337,10 +300,19 @@ impl Context {
         }
     }
 
+    /// Whether the rules of what it holds are kept.
+    ///
+    /// # Errors
+    /// An [`Epitaph`] that names what does not hold.
+    #[cfg(test)]
+    pub(crate) fn check_invariants(&self) -> Result<(), Epitaph> {
+        self.channels.iter().try_for_each(|channel| channel.inbox.check_invariants())
+    }
+
     /// Whether the open slice received from a channel that still holds messages: the daemon drained
     /// a part, so `wait` has something to return for.
     pub(crate) fn left_messages(&self) -> bool {
-        self.channels.iter().any(|channel| channel.received.is_some() && !channel.inbox.is_empty())
+        self.channels.iter().any(|channel| channel.inbox.is_partly_drained())
     }
 
     /// Puts another configuration in force.

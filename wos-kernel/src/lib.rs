@@ -23,6 +23,7 @@ mod context;
 #[cfg(feature = "wasmtime")]
 pub mod engine;
 mod executor;
+mod inbox;
 mod kernel;
 pub mod limits;
 mod log_ring;
@@ -30,10 +31,11 @@ mod machine;
 mod process;
 mod state;
 
-pub use context::{Context, Message, SyscallError};
+pub use context::{Context, SyscallError};
 pub use executor::{
     Call, Executor, Fault, Health, ImageState, Next, Progress, Return, Sample, Wake, WakeReasons,
 };
+pub use inbox::Message;
 pub use kernel::{Emit, Kernel, ProtocolError};
 pub use log_ring::LogRing;
 pub use machine::Machine;

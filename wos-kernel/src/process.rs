@@ -17,8 +17,9 @@ use duende_core::{
 };
 
 use crate::{
-    context::{Context, Message},
+    context::Context,
     executor::{Call, WakeReasons},
+    inbox::Message,
     kernel::require,
     limits::{PROCESSES_MAX, QUESTIONS_MAX},
 };

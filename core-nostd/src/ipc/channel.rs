@@ -119,6 +119,12 @@ where
         self.len() == 0
     }
 
+    /// The message that is received next.
+    #[must_use]
+    pub fn peek(&self) -> Option<&Message<P>> {
+        self.queue.first().map(|entry| &entry.message)
+    }
+
     /// What was counted so far.
     #[must_use]
     pub const fn counters(&self) -> Counters {

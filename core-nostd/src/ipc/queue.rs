@@ -119,9 +119,14 @@ impl<P, S: AsRef<[Place<P>]> + AsMut<[Place<P>]>> Queue<P, S> {
         true
     }
 
+    /// The oldest message.
+    pub(super) fn first(&self) -> Option<&Entry<P>> {
+        self.entry(self.first?)
+    }
+
     /// Whose message is the oldest.
     pub(super) fn first_seat(&self) -> Option<u32> {
-        Some(self.entry(self.first?)?.seat)
+        Some(self.first()?.seat)
     }
 
     /// Takes a sender's oldest message, wherever it stands.

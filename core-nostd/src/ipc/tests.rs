@@ -301,7 +301,12 @@ proptest! {
                     };
                     prop_assert_eq!(tested.cancel(id), expected);
                 }
-                Op::Receive => prop_assert_eq!(tested.receive(now), model.receive(now_ns)),
+                Op::Receive => {
+                    let next = tested.peek().cloned();
+                    let received = tested.receive(now);
+                    prop_assert_eq!(next, received.clone().map(|received| received.message));
+                    prop_assert_eq!(received, model.receive(now_ns));
+                }
                 Op::Poll => {
                     // Those who are due, in any order.
                     while let Some(TimedOut { sender, message: found }) = tested.poll(now) {

@@ -2,6 +2,8 @@
 
 use alloc::format;
 
+use duende_core::wire::link::CHANNEL_MESSAGES_MAX;
+
 use super::*;
 use crate::limits::SLICE_WRITES_MAX;
 

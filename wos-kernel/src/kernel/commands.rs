@@ -4,13 +4,16 @@ use alloc::{boxed::Box, format, vec::Vec};
 use duende_core::{
     epitaph::Epitaph,
     sched::Level,
-    wire::link::{Address, Command, Event, HealthReport, Outcome},
+    wire::link::{
+        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Command, Event, HealthReport, Outcome,
+    },
 };
 
 use super::{Emit, Kernel, ProtocolError, record::Entry};
 use crate::{
-    context::{Context, Message},
+    context::Context,
     executor::{Executor, ImageState, WakeReasons},
+    inbox::Message,
     process::{Phase, Questions},
 };
 
@@ -145,8 +148,13 @@ impl<E: Executor> Kernel<E> {
                 .context(instance)
                 .is_some_and(|context| context.deliver(channel, message)),
             Phase::Open { .. } => {
-                process.arrived.push((channel, message));
-                true
+                // What one slice may find beside what it found at its beginning; each channel's own
+                // window is checked when the slice is over.
+                let has_room = process.arrived.len() < CHANNELS_MAX * CHANNEL_MESSAGES_MAX;
+                if has_room {
+                    process.arrived.push((channel, message));
+                }
+                has_room
             }
             Phase::Zombie { .. } => return Ok(()),
         };

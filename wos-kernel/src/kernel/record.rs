@@ -91,7 +91,7 @@ impl<E: Executor> Kernel<E> {
     /// Looks over a row now and then.
     pub(super) fn patrol(&mut self) {
         self.steps = self.steps.wrapping_add(1);
-        if self.steps % PATROL_STEPS != 0 {
+        if !self.steps.is_multiple_of(PATROL_STEPS) {
             return;
         }
         let rows = self.table.rows_max().max(1);

@@ -17,6 +17,7 @@ use super::*;
 use crate::context::Context;
 use crate::executor::{Call, Executor, Fault, Health, ImageState, Next, Progress, Return};
 use crate::machine::Machine;
+use crate::process::Phase;
 
 /// A machine whose clock moves by a microsecond whenever it is read.
 #[derive(Default)]
@@ -243,6 +244,11 @@ impl Books {
             }
         }
         assert_eq!(self.kernel.check_invariants(), Ok(()));
+        for (_, process) in self.kernel.table.rows() {
+            if let Phase::Boundary(instance) = &process.phase {
+                assert_eq!(instance.context.check_invariants(), Ok(()));
+            }
+        }
         if over {
             self.open_consumed = 0;
             self.start();

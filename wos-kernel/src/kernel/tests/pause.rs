@@ -4,7 +4,7 @@ use duende_core::wire::link::CONFIG_ENTRIES_MAX;
 
 use super::*;
 use crate::executor::WakeReasons;
-use crate::process::{Phase, ProcessState};
+use crate::process::ProcessState;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MS_NS: u64 = 1_000_000;

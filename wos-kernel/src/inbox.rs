@@ -1,0 +1,157 @@
+//! The receiving end of a channel: the manager is its one sender, the daemon its receiver.
+//!
+//! The rules of credits and places are the core's ([`ipc::Channel`]). Here are those of the link:
+//! 1. The manager has [`CHANNEL_MESSAGES_MAX`] credits, the window. What it sends beyond them breaks
+//!    the protocol: nobody waits for a credit, and nothing is dropped.
+//! 2. Places are made with the first message: a daemon to whom nobody sends pays for none.
+//! 3. What a slice received counts as consumed when the slice is committed.
+
+use alloc::{boxed::Box, vec, vec::Vec};
+#[cfg(test)]
+use duende_core::epitaph::Epitaph;
+use duende_core::{
+    ipc::{self, Place, Qos, Schema, Seat, SenderId, Spec},
+    time::Instant,
+    wire::link::{CHANNEL_MESSAGES_MAX, VALUE_BYTES_MAX},
+};
+
+use crate::limits::RECEIVE_BYTES_MAX;
+
+/// The one kind of message: bytes, of whose form the kernel knows nothing.
+const SCHEMA: Schema = Schema { tag: 0, version: 0, length_bytes_max: 65_536 };
+const _: () = assert!(SCHEMA.length_bytes_max as usize == VALUE_BYTES_MAX);
+
+/// One message of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its place in the channel, from 1 within this incarnation.
+    pub sequence: u64,
+    /// The bytes.
+    pub payload: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+type Channel = ipc::Channel<Message, Box<[Place<Message>]>, [Seat<Message>; 1]>;
+
+/// The queue of one channel, and what the open slice took from it.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    /// None until the first message.
+    queue: Option<(Channel, SenderId)>,
+    /// The last message that the open slice received, if it received one.
+    received: Option<u64>,
+}
+
+impl Inbox {
+    /// Takes a message in. False if the manager broke its promise: it has no credit left, or the
+    /// message is too long.
+    pub(crate) fn deliver(&mut self, message: Message) -> bool {
+        if self.queue.is_none() {
+            self.queue = open();
+        }
+        let Some((channel, manager)) = &mut self.queue else { return false };
+        let message = ipc::Message { tag: SCHEMA.tag, version: SCHEMA.version, payload: message };
+        // With the place reserved first, the policy for messages without credit never comes to bear,
+        // and with it no time. What the channel would refuse must not reserve one.
+        SCHEMA.check(&message).is_ok()
+            && channel.reserve(*manager).is_ok()
+            && channel.send(Instant::ZERO, *manager, message).is_ok()
+    }
+
+    /// Takes up to `max` messages out, the oldest first, and no more than [`RECEIVE_BYTES_MAX`] bytes
+    /// of payload unless the first one alone has more.
+    pub(crate) fn receive(&mut self, max: usize) -> Vec<Message> {
+        let Some((channel, _)) = &mut self.queue else { return Vec::new() };
+        let mut messages = Vec::with_capacity(max.min(channel.len()));
+        let mut bytes = 0_usize;
+        while messages.len() < max
+            && let Some(next) = channel.peek()
+        {
+            bytes = bytes.saturating_add(next.payload.payload.len());
+            if bytes > RECEIVE_BYTES_MAX && !messages.is_empty() {
+                break;
+            }
+            let Some(received) = channel.receive(Instant::ZERO) else { break };
+            let message = received.message.payload;
+            self.received = Some(message.sequence);
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// Whether the open slice has received something and left something.
+    pub(crate) fn is_partly_drained(&self) -> bool {
+        let is_empty = self.queue.as_ref().is_none_or(|(channel, _)| channel.is_empty());
+        self.received.is_some() && !is_empty
+    }
+
+    /// Commits what the open slice received: the number of the last message, if there was one.
+    pub(crate) fn commit(&mut self) -> Option<u64> {
+        self.received.take()
+    }
+
+    /// Whether the rules of the channel hold.
+    ///
+    /// # Errors
+    /// An [`Epitaph`] that names what does not hold.
+    #[cfg(test)]
+    pub(crate) fn check_invariants(&self) -> Result<(), Epitaph> {
+        self.queue.as_ref().map_or(Ok(()), |(channel, _)| channel.check_invariants())
+    }
+}
+
+/// A channel with the manager as its sender. None only if the numbers of this module contradict each
+/// other.
+fn open() -> Option<(Channel, SenderId)> {
+    let places = vec![Place::EMPTY; CHANNEL_MESSAGES_MAX].into_boxed_slice();
+    let overflow = Qos::LatencySensitive.overflow();
+    let spec = Spec { schema: SCHEMA, overflow, credits_max: CHANNEL_MESSAGES_MAX };
+    let mut channel = Channel::new(0, places, [Seat::EMPTY], spec).ok()?;
+    let manager = channel.open(CHANNEL_MESSAGES_MAX).ok()?;
+    Some((channel, manager))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sequence: u64, bytes: usize) -> Message {
+        Message { sequence, payload: vec![0; bytes] }
+    }
+
+    #[test]
+    fn the_window_is_exact_and_reopens_with_each_message_received() {
+        let mut inbox = Inbox::default();
+        for sequence in 1..=CHANNEL_MESSAGES_MAX as u64 {
+            assert!(inbox.deliver(message(sequence, 1)));
+        }
+        assert!(!inbox.deliver(message(513, 1)));
+        assert!(!inbox.is_partly_drained());
+        assert_eq!(inbox.receive(2).len(), 2);
+        assert!(inbox.is_partly_drained());
+        assert!(inbox.deliver(message(513, 1)) && inbox.deliver(message(514, 1)));
+        assert!(!inbox.deliver(message(515, 1)));
+        assert_eq!(inbox.commit(), Some(2));
+        assert_eq!(inbox.commit(), None);
+        assert_eq!(inbox.receive(usize::MAX).last().map(|last| last.sequence), Some(514));
+        assert!(!inbox.is_partly_drained());
+        assert_eq!(inbox.check_invariants(), Ok(()));
+    }
+
+    #[test]
+    fn a_receive_is_bounded_in_bytes_and_a_message_in_length() {
+        let mut inbox = Inbox::default();
+        assert!(!inbox.deliver(message(1, VALUE_BYTES_MAX + 1)));
+        for sequence in 1..=17 {
+            assert!(inbox.deliver(message(sequence, VALUE_BYTES_MAX)));
+        }
+        assert_eq!(inbox.receive(17).len(), RECEIVE_BYTES_MAX / VALUE_BYTES_MAX);
+        assert_eq!(inbox.receive(0), []);
+        assert_eq!(inbox.receive(17).len(), 1);
+    }
+}
