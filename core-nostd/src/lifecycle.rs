@@ -195,6 +195,25 @@ pub enum Step {
     Exited(Verdict),
 }
 
+/// Its name. Not `Debug`, which prints lengths of time too: that code has reachable panics, and this is
+/// linked into firmware.
+impl core::fmt::Display for Step {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "Start",
+            Self::Retry => "Retry",
+            Self::Spawn { .. } => "Spawn",
+            Self::Spawned => "Spawned",
+            Self::Ready => "Ready",
+            Self::Stop { .. } => "Stop",
+            Self::Restart { .. } => "Restart",
+            Self::Overdue => "Overdue",
+            Self::Condemn(_) => "Condemn",
+            Self::Exited(_) => "Exited",
+        })
+    }
+}
+
 /// Why a step was refused. The state is as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {

@@ -25,7 +25,7 @@ impl Fault {
         match error {
             StepError::AlreadyStarted => Self::Refused(InputError::AlreadyStarted(id)),
             StepError::Stopping => Self::Refused(InputError::Stopping(id)),
-            StepError::Unexpected => Self::Broken(Epitaph::new(format_args!("{id}: {step:?}"))),
+            StepError::Unexpected => Self::Broken(Epitaph::new(format_args!("{id}: {step}"))),
         }
     }
 }
