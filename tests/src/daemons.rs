@@ -23,7 +23,7 @@ pub fn artifact(name: &str) -> PathBuf {
     built(root.join("artifacts").join(format!("{name}.wasm")), "cargo xtask guests")
 }
 
-fn built(file: PathBuf, with: &str) -> PathBuf {
+pub(crate) fn built(file: PathBuf, with: &str) -> PathBuf {
     assert!(
         file.is_file(),
         "{} is not built: run `{with}`, or `cargo xtask test`, which does that first",

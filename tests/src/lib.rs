@@ -18,6 +18,7 @@
 )]
 
 mod daemons;
+pub mod emulator;
 mod figure;
 mod fleet;
 mod process;

@@ -56,13 +56,13 @@ pub(crate) fn clippy() -> Result<(), Error> {
     shell::run(cargo.args(["--", "-D", "warnings"]))
 }
 
-fn copy_if_changed(from: &Path, to: &Path) -> Result<(), Error> {
+pub(crate) fn copy_if_changed(from: &Path, to: &Path) -> Result<(), Error> {
     let bytes = fs::read(from).map_err(at(from))?;
     if fs::read(to).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    // A reader sees the old component or the new one, never half of one.
-    let rising = to.with_extension("wasm.new");
+    // A reader sees the old file or the new one, never half of one.
+    let rising = to.with_extension("new");
     fs::write(&rising, bytes).map_err(at(&rising))?;
     fs::rename(&rising, to).map_err(at(to))
 }

@@ -6,8 +6,10 @@
 use std::process::ExitCode;
 
 mod bench;
+mod debian;
 mod demo;
 mod falsify;
+mod firmware;
 mod fuzz;
 mod guests;
 mod setup;
@@ -23,6 +25,7 @@ type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 const VERBS: &[Verb] = &[
     ("setup", "find or install the compilers for WebAssembly and firmware", setup::run),
     ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
+    ("firmware", "the core on a Cortex-M4: builds the image and runs it in QEMU", firmware::run),
     (
         "demo",
         "a fleet at work: its daemons are killed, and no request is lost or counted twice",

@@ -44,6 +44,20 @@ pub(crate) enum Error {
         /// What Debian calls it.
         packages: String,
     },
+    /// A program is missing that a package brings.
+    #[error(
+        "`{program}` is not installed: on Debian (as root) `apt-get install {package}`, elsewhere by your \
+         system's package of QEMU for ARM"
+    )]
+    NoEmulator {
+        /// The program.
+        program: &'static str,
+        /// What Debian calls its package.
+        package: &'static str,
+    },
+    /// Something was built or run that had to fail, and did not, or not for that reason.
+    #[error("{0}")]
+    Unproved(String),
     /// The arguments of a verb.
     #[error("{0}")]
     Usage(String),

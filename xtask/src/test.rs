@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use crate::shell::{self, Error, at, say};
 use crate::wasm::{self, THUMBV7EM, Toolchain, WASM32};
-use crate::{fuzz, guests, setup};
+use crate::{firmware, fuzz, guests, setup};
 
 /// A step: its name, and what it does.
 type Step = (&'static str, fn(&mut Run) -> Result<(), Error>);
@@ -29,13 +29,14 @@ const STEPS: &[Step] = &[
     ("format", |run| run.cargo("format", &["fmt", "--all", "--check", "--", "-l"])),
     ("set-up", |_| setup::run(&[])),
     ("guests", |_| guests::build().map(drop)),
+    ("firmware", images),
     // Also every program that a test starts.
     ("build", |run| run.cargo("build", &[&["build"], EVERYTHING, &["--all-targets"]].concat())),
     ("clippy", |run| {
         let warnings = ["--all-targets", "--", "-D", "warnings"];
         run.cargo("clippy", &[&["clippy"], EVERYTHING, &warnings].concat())
     }),
-    ("clippy of guests", |_| guests::clippy()),
+    ("clippy of guests", |_| guests::clippy().and_then(|()| firmware::clippy())),
     ("tests", Run::tests),
     ("fuzz targets", fuzz_targets),
     // Alone, a package has only the features that it asks for itself.
@@ -185,6 +186,15 @@ fn fuzz_targets(run: &mut Run) -> Result<(), Error> {
     let failed = results.len() as u64 - passed;
     run.count += Count { passed, failed, skipped: 0 };
     if failed == 0 { Ok(()) } else { Err(Error::Reported) }
+}
+
+/// The images that tests run, and the proof that an image with a reachable panic does not link.
+fn images(run: &mut Run) -> Result<(), Error> {
+    firmware::prepare_emulator()?;
+    firmware::build()?;
+    firmware::prove_panic_check()?;
+    run.count.passed += 1;
+    Ok(())
 }
 
 /// Broken links, those of private items too: that is where most of the documentation is read. For the

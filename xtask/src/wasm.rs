@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::debian;
 use crate::shell::{self, Error, at, say};
 
 /// A target and what of the standard library it can have.
@@ -24,15 +25,21 @@ pub(crate) struct Target {
     pub(crate) triple: &'static str,
     /// The crates that `-Zbuild-std` is to build.
     standard_library: &'static str,
+    /// Whether programs are optimised together with the standard library. An image must be: only then
+    /// can its panics be seen to be out of reach, and it is small.
+    whole_program: bool,
 }
 
 /// What guests are compiled for.
-pub(crate) const WASM32: Target =
-    Target { triple: "wasm32-unknown-unknown", standard_library: "std,panic_abort" };
+pub(crate) const WASM32: Target = Target {
+    triple: "wasm32-unknown-unknown",
+    standard_library: "std,panic_abort",
+    whole_program: false,
+};
 
 /// A Cortex-M4 or M7 with an FPU: no operating system, `core` only.
 pub(crate) const THUMBV7EM: Target =
-    Target { triple: "thumbv7em-none-eabihf", standard_library: "core" };
+    Target { triple: "thumbv7em-none-eabihf", standard_library: "core", whole_program: true };
 
 /// A compiler, its cargo, the library sources and the clippy that fit it.
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
@@ -91,6 +98,13 @@ impl Active {
         .collect()
     }
 
+    /// The linker for images: rustup's toolchain for the host has one, whatever its targets are.
+    fn linker(&self) -> Result<PathBuf, Error> {
+        let linker = self.rustlib(&self.host).join("bin/rust-lld");
+        fs::metadata(&linker).map_err(at(&linker))?;
+        Ok(linker)
+    }
+
     /// The programs that turn object files into a component: `wasm-component-ld`, and the `wasm-ld`
     /// that it calls. Rustup's toolchain for the host has both, whatever its targets are.
     fn component_linkers(&self) -> Result<(PathBuf, PathBuf), Error> {
@@ -117,7 +131,7 @@ impl Toolchain {
         if active.has(target) {
             return Ok(Self { target, active, sysroot: None });
         }
-        if !Path::new("/etc/debian_version").exists() {
+        if !debian::is_debian() {
             return Err(no_compiler(target));
         }
         if !debian_compiler_is_there() {
@@ -142,6 +156,9 @@ impl Toolchain {
             let (component, wasm_ld) = self.active.component_linkers()?;
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", component);
             flags.push(format!("-Clink-arg=--wasm-ld-path={}", wasm_ld.display()));
+        }
+        if self.target == THUMBV7EM {
+            cargo.env("CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER", self.active.linker()?);
         }
         cargo
             .current_dir(shell::root())
@@ -200,21 +217,7 @@ fn minor_version(text: &str) -> Option<u32> {
 
 fn install_debian_compiler(target: Target) -> Result<(), Error> {
     say(&format!("installing Debian's {} (145 MB, about 30 s)", DEBIAN_PACKAGES.join(", ")));
-    let is_root = shell::output(Command::new("id").arg("-u"))? == "0";
-    let apt = |arguments: &[&str]| {
-        let mut command = if is_root {
-            Command::new("apt-get")
-        } else {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "apt-get"]);
-            sudo
-        };
-        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
-        shell::run(&mut command)
-    };
-    let install = ["install", "-y", "--no-install-recommends", "--no-remove"];
-    let installed = apt(&["update"]).and_then(|()| apt(&[&install[..], &DEBIAN_PACKAGES].concat()));
-    if let Err(error) = installed {
+    if let Err(error) = debian::install(&DEBIAN_PACKAGES) {
         say(&error.to_string());
         return Err(no_compiler(target));
     }
@@ -228,6 +231,7 @@ fn sysroot(target: Target, active: &Active) -> Result<PathBuf, Error> {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
         .collect();
+    let name = if target.whole_program { format!("{name}-bitcode") } else { name };
     let base = shell::target_dir().join("sysroot").join(target.triple);
     let done = base.join(name);
     if done.exists() {
@@ -246,12 +250,17 @@ fn sysroot(target: Target, active: &Active) -> Result<PathBuf, Error> {
     fs::create_dir_all(&sources).map_err(at(&sources))?;
     write(&scratch.join("Cargo.toml"), manifest)?;
     write(&sources.join("lib.rs"), "#![no_std]\n")?;
+    let mut flags = active.remap_flags();
+    if target.whole_program {
+        // Cargo says `no` where the last crate is a library; the last flag counts.
+        flags.push("-Cembed-bitcode=yes".to_owned());
+    }
     let mut cargo = debian_cargo("build");
     cargo
         .current_dir(&scratch)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
-        .env("CARGO_ENCODED_RUSTFLAGS", active.remap_flags().join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("RUSTC_BOOTSTRAP", "1")
         .args(["build", "--quiet", "--release", "--target", target.triple])
         .arg(format!("-Zbuild-std={}", target.standard_library))
