@@ -1,7 +1,10 @@
-//! `cargo xtask bench`: the timings of the spine, each beside what it is measured against.
+//! `cargo xtask bench`: timings, each beside what it is measured against.
 //!
-//! The measuring is done by the benchmark `spine` of crate `duende`; this verb gets together what it
-//! needs: the components, a C compiler, runit.
+//! - `bench`: the spine, by the benchmark `spine` of crate `duende`. The verb gets together what that
+//!   needs: the components, a C compiler, runit.
+//! - `bench core`: the core's machines and the bus that threads share, by the crate `duende-bench` in
+//!   `tests/bench`. It is a workspace of its own, for its peers bring 150 packages; they are built
+//!   below `target/bench-core`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +16,51 @@ use crate::shell::{self, Error, at, say};
 /// What is compared against, as Debian packages it.
 const RUNIT: &str = "runit";
 
+/// The benchmark of the core.
+const CORE_MANIFEST: &str = "tests/bench/Cargo.toml";
+
+/// What `--help` says.
+const HELP: &str = "\
+usage: cargo xtask bench [core]
+  cargo xtask bench        the spine: deploy, slice, restart -> artifacts/bench.json
+  cargo xtask bench core   the core's machines and the bus   -> artifacts/bench-core.json
+The exit status is 0 only if every goal was met.";
+
 /// The verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
-    shell::no_arguments(arguments)?;
+    match arguments {
+        [] => spine(),
+        [word] if word == "core" => core(),
+        [flag] if flag == "--help" || flag == "-h" => {
+            eprintln!("{HELP}");
+            Ok(())
+        }
+        [other, ..] => Err(Error::Usage(format!("no such benchmark: `{other}`\n{HELP}"))),
+    }
+}
+
+/// The core's machines, and the bus.
+fn core() -> Result<(), Error> {
+    let artifacts = shell::root().join("artifacts");
+    fs::create_dir_all(&artifacts).map_err(at(&artifacts))?;
+    let json = artifacts.join("bench-core.json");
+    say("building the benchmark and its peers in release; the first time takes several minutes");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(shell::root())
+        .args(["run", "--quiet", "--release", "--locked", "--manifest-path", CORE_MANIFEST])
+        .arg("--target-dir")
+        .arg(shell::target_dir().join("bench-core"))
+        .arg("--")
+        .arg("--json")
+        .arg(&json);
+    shell::run(&mut cargo)?;
+    say(&format!("written: {}", json.display()));
+    Ok(())
+}
+
+/// The spine.
+fn spine() -> Result<(), Error> {
     guests::build()?;
     let artifacts = shell::root().join("artifacts");
     let json = artifacts.join("bench.json");

@@ -44,7 +44,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "bench",
-        "timings of the spine beside what they are measured against, as table and JSON",
+        "timings beside what they are measured against, as table and JSON; `bench core`: the core's",
         bench::run,
     ),
 ];

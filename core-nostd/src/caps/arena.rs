@@ -65,6 +65,7 @@ impl Capability {
     };
 
     /// What it comes from, the granted one first.
+    #[inline]
     pub(super) fn ancestors(&self) -> &[Node] {
         let count = usize::from(self.depth).saturating_sub(1);
         self.path.get(..count).unwrap_or(&self.path)
@@ -98,6 +99,7 @@ impl Slot {
     };
 
     /// Whether the generation is one of a capability that was not revoked itself.
+    #[inline]
     pub(super) const fn is_held(&self) -> bool {
         self.generation % 2 == 1
     }
@@ -135,10 +137,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Arena<S> {
         self.slots.as_ref()
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&Slot> {
         self.slots.as_ref().get(usize::try_from(slot).ok()?)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Slot> {
         self.slots.as_mut().get_mut(usize::try_from(slot).ok()?)
     }

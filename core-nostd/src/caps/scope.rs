@@ -45,6 +45,7 @@ impl<'a> Lineage<'a> {
     }
 
     /// The process that stands at `depth`; the first one stands at 0.
+    #[inline]
     fn at(self, depth: usize) -> Option<Holder> {
         if depth == self.ancestors.len() {
             return Some(self.holder);
@@ -76,6 +77,7 @@ impl Scope {
     }
 
     /// Whether a process is in the scope.
+    #[inline]
     #[must_use]
     pub fn contains(self, process: Lineage<'_>) -> bool {
         match self {

@@ -6,15 +6,13 @@
 //!
 //! - [`wos`]: deploying a component and running a slice, against wasmtime alone
 //! - [`restart`]: from the kill of a native daemon to its next process, against a loop in C and runit
-//! - [`report`]: the table and the JSON
 
-mod report;
 mod restart;
 mod wos;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use report::Report;
+use duende_report::Report;
 
 /// The errors of a benchmark are for people only.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -43,7 +41,8 @@ fn main() -> ExitCode {
 /// Whether every goal is met.
 fn run() -> Result<bool> {
     let arguments = arguments()?;
-    let mut report = Report::new()?;
+    let wasmtime = locked_version("wasmtime")?;
+    let mut report = Report::new(&[("wasmtime", &wasmtime)])?;
     wos::measure(&arguments.artifacts, &mut report)?;
     restart::measure(&arguments.runit, &mut report)?;
     std::fs::write(&arguments.json, report.to_json()?)
@@ -70,4 +69,17 @@ fn arguments() -> Result<Arguments> {
         (Some(artifacts), Some(runit), Some(json)) => Ok(Arguments { artifacts, runit, json }),
         _ => Err("this is run by `cargo xtask bench`".into()),
     }
+}
+
+/// The version of a package that this repository is locked to.
+fn locked_version(package: &str) -> Result<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
+    let lock: toml::Table = std::fs::read_to_string(path)?.parse()?;
+    let packages = lock.get("package").and_then(toml::Value::as_array);
+    let found = packages
+        .into_iter()
+        .flatten()
+        .find(|entry| entry.get("name").and_then(toml::Value::as_str) == Some(package));
+    let version = found.and_then(|entry| entry.get("version")?.as_str());
+    Ok(version.ok_or("Cargo.lock does not name wasmtime")?.to_owned())
 }

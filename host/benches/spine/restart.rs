@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use duende_report::{Measure, Report};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
@@ -21,7 +22,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::{Result, report::Report};
+use super::Result;
 
 const KILLS: usize = 100;
 /// Services of runit that take turns, and how old each is when it is killed: `runsv` waits for a
@@ -49,20 +50,25 @@ pub(crate) fn measure(runit: &Path, report: &mut Report) -> Result<()> {
     let (mut ours, mut c, mut runsv) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..KILLS {
         thread::sleep(PAUSE);
-        ours.push(duende.kill()?);
+        ours.push(duende.kill()? as f64);
         thread::sleep(PAUSE);
-        c.push(bare.kill()?);
+        c.push(bare.kill()? as f64);
         thread::sleep(PAUSE);
-        runsv.push(runit.kill()?);
+        runsv.push(runit.kill()? as f64);
     }
     duende.supervisor.end(Signal::TERM)?;
     bare.end()?;
     runit.supervisor.end(Signal::HUP)?;
     report.add(
-        "restart",
-        "from the kill of a native process to the first instruction of the next",
-        vec![("duende", ours), ("loop in C", c), ("runit", runsv)],
-        &[1.5, 1.0],
+        Measure::new(
+            "restart",
+            "from the kill of a native process to the first instruction of the next",
+        )
+        .contender("duende", ours)
+        .contender("loop in C", c)
+        .contender("runit", runsv)
+        .ratio_at_most("duende", "loop in C", 1.5)
+        .ratio_at_most("duende", "runit", 1.0),
     );
     Ok(())
 }

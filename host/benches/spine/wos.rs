@@ -16,6 +16,7 @@ use std::{
 
 use duende::worker::{HostMachine, ImageCache, hosted_engine};
 use duende_core::wire::link::{Address, Command, Event, Grants, Limits};
+use duende_report::{Measure, Report};
 use wasmtime::{
     Engine, Store,
     component::{Component, HasSelf, Linker},
@@ -27,7 +28,7 @@ use wos_kernel::{
 };
 
 use self::bare::{DaemonPre, types::WakeReasons};
-use super::{Result, report::Report};
+use super::Result;
 
 const DEPLOYS: u32 = 3_000;
 const SLICE_ROUNDS: usize = 300;
@@ -60,10 +61,13 @@ pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
         drop(running);
     }
     report.add(
-        "deploy",
-        "a cached image to Running: Create and Start until the event Running",
-        vec![("WOS", ours), ("bare wasmtime", theirs)],
-        &[1.5],
+        Measure::new(
+            "deploy",
+            "a cached image to Running: Create and Start until the event Running",
+        )
+        .contender("WOS", ours)
+        .contender("bare wasmtime", theirs)
+        .ratio_at_most("WOS", "bare wasmtime", 1.5),
     );
 
     let (mut wos, bare) = both("flaky.wasm")?;
@@ -78,25 +82,28 @@ pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
                 return Err("the daemon has no slice to run".into());
             }
         }
-        ours.push(elapsed_ns(began) / u64::from(SLICES_PER_ROUND));
+        ours.push(elapsed_ns(began) / f64::from(SLICES_PER_ROUND));
 
         let began = Instant::now();
         for now in 0..SLICES_PER_ROUND {
             running.run(u64::from(now))?;
         }
-        theirs.push(elapsed_ns(began) / u64::from(SLICES_PER_ROUND));
+        theirs.push(elapsed_ns(began) / f64::from(SLICES_PER_ROUND));
     }
     report.add(
-        "slice",
-        "one slice of a daemon that returns `again` (each sample: the mean of 1,000)",
-        vec![("WOS scheduler", ours), ("bare call_async", theirs)],
-        &[1.5],
+        Measure::new(
+            "slice",
+            "one slice of a daemon that returns `again` (each sample: the mean of 1,000)",
+        )
+        .contender("WOS scheduler", ours)
+        .contender("bare call_async", theirs)
+        .ratio_at_most("WOS scheduler", "bare call_async", 1.5),
     );
     Ok(())
 }
 
-fn elapsed_ns(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+fn elapsed_ns(began: Instant) -> f64 {
+    began.elapsed().as_nanos() as f64
 }
 
 /// Our side: a kernel that has one image.
