@@ -29,8 +29,8 @@
 //!
 //! With at most `N` ready tasks, each `n(l)` is at most `N − 1`. The deadline class takes in any time
 //! `w` at most `U·w + 2·Σ Q·(1 − Q/P)` (see `server`), `U` being its share and `Q` and `P` its
-//! budgets and periods. So with it the wait is at most `(W(L) + 2·Σ Q) / (1 − U)`, and that, with
-//! `N − 1` for each `n(l)`, is what [`waiting_ns_max`] calculates.
+//! budgets and periods. So with it the wait is at most `(W(L) + 2·Σ Q) / (1 − U)`. [`waiting_ns_max`]
+//! calculates that, with `N − 1` for each `n(l)`, and for simplicity one more `q(0)`.
 //!
 //! [`Pick::run_for_ns`]: super::Pick::run_for_ns
 

@@ -186,16 +186,19 @@ impl<D: AsRef<[Server]> + AsMut<[Server]>> Servers<D> {
         if !self.is_refill_due(now_ns) {
             return;
         }
+        let mut refill_ns = NEVER_NS;
         for index in bits(self.throttled) {
-            if let Some(account) = self.account_mut(index) {
-                account.refill(now_ns);
-                if matches!(account.funds, Funds::Left { .. }) {
+            let Some(account) = self.account_mut(index) else { continue };
+            account.refill(now_ns);
+            match account.funds {
+                Funds::Left { .. } => {
                     self.throttled &= !(1 << index);
                     self.ready |= 1 << index;
                 }
+                Funds::Spent { until_ns, .. } => refill_ns = refill_ns.min(until_ns),
             }
         }
-        self.find_refill();
+        self.refill_ns = refill_ns;
     }
 
     /// The ready server that goes first.
