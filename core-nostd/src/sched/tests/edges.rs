@@ -169,6 +169,21 @@ fn who_is_put_back_goes_first() {
 }
 
 #[test]
+fn those_put_back_in_another_order_have_waited_alike() {
+    let mut tested = scheduler(2, 0, Rules::default());
+    let picks = [(0, 0), (1, 3 * MS)].map(|(task, now_ns)| {
+        tested.add(task, level(4)).unwrap();
+        tested.ready(task, at(now_ns)).unwrap();
+        tested.pick(at(3 * MS)).unwrap()
+    });
+    for pick in picks {
+        tested.put_back(pick, at(3 * MS)).unwrap();
+        assert_eq!(tested.check_invariants(), Ok(()));
+    }
+    assert_eq!(tested.pick(at(3 * MS)), Some(picks[1]));
+}
+
+#[test]
 fn a_clock_that_stalls_lets_everybody_run() {
     for now in [Instant::ZERO, Instant::MAX] {
         let mut tested = scheduler(3, 1, Rules::default());
