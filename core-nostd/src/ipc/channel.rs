@@ -4,8 +4,9 @@
 //! 1. Messages are received in the order in which they were taken in, whoever sent them.
 //! 2. A sender holds at most as many places as it has credits. A credit comes back when its message
 //!    leaves the queue, received or dropped. No sender's conduct changes what another may send.
-//! 3. Without credit the policy decides ([`Overflow`]): the sender is parked with its message for a
-//!    time, or its own oldest message is dropped for it, or it spills to places beyond the credits.
+//! 3. Without credit the policy decides ([`Overflow`](super::Overflow)): the message is refused, or the
+//!    sender is parked with it for a time, or the sender's own oldest message is dropped for it, or it
+//!    spills to places beyond the credits.
 //! 4. What was taken in is received, counted as dropped, or waits. What is refused is handed back.
 //! 5. A sender that leaves abandons what it is parked with; what it has in the queue stays. Its
 //!    credits and its seat are free once all of that has left the queue.
@@ -15,25 +16,23 @@
 //! Each call costs the same whatever the number of messages. Opening looks at the seats; so do
 //! deadlines, while anybody is parked.
 
-use core::time::Duration;
-
 use super::queue::{Own, Queue};
+use super::report::Spilled;
 use super::seat::{Parked, Seat, Sender, known, seat_mut};
 use super::{
-    Counters, Message, NewError, OpenError, Overflow, Place, Received, Refused, ReserveError,
-    SendError, SenderId, SenderView, Sent, Spec, TimedOut, UnknownSender,
+    Counters, Message, NewError, OpenError, Place, Received, Refused, ReserveError, SendError,
+    SenderId, SenderView, Sent, Spec, TimedOut, UnknownSender,
 };
 use crate::epitaph::{Epitaph, invariant};
+use crate::policy::overflow::Excess;
 use crate::sched::Level;
 use crate::time::Instant;
 
-/// What is to be done with a message that is taken in.
+/// How a message is taken in.
 enum Admission {
     Reserved,
     Credit,
-    Displace,
-    Spill,
-    Park(Duration),
+    Without(Excess),
 }
 
 /// A channel of messages with payload `P`, in `places`, from as many senders as `seats` has seats.
@@ -70,8 +69,7 @@ pub struct Channel<P, S, R> {
     receiver_level: Level,
     /// The credits of all seats, of those who left too.
     granted: usize,
-    spilled: usize,
-    spilled_bytes: u64,
+    spilled: Spilled,
     parked: usize,
     /// The last serial that was given to a sender.
     serial: u64,
@@ -99,8 +97,7 @@ where
             seats,
             receiver_level: Level::default(),
             granted: 0,
-            spilled: 0,
-            spilled_bytes: 0,
+            spilled: Spilled::default(),
             parked: 0,
             serial: 0,
             counters: Counters::default(),
@@ -208,7 +205,7 @@ where
         add(&mut self.counters.sent_total, 1);
         let length_bytes = message.length_bytes();
         Ok(match admission {
-            Admission::Park(timeout) => {
+            Admission::Without(Excess::Park { timeout }) => {
                 let deadline = now.saturating_add(timeout);
                 sender.parked = Some(Parked { message, deadline });
                 self.parked = self.parked.saturating_add(1);
@@ -225,7 +222,7 @@ where
                 self.queue.push(&mut sender.own, id.seat, false, message);
                 Sent::Queued
             }
-            Admission::Displace => {
+            Admission::Without(Excess::DropOldest) => {
                 let oldest = self.queue.pop(&mut sender.own);
                 self.queue.push(&mut sender.own, id.seat, false, message);
                 match oldest {
@@ -236,10 +233,9 @@ where
                     None => Sent::Queued,
                 }
             }
-            Admission::Spill => {
+            Admission::Without(Excess::Spill) => {
                 self.queue.push(&mut sender.own, id.seat, true, message);
-                self.spilled = self.spilled.saturating_add(1);
-                add(&mut self.spilled_bytes, length_bytes);
+                self.spilled.add(length_bytes);
                 add(&mut self.counters.spilled_total, 1);
                 Sent::Spilled
             }
@@ -288,8 +284,7 @@ where
         add(&mut self.counters.delivered_total, 1);
         let id = SenderId { channel: self.number, seat, serial: sender.serial };
         if entry.spilled {
-            self.spilled = self.spilled.saturating_sub(1);
-            self.spilled_bytes = self.spilled_bytes.saturating_sub(entry.message.length_bytes());
+            self.spilled.take(entry.message.length_bytes());
         } else {
             sender.used = sender.used.saturating_sub(1);
         }
@@ -322,7 +317,7 @@ where
                 *seat = Seat::EMPTY;
             }
         }
-        (self.parked, self.spilled, self.spilled_bytes) = (0, 0, 0);
+        (self.parked, self.spilled) = (0, Spilled::default());
         self.counters.abandoned_total.saturating_sub(before)
     }
 
@@ -384,7 +379,7 @@ where
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
         self.queue.check_invariants()?;
         let (mut granted, mut parked, mut own) = (0_usize, 0_usize, 0_usize);
-        let (mut spilled, mut spilled_bytes) = (0_usize, 0_u64);
+        let mut spilled = Spilled::default();
         for (place, seat) in self.seats.as_ref().iter().zip(0_u32..) {
             let Some(sender) = &place.0 else { continue };
             let mut used = usize::from(sender.reserved);
@@ -392,8 +387,7 @@ where
                 invariant!(entry.seat == seat, "seat {seat} lists what is another's");
                 own = own.saturating_add(1);
                 if entry.spilled {
-                    spilled = spilled.saturating_add(1);
-                    add(&mut spilled_bytes, entry.message.length_bytes());
+                    spilled.add(entry.message.length_bytes());
                 } else {
                     used = used.saturating_add(1);
                 }
@@ -410,9 +404,8 @@ where
         }
         let (len, credits_max) = (self.queue.len(), self.spec.credits_max);
         invariant!(own == len, "channel: {own} of {len} messages have senders");
-        let counts = (self.granted, self.parked, self.spilled, self.spilled_bytes);
-        let counted = counts == (granted, parked, spilled, spilled_bytes);
-        invariant!(counted, "channel: {granted} {parked} {spilled} not as counted");
+        let counted = (self.granted, self.parked, self.spilled) == (granted, parked, spilled);
+        invariant!(counted, "channel: {granted} {parked} not as counted, or what is spilled");
         invariant!(granted <= credits_max, "channel: {granted} of {credits_max} credits");
         let Counters { sent_total: sent, delivered_total, .. } = self.counters;
         let waiting = u64::try_from(len.saturating_add(parked)).unwrap_or(u64::MAX);
@@ -434,20 +427,9 @@ where
         if sender.used < sender.credits {
             return Ok(Admission::Credit);
         }
-        match self.spec.overflow {
-            Overflow::Park { timeout } => Ok(Admission::Park(timeout)),
-            Overflow::DropOldest => Ok(Admission::Displace),
-            Overflow::Spill { bytes_max } => {
-                let (spilled, spilled_bytes) = (self.spilled, self.spilled_bytes);
-                let places = self.queue.capacity().saturating_sub(self.spec.credits_max);
-                let with_this = spilled_bytes.saturating_add(message.length_bytes());
-                if spilled < places && with_this <= bytes_max {
-                    Ok(Admission::Spill)
-                } else {
-                    Err(SendError::SpillIsFull { spilled, spilled_bytes })
-                }
-            }
-        }
+        let excess =
+            self.spec.excess(self.queue.capacity(), self.spilled, message.length_bytes())?;
+        Ok(Admission::Without(excess))
     }
 
     fn sender(&self, id: SenderId) -> Result<&Sender<P>, UnknownSender> {

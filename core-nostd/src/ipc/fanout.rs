@@ -5,7 +5,7 @@
 //! 2. A message holds its place, and the sender's credit, until the last of its receivers has taken
 //!    it: the slowest receiver sets the sender's pace. Who wants a pace of its own for each receiver
 //!    gives each a [`Channel`](super::Channel); who wants none, a [`Bus`](crate::bus::Bus).
-//! 3. Without credit the policy decides ([`Overflow`]). Where the oldest message is dropped, those who
+//! 3. Without credit the policy decides ([`Overflow`](super::Overflow)). Where the oldest message is dropped, those who
 //!    had not taken it are told how many they missed, before they go on.
 //! 4. Each copy of a message that entered the queue is delivered, counted as dropped, or waits. A
 //!    message that enters while nobody is there counts and is not kept.
@@ -18,13 +18,14 @@
 mod report;
 
 use core::marker::PhantomData;
-use core::time::Duration;
 
 pub use report::{FanoutCounters, ReceiverId, SeatsFull, Taken, UnknownReceiver};
 
+use super::report::Spilled;
 use super::seat::Parked;
-use super::{Message, NewError, Overflow, Refused, ReserveError, SendError, Sent, Spec};
+use super::{Message, NewError, Refused, ReserveError, SendError, Sent, Spec};
 use crate::epitaph::{Epitaph, invariant};
+use crate::policy::overflow::Excess;
 use crate::sched::Level;
 use crate::time::Instant;
 
@@ -104,8 +105,7 @@ pub struct Fanout<P, S, R> {
     /// Where the oldest message lies in the ring.
     oldest_index: usize,
     len: usize,
-    spilled: usize,
-    spilled_bytes: u64,
+    spilled: Spilled,
     reserved: bool,
     parked: Option<Parked<P>>,
     receivers: usize,
@@ -138,8 +138,7 @@ where
             next: 0,
             oldest_index: 0,
             len: 0,
-            spilled: 0,
-            spilled_bytes: 0,
+            spilled: Spilled::default(),
             reserved: false,
             parked: None,
             receivers: 0,
@@ -232,7 +231,7 @@ where
         };
         add(&mut self.counters.sent_total, 1);
         Ok(match admission {
-            Admission::Park(timeout) => {
+            Admission::Without(Excess::Park { timeout }) => {
                 let deadline = now.saturating_add(timeout);
                 add(&mut self.counters.parked_total, 1);
                 self.parked = Some(Parked { message, deadline });
@@ -243,7 +242,7 @@ where
                 self.enter(message, false);
                 Sent::Queued
             }
-            Admission::Displace => {
+            Admission::Without(Excess::DropOldest) => {
                 let oldest = self.pop();
                 self.enter(message, false);
                 match oldest {
@@ -254,7 +253,7 @@ where
                     None => Sent::Queued,
                 }
             }
-            Admission::Spill => {
+            Admission::Without(Excess::Spill) => {
                 add(&mut self.counters.spilled_total, 1);
                 self.enter(message, true);
                 Sent::Spilled
@@ -362,19 +361,17 @@ where
     /// An [`Epitaph`] that names what does not.
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
         let (len, capacity) = (self.len, self.places.as_ref().len());
-        let (mut held, mut spilled, mut spilled_bytes, mut copies) = (0_usize, 0_usize, 0, 0_u64);
+        let (mut held, mut spilled, mut copies) = (0_usize, Spilled::default(), 0_u64);
         for kept in self.places.as_ref().iter().filter_map(|place| place.0.as_ref()) {
             held = held.saturating_add(1);
             invariant!(kept.readers > 0, "fan-out keeps what nobody waits for");
             add(&mut copies, widen(kept.readers));
             if kept.spilled {
-                spilled = spilled.saturating_add(1);
-                add(&mut spilled_bytes, kept.message.length_bytes());
+                spilled.add(kept.message.length_bytes());
             }
         }
         invariant!(held == len, "fan-out: {held} of {capacity} places held, {len} counted");
-        let counted = (spilled, spilled_bytes) == (self.spilled, self.spilled_bytes);
-        invariant!(counted, "fan-out: {spilled} spilled, {spilled_bytes} bytes, not as counted");
+        invariant!(spilled == self.spilled, "fan-out: what is spilled is not as counted");
         let (used, credits) = (self.used(), self.spec.credits_max);
         invariant!(used <= credits, "fan-out: {used} of {credits} credits");
         let both = self.reserved && self.parked.is_some();
@@ -409,25 +406,14 @@ where
         if self.reserved || self.has_credit() {
             return Ok(Admission::Credit);
         }
-        match self.spec.overflow {
-            Overflow::Park { timeout } => Ok(Admission::Park(timeout)),
-            Overflow::DropOldest => Ok(Admission::Displace),
-            Overflow::Spill { bytes_max } => {
-                let (spilled, spilled_bytes) = (self.spilled, self.spilled_bytes);
-                let places = self.places.as_ref().len().saturating_sub(self.spec.credits_max);
-                let with_this = spilled_bytes.saturating_add(message.length_bytes());
-                if spilled < places && with_this <= bytes_max {
-                    Ok(Admission::Spill)
-                } else {
-                    Err(SendError::SpillIsFull { spilled, spilled_bytes })
-                }
-            }
-        }
+        let places = self.places.as_ref().len();
+        let excess = self.spec.excess(places, self.spilled, message.length_bytes())?;
+        Ok(Admission::Without(excess))
     }
 
     /// Credits in use: by messages that were sent with one, and by the reserved place.
     fn used(&self) -> usize {
-        self.len.saturating_sub(self.spilled).saturating_add(usize::from(self.reserved))
+        self.len.saturating_sub(self.spilled.messages).saturating_add(usize::from(self.reserved))
     }
 
     fn has_credit(&self) -> bool {
@@ -450,8 +436,7 @@ where
         self.len = self.len.saturating_add(1);
         self.next = self.next.wrapping_add(1);
         if spilled {
-            self.spilled = self.spilled.saturating_add(1);
-            add(&mut self.spilled_bytes, length_bytes);
+            self.spilled.add(length_bytes);
         }
     }
 
@@ -461,8 +446,7 @@ where
         self.oldest_index = self.index(1);
         self.len = self.len.saturating_sub(1);
         if kept.spilled {
-            self.spilled = self.spilled.saturating_sub(1);
-            self.spilled_bytes = self.spilled_bytes.saturating_sub(kept.message.length_bytes());
+            self.spilled.take(kept.message.length_bytes());
         }
         Some(kept)
     }
@@ -520,12 +504,10 @@ where
     }
 }
 
-/// What is to be done with a message that is taken in.
+/// How a message is taken in.
 enum Admission {
     Credit,
-    Displace,
-    Spill,
-    Park(Duration),
+    Without(Excess),
 }
 
 /// Counters stop at their end instead of starting again.

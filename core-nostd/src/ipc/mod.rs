@@ -28,8 +28,6 @@ mod queue;
 mod report;
 mod seat;
 
-use core::time::Duration;
-
 pub use channel::Channel;
 pub use fanout::{
     Fanout, FanoutCounters, FanoutPlace, ReceiverId, ReceiverSeat, SeatsFull, Taken,
@@ -43,11 +41,7 @@ pub use report::{
 };
 pub use seat::Seat;
 
-/// How long a sender of the latency-sensitive class waits for a credit.
-pub const PARK_TIMEOUT: Duration = Duration::from_micros(500);
-
-/// Most bytes that a channel of the bulk class holds beyond its credits.
-pub const SPILL_BYTES_MAX: u64 = 262_144;
+pub use crate::policy::overflow::{Overflow, OverflowError, PARK_TIMEOUT, SPILL_BYTES_MAX};
 
 /// What a channel is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,29 +59,11 @@ impl Qos {
     #[must_use]
     pub const fn overflow(self) -> Overflow {
         match self {
-            Self::LatencySensitive => Overflow::Park { timeout: PARK_TIMEOUT },
-            Self::BestEffort => Overflow::DropOldest,
-            Self::Bulk => Overflow::Spill { bytes_max: SPILL_BYTES_MAX },
+            Self::LatencySensitive => Overflow::LATENCY_SENSITIVE,
+            Self::BestEffort => Overflow::BEST_EFFORT,
+            Self::Bulk => Overflow::BULK,
         }
     }
-}
-
-/// What becomes of a message that is sent without credit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Overflow {
-    /// Its sender waits with it, at most this long; then it is dropped and its sender told.
-    Park {
-        /// Longest wait. Not zero.
-        timeout: Duration,
-    },
-    /// It takes the place of its sender's oldest message, which is dropped.
-    DropOldest,
-    /// It waits in its turn, in places beyond those of the credits. When these are used up it is
-    /// refused.
-    Spill {
-        /// Most bytes of payload in such places, of all senders together. Not zero.
-        bytes_max: u64,
-    },
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What a channel is told and what it answers: its specification, results, counters and errors.
 
 use core::fmt;
-use core::time::Duration;
 
-use super::{Message, MessageError, Overflow, Schema};
+use super::{Message, MessageError, Overflow, OverflowError, Schema};
+use crate::policy::overflow::{Aside, Excess, Full};
 use crate::time::Instant;
 
 /// What a channel is for.
@@ -25,15 +25,58 @@ impl Spec {
         if credits_max == 0 || credits_max > places {
             return Err(NewError::TooFewPlaces { credits_max, places });
         }
+        overflow.check()?;
         match overflow {
-            Overflow::Park { timeout: Duration::ZERO } | Overflow::Spill { bytes_max: 0 } => {
-                Err(NewError::BoundIsZero)
-            }
             Overflow::Spill { .. } if places == credits_max => {
                 Err(NewError::NoPlaceToSpill { places, credits_max })
             }
-            Overflow::Park { .. } | Overflow::DropOldest | Overflow::Spill { .. } => Ok(()),
+            Overflow::RejectNew
+            | Overflow::DropOldest
+            | Overflow::Park { .. }
+            | Overflow::Spill { .. } => Ok(()),
         }
+    }
+
+    /// What becomes of a message of so many bytes that is sent without credit in a queue of so many
+    /// places, by a sender that is not parked.
+    pub(super) fn excess(
+        &self,
+        places: usize,
+        spilled: Spilled,
+        bytes: u64,
+    ) -> Result<Excess, SendError> {
+        let aside = if let Overflow::Park { .. } = self.overflow {
+            // Each sender has a place of its own to wait at.
+            Aside { messages: 0, places: 1, bytes: 0 }
+        } else {
+            let places = places.saturating_sub(self.credits_max);
+            Aside { messages: spilled.messages, places, bytes: spilled.bytes }
+        };
+        self.overflow.excess(aside, bytes).map_err(|full| match full {
+            Full::Queue => SendError::NoCredit,
+            Full::Places | Full::Bytes { .. } => {
+                SendError::SpillIsFull { spilled: spilled.messages, spilled_bytes: spilled.bytes }
+            }
+        })
+    }
+}
+
+/// What lies in the places beyond those of the credits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spilled {
+    pub(super) messages: usize,
+    pub(super) bytes: u64,
+}
+
+impl Spilled {
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.messages = self.messages.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    pub(super) fn take(&mut self, bytes: u64) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
@@ -157,9 +200,9 @@ pub enum NewError {
         /// How many places the storage has.
         places: usize,
     },
-    /// The policy waits for no time at all, or spills nothing.
-    #[error("the policy's bound is zero: choose another policy, or a bound")]
-    BoundIsZero,
+    /// The policy has a bound of zero.
+    #[error(transparent)]
+    Overflow(#[from] OverflowError),
     /// The policy is to spill and there is no place beyond those of the credits.
     #[error("{places} places leave none to spill to beyond {credits_max} credits")]
     NoPlaceToSpill {
@@ -232,6 +275,9 @@ pub enum SendError {
     /// The sender waits with another message. It was not to send before it goes on.
     #[error("the sender is parked with a message")]
     Parked,
+    /// The sender has no credit left, and the policy is to refuse.
+    #[error("no credit is left")]
+    NoCredit,
     /// The sender has no credit left, and there is no room to spill.
     #[error("no credit, and {spilled_bytes} bytes in {spilled} places are spilled already")]
     SpillIsFull {

@@ -1,5 +1,6 @@
 //! The channel against one plain queue in which everything is found by looking at all of it.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
@@ -104,6 +105,7 @@ impl Plain {
             return Ok(Sent::Queued);
         }
         match self.overflow {
+            Overflow::RejectNew => Err(SendError::NoCredit),
             Overflow::Park { timeout } => {
                 let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap();
                 let deadline_ns = now_ns.saturating_add(timeout_ns);
@@ -204,6 +206,7 @@ fn overflows() -> impl Strategy<Value = Overflow> {
     prop_oneof![
         Just(Overflow::Park { timeout: Duration::from_nanos(10) }),
         Just(Overflow::DropOldest),
+        Just(Overflow::RejectNew),
         (1..80_u64).prop_map(|bytes_max| Overflow::Spill { bytes_max }),
     ]
 }
@@ -411,9 +414,9 @@ fn a_channel_that_cannot_work_is_refused() {
         assert_eq!(make(credits_max, places, drop_oldest), Some(error));
     }
     let never = Overflow::Park { timeout: Duration::ZERO };
-    assert_eq!(make(1, 1, never), Some(NewError::BoundIsZero));
+    assert_eq!(make(1, 1, never), Some(NewError::Overflow(OverflowError::TimeoutIsZero)));
     let nothing = Overflow::Spill { bytes_max: 0 };
-    assert_eq!(make(1, 2, nothing), Some(NewError::BoundIsZero));
+    assert_eq!(make(1, 2, nothing), Some(NewError::Overflow(OverflowError::SpillIsZero)));
     let error = NewError::NoPlaceToSpill { places: 2, credits_max: 2 };
     assert_eq!(make(2, 2, Qos::Bulk.overflow()), Some(error));
     assert_eq!(make(2, 2, drop_oldest), None);

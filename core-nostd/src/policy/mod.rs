@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`breaker`] | is the other side well enough to be called? |
 //! | [`bucket`] | is this more often than agreed? |
-//! | [`gate`] | what becomes of a message when the queue is full? |
+//! | [`gate`] | is there room in the queue, and who gets the next place? |
+//! | [`overflow`] | what becomes of a message when there is none? |
 //! | [`jidoka`] | did every check pass, and which was the first that did not? |
 //! | [`thresholds`] | is a figure within its limit? |
 //! | [`andon`] | who has to be told that one is not, and for how long? |
@@ -25,6 +26,7 @@ pub mod breaker;
 pub mod bucket;
 pub mod gate;
 pub mod jidoka;
+pub mod overflow;
 pub mod quota;
 pub mod ratio;
 pub mod thresholds;

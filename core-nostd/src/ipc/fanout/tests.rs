@@ -1,5 +1,6 @@
 //! The fan-out against one plain queue per receiver.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
@@ -7,7 +8,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ipc::{MessageError, Schema};
+use crate::ipc::{MessageError, Overflow, Schema};
 
 const SEATS: usize = 3;
 const NUMBER: u32 = 9;
@@ -85,6 +86,7 @@ impl Plain {
             return Ok(Sent::Queued);
         }
         match self.overflow {
+            Overflow::RejectNew => Err(SendError::NoCredit),
             Overflow::Park { timeout } => {
                 let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap();
                 let deadline_ns = now_ns.saturating_add(timeout_ns);
@@ -180,6 +182,7 @@ fn overflows() -> impl Strategy<Value = Overflow> {
     prop_oneof![
         Just(Overflow::Park { timeout: Duration::from_nanos(10) }),
         Just(Overflow::DropOldest),
+        Just(Overflow::RejectNew),
         (1..80_u64).prop_map(|bytes_max| Overflow::Spill { bytes_max }),
     ]
 }
