@@ -21,9 +21,10 @@ use duende_core::wire::{
 
 use crate::{
     inbox::{Inbox, Message},
-    limits::{ENTROPY_BYTES_MAX, TICK_NS},
+    limits::ENTROPY_BYTES_MAX,
     log_ring::{LogLine, LogRing},
     machine::Machine,
+    meter::{Meter, Tick, Turn},
     state::State,
 };
 
@@ -48,31 +49,6 @@ struct Channel {
     inbox: Inbox,
 }
 
-/// How much running time the open slice had, and how much it may have.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Meter {
-    /// Running time of earlier quanta of this slice, in nanoseconds.
-    used_ns: u64,
-    /// When the running quantum began.
-    began_ns: u64,
-    quantum_ns: u64,
-    budget_ns: u64,
-    /// The slice has yielded and had no tick since. When it went on cannot be seen from within: the
-    /// first tick afterwards takes it to be one tick ago.
-    yielded: bool,
-}
-
-/// What the meter says at a tick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tick {
-    /// Go on.
-    Continue,
-    /// Give the processor back; the slice stays open.
-    Yield,
-    /// The slice is over its budget.
-    OverBudget,
-}
-
 /// Everything that one incarnation can reach.
 pub struct Context {
     at: Address,
@@ -89,6 +65,7 @@ pub struct Context {
     /// How far the daemon's clock is behind the kernel's, in nanoseconds.
     behind_ns: u64,
     meter: Meter,
+    turn: Arc<Turn>,
     memory_bytes: usize,
     memory_bytes_max: usize,
     memory_refused: bool,
@@ -101,6 +78,7 @@ impl Context {
         limits: Limits,
         log: Arc<LogRing>,
         machine: Arc<dyn Machine>,
+        turn: Arc<Turn>,
     ) -> Self {
         Self {
             at,
@@ -114,7 +92,8 @@ impl Context {
             log,
             machine,
             behind_ns: 0,
-            meter: Meter { budget_ns: limits.slice_budget_ns, ..Meter::default() },
+            meter: Meter::new(limits.slice_budget_ns),
+            turn,
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
             memory_refused: false,
@@ -323,33 +302,13 @@ impl Context {
     /// Opens a slice of a daemon whose clock is behind the kernel's by so much.
     pub(crate) fn begin_slice(&mut self, behind_ns: u64) {
         self.behind_ns = behind_ns;
-        self.meter.used_ns = 0;
-        self.meter.yielded = false;
-    }
-
-    pub(crate) fn begin_quantum(&mut self, now_ns: u64, quantum_ns: u64) {
-        self.meter.began_ns = now_ns;
-        self.meter.quantum_ns = quantum_ns;
+        self.meter.begin_slice();
     }
 
     /// What is to be done at a tick of the preemption clock.
     #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
     pub(crate) fn tick(&mut self) -> Tick {
-        let now_ns = self.machine.monotonic_ns();
-        if core::mem::take(&mut self.meter.yielded) {
-            self.meter.began_ns = now_ns.saturating_sub(TICK_NS);
-        }
-        let quantum_used_ns = now_ns.saturating_sub(self.meter.began_ns);
-        let used_ns = self.meter.used_ns.saturating_add(quantum_used_ns);
-        if used_ns >= self.meter.budget_ns {
-            Tick::OverBudget
-        } else if quantum_used_ns >= self.meter.quantum_ns || self.machine.attention() {
-            self.meter.used_ns = used_ns;
-            self.meter.yielded = true;
-            Tick::Yield
-        } else {
-            Tick::Continue
-        }
+        self.meter.tick(&self.turn, self.machine.monotonic_ns(), self.machine.attention())
     }
 
     /// Asks for linear memory. Whether the daemon may grow from `current` to `desired` bytes.

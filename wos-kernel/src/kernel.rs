@@ -2,8 +2,9 @@
 //! did into events.
 //!
 //! Rules:
-//! 1. One process runs at a time, chosen by the run queue: the most urgent level first, round robin
-//!    within it, one quantum at a time.
+//! 1. One process runs at a time, one turn at a time, chosen by the core's scheduler: the most urgent
+//!    level first, round robin within it, and whoever waits long ages. A row of the process table is a
+//!    task of the scheduler. Only the bound on open slices is the kernel's own.
 //! 2. At a boundary the questions of the outside — health, metrics, shutdown, in this order — go
 //!    ahead of work.
 //! 3. What arrives while a slice is open waits for its end, and is a reason for the next slice.
@@ -38,7 +39,8 @@ use alloc::{
 use duende_core::{
     epitaph::Epitaph,
     recorder::{self, Recorder},
-    sched::{Link, RunQueue},
+    sched::{self, Rules, Scheduler},
+    time::Instant,
     wire::link::{Event, LINK_VERSION},
 };
 
@@ -50,6 +52,7 @@ use crate::{
     limits::RECORDS_MAX,
     log_ring::LogRing,
     machine::Machine,
+    meter::Turn,
     process::{ProcessTable, ProcessView},
 };
 
@@ -60,7 +63,9 @@ pub type Emit<'a> = &'a mut dyn FnMut(Event<'_>);
 pub struct Kernel<E: Executor> {
     executor: E,
     table: ProcessTable<E::Instance>,
-    queue: RunQueue<Box<[Link]>>,
+    scheduler: Scheduler<Box<[sched::Slot]>>,
+    /// The turn that was given last.
+    turn: Arc<Turn>,
     timers: BTreeSet<(u64, u32)>,
     /// Rows whose slice is open, the oldest first.
     open: VecDeque<u32>,
@@ -82,11 +87,12 @@ impl<E: Executor> Kernel<E> {
         let table = ProcessTable::new(processes_max);
         let rows = usize::try_from(table.rows_max()).unwrap_or(0);
         let records = alloc::vec![recorder::Slot::EMPTY; RECORDS_MAX].into_boxed_slice();
-        let links = alloc::vec![Link::default(); rows].into_boxed_slice();
+        let tasks = alloc::vec![sched::Slot::EMPTY; rows].into_boxed_slice();
         Self {
             executor,
             table,
-            queue: RunQueue::new(links),
+            scheduler: Scheduler::new(tasks, Rules::default()),
+            turn: Arc::default(),
             timers: BTreeSet::new(),
             open: VecDeque::new(),
             zombies: Vec::new(),
@@ -118,7 +124,8 @@ impl<E: Executor> Kernel<E> {
     /// Whether a process waits for the processor.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.queue.most_urgent().is_some()
+        // There is no deadline class here, so time plays no part.
+        self.scheduler.is_busy(Instant::ZERO)
     }
 
     /// The process table, PID 1 first.

@@ -28,6 +28,7 @@ mod kernel;
 pub mod limits;
 mod log_ring;
 mod machine;
+mod meter;
 mod process;
 mod state;
 

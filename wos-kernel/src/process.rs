@@ -12,7 +12,6 @@ use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, string::St
 use core::mem;
 use duende_core::{
     epitaph::Epitaph,
-    sched::Level,
     wire::link::{Address, CONFIG_ENTRIES_MAX, Outcome},
 };
 
@@ -120,7 +119,6 @@ pub(crate) struct Process<I> {
     pub(crate) parent: Pid,
     pub(crate) at: Address,
     pub(crate) name: String,
-    pub(crate) level: Level,
     pub(crate) phase: Phase<I>,
     /// Whether `init` returned.
     pub(crate) initialised: bool,
@@ -163,6 +161,11 @@ impl<I> Process<I> {
             }
             Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => false,
         }
+    }
+
+    /// Whether it has ended, and waits for its parent.
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Zombie { .. })
     }
 
     /// Takes the phase out; whoever does puts the next one in.
@@ -255,7 +258,6 @@ impl<I> ProcessTable<I> {
         &mut self,
         at: Address,
         name: &str,
-        level: Level,
         image: &str,
         context: Box<Context>,
     ) -> Option<u32> {
@@ -277,7 +279,6 @@ impl<I> ProcessTable<I> {
             parent: Pid::INIT,
             at,
             name: name.into(),
-            level,
             phase: Phase::Created { image: image.into(), context },
             initialised: false,
             reasons: WakeReasons::STARTED,

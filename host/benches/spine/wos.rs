@@ -78,7 +78,7 @@ pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
     for _ in 0..SLICE_ROUNDS {
         let began = Instant::now();
         for _ in 0..SLICES_PER_ROUND {
-            if !wos.kernel.step(&mut |_| {}) {
+            if !wos.kernel.step(&mut |_| {})? {
                 return Err("the daemon has no slice to run".into());
             }
         }
@@ -150,7 +150,7 @@ impl Wos {
             self.kernel.command(Command::ConfigEntry { at, key, value }, &mut emit)?;
         }
         self.kernel.command(Command::Start { at }, &mut emit)?;
-        self.kernel.step(&mut emit);
+        self.kernel.step(&mut emit)?;
         if running { Ok(at) } else { Err(format!("the daemon is not Running: {why}").into()) }
     }
 

@@ -17,11 +17,12 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wasmtime::Engine;
+use wos_kernel::limits::TICK_NS;
 
 use super::machine::HostMachine;
 
 /// One tick.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_nanos(TICK_NS);
 /// Ticks without a slice after which the thread parks.
 const IDLE_TICKS: u32 = 20;
 

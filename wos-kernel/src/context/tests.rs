@@ -33,7 +33,7 @@ impl Machine for Still {
 
 fn context(grants: Grants) -> Context {
     let limits = Limits { memory_bytes_max: 0, slice_budget_ns: 0, state_bytes_max: 1 << 20 };
-    Context::new(AT, grants, limits, Arc::default(), Arc::new(Still))
+    Context::new(AT, grants, limits, Arc::default(), Arc::new(Still), Arc::default())
 }
 
 fn everything() -> Grants {

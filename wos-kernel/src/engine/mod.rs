@@ -24,8 +24,9 @@ use wasmtime::{
 
 pub use self::contract::{CONTRACT_VERSION, ContractError, describe_imports};
 use crate::{
-    context::{Context, Tick},
+    context::Context,
     executor::{Call, Executor, Fault, ImageState, Progress, Return},
+    meter::Tick,
 };
 
 /// A component that is linked against the kernel's syscalls: the image of a process.

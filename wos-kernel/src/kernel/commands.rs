@@ -35,14 +35,28 @@ impl<E: Executor> Kernel<E> {
                     return Err(ProtocolError::AddressInUse(at));
                 }
                 let level = Level::new(level).ok_or(ProtocolError::NoSuchLevel(level))?;
-                let context =
-                    Context::new(at, grants, limits, self.log.clone(), self.machine.clone());
-                if self.table.insert(at, name, level, image, Box::new(context)).is_none() {
-                    let reason = format!(
-                        "the process table is full: {} processes run in this WOS",
-                        self.table.rows_max()
-                    );
-                    emit(Event::Exited { at, outcome: Outcome::Refused, reason: &reason });
+                let context = Context::new(
+                    at,
+                    grants,
+                    limits,
+                    self.log.clone(),
+                    self.machine.clone(),
+                    self.turn.clone(),
+                );
+                match self.table.insert(at, name, image, Box::new(context)) {
+                    Some(row) => {
+                        // The scheduler has a slot for each row.
+                        if let Err(error) = self.scheduler.add(row, level) {
+                            self.halt(Epitaph::new(format_args!("{error}")));
+                        }
+                    }
+                    None => {
+                        let reason = format!(
+                            "the process table is full: {} processes run in this WOS",
+                            self.table.rows_max()
+                        );
+                        emit(Event::Exited { at, outcome: Outcome::Refused, reason: &reason });
+                    }
                 }
             }
             Command::ConfigEntry { at, key, value } => {

@@ -11,7 +11,7 @@ impl<E: Executor> Kernel<E> {
     /// Ends a process: it becomes a zombie, and its instance, with an open slice, is gone.
     pub(super) fn end(&mut self, row: u32, outcome: Outcome, reason: String) {
         self.set_timer(row, None);
-        self.queue.remove(row);
+        self.scheduler.remove(row);
         self.open.retain(|open| *open != row);
         if let Some(process) = self.table.get_mut(row) {
             let at = process.at;

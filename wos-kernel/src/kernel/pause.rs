@@ -37,7 +37,8 @@ impl<E: Executor> Kernel<E> {
     pub(super) fn hold_still(&mut self, row: u32, emit: Emit<'_>) {
         let now_ns = self.machine.monotonic_ns();
         self.disarm(row);
-        self.queue.remove(row);
+        // A task that is not the scheduler's has ended.
+        let _ = self.scheduler.unready(row);
         let Some(process) = self.table.get_mut(row) else { return };
         process.hold = Hold::Since(now_ns);
         let (at, memory_bytes) = (process.at, process.memory_bytes);

@@ -109,6 +109,7 @@ impl<E: Executor> Kernel<E> {
         self.halted.clone().map_or(Ok(()), Err)?;
         self.table.check_invariants()?;
         self.recorder.check_invariants()?;
+        self.scheduler.check_invariants()?;
         require(self.zombies.is_empty(), format_args!("a zombie is not reaped"))?;
         let timers = self.table.rows().filter_map(|(_, process)| process.timer_fires_ns()).count();
         require(timers == self.timers.len(), format_args!("a timer is nobody's"))?;
@@ -118,7 +119,7 @@ impl<E: Executor> Kernel<E> {
     fn check_row(&self, row: u32) -> Result<(), Epitaph> {
         let Some(process) = self.table.get(row) else {
             return require(
-                !self.queue.contains(row),
+                !self.scheduler.is_ready(row),
                 format_args!("row {row} waits, and is free"),
             );
         };
@@ -128,7 +129,7 @@ impl<E: Executor> Kernel<E> {
         let is_open = matches!(process.phase, Phase::Open { .. });
         let is_listed = self.open.contains(&row);
         require(is_open == is_listed, format_args!("row {row}: open {is_open}, not {is_listed}"))?;
-        let (wants, waits) = (process.is_runnable(), self.queue.contains(row));
+        let (wants, waits) = (process.is_runnable(), self.scheduler.is_ready(row));
         require(wants == waits, format_args!("row {row}: runnable {wants}, queued {waits}"))
     }
 }

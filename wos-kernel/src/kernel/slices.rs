@@ -4,7 +4,8 @@ use alloc::{format, string::ToString};
 use core::mem;
 use duende_core::{
     epitaph::Epitaph,
-    sched::quantum_ms,
+    sched::{self, Pick},
+    time::Instant,
     wire::{
         check_metric_name,
         link::{Address, Event, HealthReport, METRICS_MAX, Outcome},
@@ -31,9 +32,6 @@ struct Running<I> {
     was_open: bool,
 }
 
-/// Nanoseconds in a millisecond.
-const NS_PER_MS: u64 = 1_000_000;
-
 impl<E: Executor> Kernel<E> {
     /// Runs one quantum of one process. False if there was nothing to run.
     ///
@@ -49,13 +47,15 @@ impl<E: Executor> Kernel<E> {
     fn run_next(&mut self, emit: Emit<'_>) -> bool {
         let now_ns = self.machine.monotonic_ns();
         self.fire_timers(now_ns);
-        let Some(row) = self.pick() else { return false };
+        let Some(Pick { task: row, run_for_ns, .. }) = self.pick(now_ns) else { return false };
         let Some(Running { mut instance, call, at, was_open }) = self.open_slice(row, now_ns)
         else {
             self.halt(Epitaph::new(format_args!("row {row} was picked and cannot run")));
             return false;
         };
+        self.turn.begin(now_ns, run_for_ns);
         let progress = self.executor.resume(&mut instance);
+        let over_ns = self.machine.monotonic_ns();
         let how = match &progress {
             Progress::Preempted => "was preempted",
             Progress::Returned(_) => "returned",
@@ -68,7 +68,7 @@ impl<E: Executor> Kernel<E> {
                 if !was_open {
                     self.open.push_back(row);
                 }
-                self.enqueue(row);
+                self.drain_log(emit);
             }
             Progress::Returned(returned) => {
                 if was_open {
@@ -89,9 +89,21 @@ impl<E: Executor> Kernel<E> {
                 self.end(row, outcome, reason);
             }
         }
-        self.drain_log(emit);
+        self.end_turn(row, over_ns, over_ns.saturating_sub(now_ns));
         self.reap(emit);
         true
+    }
+
+    /// Tells the scheduler what became of the turn, unless the process has ended with it.
+    fn end_turn(&mut self, row: u32, over_ns: u64, used_ns: u64) {
+        let Some(process) = self.table.get(row).filter(|process| !process.is_over()) else {
+            return;
+        };
+        let outcome =
+            if process.is_runnable() { sched::Outcome::Again } else { sched::Outcome::Waits };
+        if let Err(error) = self.scheduler.ran(row, Instant::from_ns(over_ns), used_ns, outcome) {
+            self.halt(Epitaph::new(format_args!("{error}")));
+        }
     }
 
     /// Takes the instance of a row out, with its slice open. None if the row cannot run.
@@ -109,8 +121,6 @@ impl<E: Executor> Kernel<E> {
                     context.set_config(config);
                 }
                 context.begin_slice(process.behind_ns);
-                let quantum_ns = u64::from(quantum_ms(process.level)) * NS_PER_MS;
-                context.begin_quantum(now_ns, quantum_ns);
                 process.slice_began_ns = now_ns;
                 self.executor.enter(&mut instance, call);
                 Some(Running { instance, call, at, was_open: false })
@@ -132,17 +142,23 @@ impl<E: Executor> Kernel<E> {
         }
     }
 
-    /// The row that runs next; it has left the queue.
-    fn pick(&mut self) -> Option<u32> {
-        let (row, level) = self.queue.pop()?;
-        if self.open.len() < OPEN_SLICES_MAX || self.open.contains(&row) {
-            return Some(row);
+    /// The row that runs next, and for how long.
+    fn pick(&mut self, now_ns: u64) -> Option<Pick> {
+        let now = Instant::from_ns(now_ns);
+        let pick = self.scheduler.pick(now)?;
+        let is_open = |row| {
+            let process = self.table.get(row);
+            process.is_some_and(|process| matches!(process.phase, Phase::Open { .. }))
+        };
+        if self.open.len() < OPEN_SLICES_MAX || is_open(pick.task) {
+            return Some(pick);
         }
         // Every stack is taken: the oldest open slice goes first.
-        let _ = self.queue.push(row, level);
         let oldest = *self.open.front()?;
-        self.queue.remove(oldest);
-        Some(oldest)
+        if let Err(error) = self.scheduler.put_back(pick, now) {
+            self.halt(Epitaph::new(format_args!("{error}")));
+        }
+        self.scheduler.pick_task(oldest, now)
     }
 
     fn next_call(process: &mut Process<E::Instance>, now_ns: u64) -> Call {
@@ -247,7 +263,6 @@ impl<E: Executor> Kernel<E> {
             if self.table.get(row).is_some_and(|process| process.hold == Hold::AtBoundary) {
                 self.hold_still(row, emit);
             }
-            self.enqueue(row);
         }
     }
 
@@ -291,15 +306,15 @@ impl<E: Executor> Kernel<E> {
         }
     }
 
+    /// A process may have got a reason for a slice. If it has, and the scheduler does not know yet, it
+    /// hears of it; that of the process whose turn it is, it hears with the turn's end.
     pub(super) fn enqueue(&mut self, row: u32) {
-        if let Some(process) = self.table.get(row)
-            && process.is_runnable()
-            && !self.queue.contains(row)
-        {
-            // The queue has a link for each row of the table: it cannot be full.
-            if let Err(error) = self.queue.push(row, process.level) {
-                self.halt(Epitaph::new(format_args!("{error}")));
-            }
+        if self.scheduler.is_ready(row) || !self.table.get(row).is_some_and(Process::is_runnable) {
+            return;
+        }
+        let now = Instant::from_ns(self.machine.monotonic_ns());
+        if let Err(error) = self.scheduler.ready(row, now) {
+            self.halt(Epitaph::new(format_args!("{error}")));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod pause;
 mod record;
+mod turns;
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
 use core::mem;
@@ -59,6 +60,12 @@ struct ScriptedExecutor {
     pending_images: bool,
     /// What was called.
     entered: Vec<Call>,
+    /// Whose turns those were.
+    turns: Vec<Address>,
+    /// What each `run` does when the script is at its end.
+    habit: Option<Act>,
+    /// The clock, and how much of it a turn takes.
+    takes: Option<(Arc<TestMachine>, u64)>,
 }
 
 struct ScriptedInstance {
@@ -110,8 +117,13 @@ impl Executor for ScriptedExecutor {
             Some(Call::HealthCheck) => Return::HealthCheck(Health::Healthy),
             Some(Call::Metrics) => Return::Metrics(Vec::new()),
         });
-        let act = self.script.pop_front().unwrap_or(Act::Return);
         let is_run = matches!(returned, Return::Run(_));
+        let habit = self.habit.filter(|_| is_run).unwrap_or(Act::Return);
+        let act = self.script.pop_front().unwrap_or(habit);
+        self.turns.push(context.address());
+        if let Some((machine, turn_ns)) = &self.takes {
+            machine.now_ns.fetch_add(*turn_ns, Ordering::Relaxed);
+        }
         let progress = match act {
             Act::Preempt => {
                 instance.returned = Some(returned);

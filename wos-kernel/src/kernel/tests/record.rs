@@ -1,7 +1,5 @@
 //! What is recorded, and that a kernel with a broken rule goes on no further.
 
-use duende_core::sched::Level;
-
 use super::*;
 
 #[test]
@@ -31,7 +29,7 @@ fn a_broken_rule_is_found_by_whoever_meets_it_or_by_the_patrol() {
     assert_eq!(open, "row 0: open false, not true");
     let zombie = halts(&|kernel| {
         kernel.table.get_mut(0).unwrap().take_phase();
-        kernel.queue.push(0, Level::MOST_URGENT).unwrap();
+        kernel.scheduler.ready(0, Instant::ZERO).unwrap();
     });
     assert_eq!(zombie, "row 0 was picked and cannot run");
 }
