@@ -14,6 +14,7 @@ mod fuzz;
 mod guests;
 mod setup;
 mod shell;
+mod sim;
 mod test;
 mod wasm;
 
@@ -32,6 +33,7 @@ const VERBS: &[Verb] = &[
         demo::run,
     ),
     ("test", "everything that must hold: format, lints, all tests; -v shows all output", test::run),
+    ("sim", "the core's machines through millions of faults, from a seed; --help says more", sim::run),
     (
         "falsify",
         "the specification's claims, tried: all, a category (A to E) or single ones (F014)",

@@ -68,6 +68,8 @@ pub fn template(number: u8) -> Spec {
 #[derive(Clone, Copy, Debug)]
 struct Life {
     incarnation: u32,
+    /// Whether it was Running and has not ended.
+    runs: bool,
     sender: Option<SenderId>,
     handle: Option<Handle>,
 }
@@ -88,7 +90,7 @@ impl Surroundings {
     pub(crate) fn new(now: Instant, setup: Setup) -> Result<Self, Epitaph> {
         Ok(Self {
             tasks: RunQueue::new([Link::default(); DAEMONS]),
-            lives: [Life { incarnation: 0, sender: None, handle: None }; DAEMONS],
+            lives: [Life { incarnation: 0, runs: false, sender: None, handle: None }; DAEMONS],
             powers: Powers::new()?,
             mail: Mail::new(setup)?,
             news: Newsroom::new()?,
@@ -121,8 +123,7 @@ impl Surroundings {
 
     pub(crate) fn wake(&mut self, slot: u8, out: &mut Out<'_>) {
         let task = u32::from(slot);
-        let lives = self.process(task).is_some_and(|of| self.sender(of.slot).is_some());
-        if !lives {
+        if !self.lives.get(usize::from(slot)).is_some_and(|life| life.runs) {
             return out.tell(&Seen::Nothing);
         }
         let queued = self.tasks.push(task, level(task)).is_ok();
@@ -196,7 +197,7 @@ impl Surroundings {
         let handle = self.powers.welcome(now, process, out);
         let sender = self.mail.open(process.slot, out);
         if let Some(life) = self.life_mut(u32::from(process.slot)) {
-            (life.handle, life.sender) = (handle, sender);
+            (life.runs, life.handle, life.sender) = (true, handle, sender);
         }
         let task = u32::from(process.slot);
         let queued = self.tasks.push(task, level(task)).is_ok();
@@ -208,6 +209,9 @@ impl Surroundings {
         let task = u32::from(process.slot);
         let queued = self.tasks.remove(task);
         out.tell(&Seen::Withdrawn { task, queued });
+        if let Some(life) = self.life_mut(task) {
+            life.runs = false;
+        }
         self.powers.part(now, process, out);
         if let Some(sender) = self.last_sender(process.slot) {
             self.mail.close(process.slot, sender, out);
@@ -219,10 +223,6 @@ impl Surroundings {
             let news = News::Crashed(process.slot, process.incarnation);
             self.news.announce(now, news, out);
         }
-    }
-
-    fn sender(&self, slot: u8) -> Option<SenderId> {
-        self.last_sender(slot)
     }
 
     fn life_mut(&mut self, slot: u32) -> Option<&mut Life> {

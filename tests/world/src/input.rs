@@ -46,7 +46,7 @@ pub struct Step {
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
-    /// Everything is thrown away and begun anew. The clock goes on.
+    /// Everything is thrown away and begun anew, the clock too: it stands at `elapsed_ns`.
     Begin(Setup),
     /// Whatever is due in any machine is done.
     Tick,

@@ -48,7 +48,10 @@ impl World {
         self.now = Instant::from_ns(self.now.as_ns().saturating_add_signed(step.elapsed_ns));
         let mut digest = self.digest;
         let mut out = Out { digest: &mut digest, watcher };
-        self.handle(step.entropy, &step.input, &mut out);
+        match step.input {
+            Input::Begin(setup) => self.begin(setup, step.elapsed_ns, &mut out),
+            _ => self.handle(step.entropy, &step.input, &mut out),
+        }
         self.digest = digest;
     }
 
@@ -103,7 +106,7 @@ impl World {
         let now = self.now;
         let around = &mut self.surroundings;
         match *input {
-            Input::Begin(setup) => self.begin(setup, out),
+            Input::Begin(setup) => self.begin(setup, 0, out),
             Input::Tick => self.tick(entropy, out),
             Input::Add { template, depends_on } => self.add(template, depends_on, out),
             Input::Remove { slot } => self.remove(slot, out),
@@ -226,7 +229,8 @@ impl World {
         }
     }
 
-    fn begin(&mut self, setup: Setup, out: &mut Out<'_>) {
+    fn begin(&mut self, setup: Setup, elapsed_ns: i64, out: &mut Out<'_>) {
+        self.now = Instant::from_ns(0_u64.saturating_add_signed(elapsed_ns));
         // `new` could make the same machines, so this can't fail.
         if let Ok(surroundings) = Surroundings::new(self.now, setup) {
             self.surroundings = surroundings;

@@ -1,0 +1,152 @@
+//! The quiet phase at the end of every world: faults end, and what was promised has to come.
+//!
+//! The environment now does what it is told, at once: what was asked to be made is made and gets ready,
+//! what was told to end ends, what is asked for its health is well. It answers from what it was told,
+//! not from what it meant to do before, so that a run that was shortened has a quiet phase too.
+//!
+//! What has to hold after it:
+//! 1. A daemon that had not come to its end runs, or waits for one that has.
+//! 2. The channel is empty, nobody waits for a credit, and every message was accounted for on the way.
+//! 3. Every subscriber has heard all that it could.
+
+use duende_core::lifecycle::{Starting, State};
+use duende_world::{DAEMONS, End, Input, LISTENERS, Process, Step};
+
+use crate::failure::{Failure, hold};
+use crate::oracle::Told;
+use crate::run::Court;
+
+/// Rounds until everything has come to rest: a stop, a kill, a backoff, a start, for each daemon in a
+/// chain of as many as there are.
+const ROUNDS: usize = 12 * DAEMONS;
+
+/// Plays the quiet phase and adds its steps to those that were done.
+///
+/// # Errors
+/// A [`Failure`], when something that was promised did not come.
+pub fn calm(court: &mut Court, done: &mut Vec<Step>) -> Result<(), Failure> {
+    let mut play = |court: &mut Court, elapsed_ns: i64, input: Input| {
+        let step = Step { elapsed_ns, entropy: u64::MAX / 3, input };
+        done.push(step.clone());
+        court.step(&step, |_, _| {})
+    };
+    let mut rests = false;
+    for _ in 0..ROUNDS {
+        let answers = answers(court);
+        // At the end of the clock a health check is always due.
+        let idle = answers.iter().all(|answer| matches!(answer, Input::Probed { .. }));
+        for answer in answers {
+            play(court, 0, answer)?;
+        }
+        let before = states(court);
+        let at_ns = court.world.next_deadline().map(duende_core::time::Instant::as_ns);
+        let at_ns = at_ns.filter(|_| !settled(&before));
+        let elapsed_ns = at_ns.map_or(0, |at| {
+            i64::try_from(at.saturating_sub(court.world.now().as_ns())).unwrap_or(i64::MAX)
+        });
+        play(court, elapsed_ns, Input::Tick)?;
+        rests = idle && settled(&states(court));
+        if rests {
+            break;
+        }
+    }
+    hold!(
+        rests,
+        "liveness: a daemon runs again once faults end",
+        "{:?} after {ROUNDS} rounds",
+        states(court)
+    );
+    for slot in 0..DAEMONS {
+        check(court, slot)?;
+    }
+    drain(court, &mut play)
+}
+
+/// What the environment owes the supervisor.
+fn answers(court: &Court) -> Vec<Input> {
+    let mut answers = Vec::new();
+    for (slot, daemon) in (0..).zip(&court.oracles.daemons.slots) {
+        let Some((state, process)) = daemon.as_ref().and_then(|d| Some((d.state, d.process?)))
+        else {
+            continue;
+        };
+        let of = Process { slot, incarnation: process.incarnation };
+        match process.told {
+            Told::Terminate => answers.push(Input::Exited { of, end: End::Code(0) }),
+            Told::Kill => answers.push(Input::Exited { of, end: End::Signal(9) }),
+            Told::Nothing => match state {
+                State::Starting(Starting::Spawning { .. }) => {
+                    answers.extend([Input::Spawned(of), Input::Ready(of)]);
+                }
+                State::Starting(Starting::Initialising { .. }) => answers.push(Input::Ready(of)),
+                _ => {
+                    if let Some(token) = process.probe {
+                        answers.push(Input::Probed { of, token, healthy: true });
+                    }
+                }
+            },
+        }
+    }
+    answers
+}
+
+fn states(court: &Court) -> Vec<Option<State>> {
+    let slots = court.oracles.daemons.slots.iter();
+    slots.map(|daemon| daemon.as_ref().map(|daemon| daemon.state)).collect()
+}
+
+/// Whether every daemon is where it may stay.
+fn settled(states: &[Option<State>]) -> bool {
+    states.iter().flatten().all(|state| {
+        matches!(
+            state,
+            State::Created
+                | State::Running
+                | State::Stopped(_)
+                | State::Failed(_)
+                | State::Starting(Starting::Waiting)
+        )
+    })
+}
+
+/// Who waits, waits for one that does not run and will not.
+fn check(court: &Court, slot: usize) -> Result<(), Failure> {
+    let Some(daemon) = &court.oracles.daemons.slots[slot] else { return Ok(()) };
+    if daemon.state != State::Starting(Starting::Waiting) {
+        return Ok(());
+    }
+    let running = |on: &u32| {
+        let on = usize::try_from(*on).ok().and_then(|on| court.oracles.daemons.slots.get(on));
+        on.and_then(Option::as_ref).is_some_and(|daemon| daemon.state == State::Running)
+    };
+    hold!(
+        !daemon.depends_on().iter().all(running),
+        "liveness: a daemon whose dependencies run is started",
+        "slot {slot} waits"
+    );
+    Ok(())
+}
+
+/// Receives all there is to receive.
+fn drain(
+    court: &mut Court,
+    play: &mut impl FnMut(&mut Court, i64, Input) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // Those that wait for a credit either get one, or their time is over; and no clock that stands at
+    // its end keeps them waiting, for then all deadlines are past.
+    for _ in 0..20 {
+        play(court, 0, Input::Receive)?;
+    }
+    play(court, 1_000_000, Input::Tick)?;
+    let left = court.oracles.undelivered();
+    hold!(left == 0, "liveness: every message is delivered or counted", "{left} are left");
+    for from in (0..LISTENERS).filter_map(|from| u8::try_from(from).ok()) {
+        for _ in 0..12 {
+            play(court, 0, Input::Listen { from })?;
+            play(court, 0, Input::Take { from })?;
+        }
+    }
+    let unheard = court.oracles.unheard();
+    hold!(unheard == 0, "liveness: a subscriber that listens hears all", "{unheard} are left");
+    play(court, 0, Input::Audit)
+}
