@@ -103,7 +103,7 @@ impl Shrinker {
         steps
     }
 
-    fn try_one(&mut self, steps: &mut Vec<Step>, index: usize, step: Step) -> bool {
+    fn try_one(&mut self, steps: &mut [Step], index: usize, step: Step) -> bool {
         if steps[index] == step {
             return false;
         }

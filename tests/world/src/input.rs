@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 
+use duende_core::policy::overflow::Overflow;
 use duende_core::restart::Exit;
 use serde::{Deserialize, Serialize};
 
@@ -395,11 +396,22 @@ pub enum Flow {
     DropOldest,
     /// The message is set aside.
     Spill,
-    /// The message is refused. A channel and a fan-out have no such policy; there it is `Park`.
+    /// The message is refused.
     Reject,
 }
 
+impl From<Flow> for Overflow {
+    fn from(flow: Flow) -> Self {
+        match flow {
+            Flow::Park => Self::Park { timeout: PARK_TIMEOUT },
+            Flow::DropOldest => Self::DropOldest,
+            Flow::Spill => Self::Spill { bytes_max: SPILL_BYTES_MAX },
+            Flow::Reject => Self::RejectNew,
+        }
+    }
+}
+
 /// How long a sender is parked.
-pub(crate) const PARK_TIMEOUT: Duration = Duration::from_micros(500);
+const PARK_TIMEOUT: Duration = Duration::from_micros(500);
 /// Most bytes set aside.
-pub(crate) const SPILL_BYTES_MAX: u64 = 96;
+const SPILL_BYTES_MAX: u64 = 96;

@@ -2,15 +2,13 @@
 
 use duende_core::epitaph::Epitaph;
 use duende_core::ipc::{
-    Channel, Fanout, FanoutPlace, Message, Overflow, Place, ReceiverId, ReceiverSeat, Schema, Seat,
-    SenderId, Spec,
+    Channel, Fanout, FanoutPlace, Message, Place, ReceiverId, ReceiverSeat, Schema, Seat, SenderId,
+    Spec,
 };
 use duende_core::sched::Level;
 use duende_core::time::Instant;
 
-use crate::input::{
-    DAEMONS, Flow, LISTENERS, PARK_TIMEOUT, PAYLOAD_BYTES_MAX, SPILL_BYTES_MAX, Setup,
-};
+use crate::input::{DAEMONS, Flow, LISTENERS, PAYLOAD_BYTES_MAX, Setup};
 use crate::seen::{Out, Seen};
 
 /// Places of the channel, and of the fan-out; two more than there are credits.
@@ -51,7 +49,7 @@ impl Mail {
     pub(crate) fn new(setup: Setup) -> Result<Self, Epitaph> {
         let schema =
             Schema { tag: TAG, version: 1, length_bytes_max: u32::from(PAYLOAD_BYTES_MAX) - 1 };
-        let spec = |flow| Spec { schema, overflow: overflow(flow), credits_max: CREDITS };
+        let spec = |flow: Flow| Spec { schema, overflow: flow.into(), credits_max: CREDITS };
         let channel = Channel::new(
             3,
             [const { Place::EMPTY }; PLACES],
@@ -168,13 +166,5 @@ impl Mail {
 
     fn receiver(&self, from: u8) -> Option<ReceiverId> {
         self.receivers.get(usize::from(from)).copied().flatten()
-    }
-}
-
-fn overflow(flow: Flow) -> Overflow {
-    match flow {
-        Flow::Park | Flow::Reject => Overflow::Park { timeout: PARK_TIMEOUT },
-        Flow::DropOldest => Overflow::DropOldest,
-        Flow::Spill => Overflow::Spill { bytes_max: SPILL_BYTES_MAX },
     }
 }

@@ -7,12 +7,12 @@ use duende_core::metrics::{self, Histogram, Precision, Red, Sample, Series};
 use duende_core::policy::andon::{Alert, Andon};
 use duende_core::policy::breaker::{Breaker, BreakerSpec, Outcome, Permit};
 use duende_core::policy::bucket::{RateLimit, TokenBucket};
-use duende_core::policy::gate::{self, Gate, Overflow};
+use duende_core::policy::gate::{self, Gate};
 use duende_core::policy::quota::{GroupId, Limits, QuotaSpec, QuotaTree, Resource, Slot};
 use duende_core::policy::thresholds::{Metric, PolicyThresholds, Reading};
 use duende_core::time::Instant;
 
-use crate::input::{Flow, GROUPS, PARK_TIMEOUT, PERMITS, SPILL_BYTES_MAX, Setup};
+use crate::input::{GROUPS, PERMITS, Setup};
 use crate::seen::{Out, Seen};
 
 const BREAKER: BreakerSpec = BreakerSpec {
@@ -49,7 +49,7 @@ impl Policies {
         let breaker = Breaker::new(BREAKER);
         let bucket = TokenBucket::new(RATE, now);
         let places = [gate::Place::EMPTY; GATE_PLACES];
-        let gate = Gate::new(places, GATE_CAPACITY, overflow(setup.gate));
+        let gate = Gate::new(places, GATE_CAPACITY, setup.gate.into());
         let quotas = QuotaTree::new([const { Slot::EMPTY }; GROUPS], QUOTA);
         Ok(Self {
             breaker: breaker.map_err(|error| Epitaph::new(format_args!("{error}")))?,
@@ -234,14 +234,5 @@ fn limits(limit: u16) -> Limits {
         limit => {
             Limits { cpu_time_ns: limit, memory_bytes: limit, messages: limit, log_bytes: limit }
         }
-    }
-}
-
-fn overflow(flow: Flow) -> Overflow {
-    match flow {
-        Flow::Park => Overflow::Park { timeout: PARK_TIMEOUT },
-        Flow::DropOldest => Overflow::DropOldest,
-        Flow::Spill => Overflow::Spill { bytes_max: SPILL_BYTES_MAX },
-        Flow::Reject => Overflow::RejectNew,
     }
 }

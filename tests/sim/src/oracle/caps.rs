@@ -324,9 +324,7 @@ impl Oracle for Caps {
                 Ok(())
             }
             Seen::Effect(Effect::Changed { id, to, .. }) => {
-                if *to == State::Running {
-                    self.arriving = u8::try_from(id.slot()).unwrap_or(0);
-                } else if !to.has_process() {
+                if *to == State::Running || !to.has_process() {
                     self.arriving = u8::try_from(id.slot()).unwrap_or(0);
                 }
                 Ok(())

@@ -90,7 +90,8 @@ impl Mail {
             Sent::Queued
         } else {
             match self.flow {
-                Flow::Park | Flow::Reject => {
+                Flow::Reject => return Err("no credit"),
+                Flow::Park => {
                     let deadline = self.now.saturating_add(PARK_TIMEOUT);
                     sender.parked = Some((payload, deadline));
                     return Ok(Sent::Parked { deadline });
@@ -135,16 +136,17 @@ const fn message(payload: Payload) -> Message<Payload> {
     Message { tag: 1, version: 1, payload }
 }
 
-fn name(error: &SendError) -> &'static str {
+fn name(error: SendError) -> &'static str {
     match error {
         SendError::UnknownSender(_) => "unknown sender",
         SendError::Message(_) => "message",
         SendError::Parked => "parked",
         SendError::SpillIsFull { .. } => "spill is full",
+        SendError::NoCredit => "no credit",
     }
 }
 
-fn name_of_reserve(error: &ReserveError) -> &'static str {
+fn name_of_reserve(error: ReserveError) -> &'static str {
     match error {
         ReserveError::UnknownSender(_) => "unknown sender",
         ReserveError::AlreadyReserved => "already reserved",
@@ -202,7 +204,7 @@ impl Oracle for Mail {
                     _ => 1,
                 };
                 let expected = self.send(*slot, tag, *message);
-                let found = sent.as_ref().map(Clone::clone).map_err(name);
+                let found = (**sent).clone().map_err(name);
                 hold!(
                     found == expected,
                     "channel: credits and policy decide",
@@ -215,7 +217,7 @@ impl Oracle for Mail {
                     Some(Input::Cancel { slot }) => self.reserve(slot, true),
                     _ => Ok(()),
                 };
-                let found = reserved.as_ref().map(|()| ()).map_err(name_of_reserve);
+                let found = reserved.map_err(name_of_reserve);
                 hold!(
                     found == expected,
                     "channel: a place is reserved on credit",

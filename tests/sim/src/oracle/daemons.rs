@@ -4,11 +4,12 @@
 //! It also knows which processes there are and what they were told, which is what the environment
 //! goes by.
 
-use duende_core::lifecycle::{Charge, FailureReason, Starting, State, StopCause, Stopping, Then};
-use duende_core::restart::Exit;
-use duende_core::supervise::{Effect, Spec};
+use std::time::Duration;
+
+use duende_core::lifecycle::{FailureReason, Starting, State, StopCause, Stopping, Then};
+use duende_core::supervise::Effect;
 use duende_core::time::Instant;
-use duende_world::{DAEMONS, Input, Seen, Step, World, template};
+use duende_world::{DAEMONS, End, Input, Seen, Step, TEMPLATES, World};
 
 use super::Oracle;
 use crate::failure::{Failure, hold};
@@ -38,7 +39,7 @@ pub struct Process {
 /// What is known of one daemon.
 #[derive(Clone, Debug)]
 pub struct Daemon {
-    spec: Spec,
+    plan: Plan,
     depends_on: Vec<u32>,
     /// Where it is.
     pub state: State,
@@ -102,7 +103,7 @@ impl Daemons {
         let Ok(index) = usize::try_from(slot) else { return };
         let incarnation = self.incarnations[index];
         self.slots[index] = Some(Daemon {
-            spec: template(template_number),
+            plan: Plan::of(template_number),
             depends_on,
             state: State::Created,
             process: None,
@@ -210,7 +211,7 @@ impl Daemons {
                 if u32::from(of.slot) == slot
                     && daemon.process.is_some_and(|p| p.incarnation == of.incarnation) =>
             {
-                Some(Exit::from(end))
+                Some(end)
             }
             _ => None,
         };
@@ -288,39 +289,36 @@ impl Daemon {
     }
 
     /// What should become of an exit: the rules of `supervise` and `restart`, said again.
-    fn verdict(&mut self, from: State, exit: Exit, now: u64, entropy: u64) -> State {
-        let stable_ns = self.spec.stable_after.as_nanos();
-        if self.ready_at.is_some_and(|at| u128::from(now.saturating_sub(at)) >= stable_ns) {
+    fn verdict(&mut self, from: State, end: End, now: u64, entropy: u64) -> State {
+        let plan = self.plan;
+        if self.ready_at.is_some_and(|at| now.saturating_sub(at) >= STABLE_NS) {
             self.failures = 0;
         }
-        if let State::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then }) = from {
-            return match then {
-                Then::Stop => State::Stopped(StopCause::Operator),
-                Then::Start => State::Starting(Starting::Waiting),
-            };
-        }
-        let charge = match from {
-            State::Stopping(Stopping::Condemned(reason)) => Charge::Failure(reason),
-            _ => exit.failure().map_or(Charge::Clean, Charge::Failure),
+        let failure = match from {
+            State::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then }) => {
+                return match then {
+                    Then::Stop => State::Stopped(StopCause::Operator),
+                    Then::Start => State::Starting(Starting::Waiting),
+                };
+            }
+            State::Stopping(Stopping::Condemned(reason)) => Some(reason),
+            _ => failure(end),
         };
-        let policy = self.spec.restart;
-        let Charge::Failure(reason) = charge else {
-            if !policy.restarts_after(None) {
+        let Some(reason) = failure else {
+            if !plan.after_success {
                 return State::Stopped(StopCause::Finished);
             }
             return State::Backoff { until: self.until(0, now, entropy), failure: None };
         };
-        let used_up = self.spec.max_retries.is_some_and(|max| self.failures >= max);
-        if !policy.restarts_after(Some(reason)) || used_up {
+        let used_up = plan.retries_max.is_some_and(|max| self.failures >= max);
+        if !plan.after_failure || reason == FailureReason::Refused || used_up {
             return State::Failed(reason);
         }
-        // OTP's `add_restart`, to the letter.
-        let limit = self.spec.limit;
-        if !limit.period.is_zero() {
-            let from = u128::from(now).saturating_sub(limit.period.as_nanos());
+        // OTP's `add_restart`, to the letter: of those within the period, how many?
+        if let Some((restarts, period)) = plan.limit {
+            let from = u128::from(now).saturating_sub(period.as_nanos());
             self.stamps.retain(|stamp| u128::from(*stamp) >= from);
-            if self.stamps.len() >= usize::try_from(limit.intensity).unwrap_or(usize::MAX) {
-                let (restarts, period) = (limit.intensity, limit.period);
+            if self.stamps.len() >= usize::try_from(restarts).unwrap_or(usize::MAX) {
                 return State::Failed(FailureReason::Quarantined { restarts, period });
             }
             self.stamps.push(now);
@@ -332,15 +330,62 @@ impl Daemon {
 
     /// Doubling one at a time, and full jitter.
     fn until(&self, failures: u32, now: u64, entropy: u64) -> Instant {
-        let backoff = self.spec.backoff;
-        let mut ceiling = backoff.initial.as_nanos();
-        for _ in 0..failures.min(100) {
-            ceiling = (ceiling * 2).min(backoff.cap.as_nanos());
+        let mut ceiling = self.plan.backoff_ns;
+        for _ in 0..failures {
+            ceiling = (ceiling * 2).min(BACKOFF_NS_MAX);
         }
-        ceiling = ceiling.min(backoff.cap.as_nanos());
-        let delay = (u128::from(entropy) * (ceiling + 1)) >> 64;
+        let delay = (u128::from(entropy) * (u128::from(ceiling) + 1)) >> 64;
         Instant::from_ns(now.saturating_add(u64::try_from(delay).unwrap_or(u64::MAX)))
     }
+}
+
+const BACKOFF_NS_MAX: u64 = 8_000_000;
+const STABLE_NS: u64 = 40_000_000;
+
+/// What a template of the world comes to, in this oracle's words.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    after_success: bool,
+    after_failure: bool,
+    retries_max: Option<u32>,
+    /// So many restarts in so much time; none is no limit.
+    limit: Option<(u32, Duration)>,
+    /// The longest wait after the first failure.
+    backoff_ns: u64,
+}
+
+impl Plan {
+    fn of(template: u8) -> Self {
+        let base = Self {
+            after_success: false,
+            after_failure: true,
+            retries_max: None,
+            limit: Some((5, Duration::from_millis(60))),
+            backoff_ns: 1_000_000,
+        };
+        match template % TEMPLATES {
+            1 | 6 => Self { after_success: true, ..base },
+            3 => Self { retries_max: Some(3), limit: None, ..base },
+            4 => Self { after_failure: false, ..base },
+            5 => Self { backoff_ns: 0, ..base },
+            7 => Self { limit: Some((1, Duration::from_millis(10))), ..base },
+            _ => base,
+        }
+    }
+}
+
+/// Which ends are failures: all but code 0 and systemd's clean signals.
+fn failure(end: End) -> Option<FailureReason> {
+    Some(match end {
+        End::Code(0) | End::Signal(1 | 2 | 13 | 15) => return None,
+        End::Code(code) => FailureReason::ExitCode(i32::from(code)),
+        End::Signal(signal) => FailureReason::Signal(i32::from(signal)),
+        End::Error => FailureReason::Error,
+        End::Trap => FailureReason::Trap,
+        End::SliceBudget => FailureReason::SliceBudget,
+        End::Refused => FailureReason::Refused,
+        End::Lost => FailureReason::Lost,
+    })
 }
 
 impl Oracle for Daemons {
