@@ -66,8 +66,8 @@ impl Account {
     pub(super) fn refill(&mut self, now_ns: u64) {
         if let Funds::Spent { until_ns, refill_ns } = self.funds
             && until_ns <= now_ns
-            && until_ns != NEVER_NS
         {
+            // After the end of time there is no period: `open_period` finds that.
             let is_late = until_ns.saturating_add(self.period_ns) <= now_ns;
             self.open_period(if is_late { now_ns } else { until_ns }, refill_ns);
         }
