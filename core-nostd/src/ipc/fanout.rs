@@ -15,60 +15,22 @@
 //! at those that wait for it; joining and [`inherited_level`](Fanout::inherited_level) look at the
 //! seats.
 
+mod invariants;
 mod report;
-
-use core::marker::PhantomData;
+mod ring;
+mod seat;
 
 pub use report::{FanoutCounters, ReceiverId, SeatsFull, Taken, UnknownReceiver};
+pub use ring::FanoutPlace;
+use ring::{Kept, Ring};
+use seat::Receiver;
+pub use seat::ReceiverSeat;
 
-use super::report::Spilled;
 use super::seat::Parked;
 use super::{Message, NewError, Refused, ReserveError, SendError, Sent, Spec};
-use crate::epitaph::{Epitaph, invariant};
 use crate::policy::overflow::Excess;
 use crate::sched::Level;
 use crate::time::Instant;
-
-/// A place for one message in a fan-out's storage.
-#[derive(Clone, Debug)]
-pub struct FanoutPlace<P>(Option<Kept<P>>);
-
-impl<P> FanoutPlace<P> {
-    /// A place without a message.
-    pub const EMPTY: Self = Self(None);
-}
-
-impl<P> Default for FanoutPlace<P> {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Kept<P> {
-    message: Message<P>,
-    /// How many have not taken it yet. Never zero.
-    readers: usize,
-    spilled: bool,
-}
-
-/// A place for one receiver in a fan-out's storage.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReceiverSeat(Option<Receiver>);
-
-impl ReceiverSeat {
-    /// A place without a receiver.
-    pub const EMPTY: Self = Self(None);
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Receiver {
-    /// Tells it from those who sat here before.
-    serial: u64,
-    /// The number of the next message that it takes, perhaps one that was dropped.
-    next: u64,
-    level: Level,
-}
 
 /// A fan-out of messages with payload `P`, in `places`, to as many receivers as `seats` has seats.
 ///
@@ -97,22 +59,16 @@ struct Receiver {
 pub struct Fanout<P, S, R> {
     number: u32,
     spec: Spec,
-    /// A ring.
-    places: S,
+    ring: Ring<P, S>,
     seats: R,
     /// The number of the next message. Numbers wrap; only their distances matter.
     next: u64,
-    /// Where the oldest message lies in the ring.
-    oldest_index: usize,
-    len: usize,
-    spilled: Spilled,
     reserved: bool,
     parked: Option<Parked<P>>,
     receivers: usize,
     /// The last serial that was given to a receiver.
     serial: u64,
     counters: FanoutCounters,
-    messages: PhantomData<P>,
 }
 
 impl<P, S, R> Fanout<P, S, R>
@@ -126,38 +82,34 @@ where
     ///
     /// # Errors
     /// [`NewError`], when a bound is zero or `places` is too short for the specification.
-    pub fn new(number: u32, mut places: S, mut seats: R, spec: Spec) -> Result<Self, NewError> {
-        spec.check(places.as_ref().len())?;
-        places.as_mut().fill_with(|| FanoutPlace::EMPTY);
+    pub fn new(number: u32, places: S, mut seats: R, spec: Spec) -> Result<Self, NewError> {
+        let ring = Ring::new(places);
+        spec.check(ring.capacity())?;
         seats.as_mut().fill(ReceiverSeat::EMPTY);
         Ok(Self {
             number,
             spec,
-            places,
+            ring,
             seats,
             next: 0,
-            oldest_index: 0,
-            len: 0,
-            spilled: Spilled::default(),
             reserved: false,
             parked: None,
             receivers: 0,
             serial: 0,
             counters: FanoutCounters::default(),
-            messages: PhantomData,
         })
     }
 
     /// How many messages are in the queue.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.ring.len()
     }
 
     /// Whether nobody has anything to receive.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// How many receivers there are.
@@ -202,7 +154,7 @@ where
         // What it has missed was counted when it was dropped.
         let (_, waiting) = self.behind(receiver);
         for ago in 1..=waiting {
-            if let Some(kept) = self.kept_mut(ago) {
+            if let Some(kept) = self.ring.get_mut(ago) {
                 kept.readers = kept.readers.saturating_sub(1);
             }
         }
@@ -211,8 +163,8 @@ where
             *seat = ReceiverSeat::EMPTY;
         }
         self.receivers = self.receivers.saturating_sub(1);
-        while self.kept_mut(self.len).is_some_and(|oldest| oldest.readers == 0) {
-            self.pop();
+        while self.ring.get_mut(self.ring.len()).is_some_and(|oldest| oldest.readers == 0) {
+            self.ring.pop();
         }
         Ok(self.resume(now))
     }
@@ -243,7 +195,7 @@ where
                 Sent::Queued
             }
             Admission::Without(Excess::DropOldest) => {
-                let oldest = self.pop();
+                let oldest = self.ring.pop();
                 self.enter(message, false);
                 match oldest {
                     Some(oldest) => {
@@ -305,7 +257,7 @@ where
             return Ok(Some(Taken::Missed { messages: missed }));
         }
         let next = receiver.next.wrapping_add(1);
-        let Some(kept) = self.kept_mut(waiting) else {
+        let Some(kept) = self.ring.get_mut(waiting) else {
             return Ok(None);
         };
         let message = if kept.readers > 1 {
@@ -314,7 +266,7 @@ where
         } else {
             // The last to take it. Whoever waits for an older message waits for this one too, so
             // there is no older one.
-            self.pop().map(|kept| kept.message)
+            self.ring.pop().map(|kept| kept.message)
         };
         self.receiver_mut(id)?.next = next;
         add(&mut self.counters.delivered_total, 1);
@@ -355,49 +307,6 @@ where
         levels.reduce(|most, level| if level.is_more_urgent_than(most) { level } else { most })
     }
 
-    /// What holds between any two calls.
-    ///
-    /// # Errors
-    /// An [`Epitaph`] that names what does not.
-    pub fn check_invariants(&self) -> Result<(), Epitaph> {
-        let (len, capacity) = (self.len, self.places.as_ref().len());
-        let (mut held, mut spilled, mut copies) = (0_usize, Spilled::default(), 0_u64);
-        for kept in self.places.as_ref().iter().filter_map(|place| place.0.as_ref()) {
-            held = held.saturating_add(1);
-            invariant!(kept.readers > 0, "fan-out keeps what nobody waits for");
-            add(&mut copies, widen(kept.readers));
-            if kept.spilled {
-                spilled.add(kept.message.length_bytes());
-            }
-        }
-        invariant!(held == len, "fan-out: {held} of {capacity} places held, {len} counted");
-        invariant!(spilled == self.spilled, "fan-out: what is spilled is not as counted");
-        let (used, credits) = (self.used(), self.spec.credits_max);
-        invariant!(used <= credits, "fan-out: {used} of {credits} credits");
-        let both = self.reserved && self.parked.is_some();
-        invariant!(!both, "fan-out: the sender waits with a reserved place");
-        let (mut taken, mut waiting) = (0_usize, 0_u64);
-        for receiver in self.seats.as_ref().iter().filter_map(|seat| seat.0) {
-            taken = taken.saturating_add(1);
-            add(&mut waiting, widen(self.behind(receiver).1));
-        }
-        let receivers = self.receivers;
-        invariant!(taken == receivers, "fan-out: {taken} seats taken, {receivers} counted");
-        invariant!(copies == waiting, "fan-out: {copies} copies kept, {waiting} wait");
-        let counters = self.counters;
-        let entered = counters.entered_total.saturating_add(counters.timed_out_total);
-        let (sent, parked) = (counters.sent_total, u64::from(self.parked.is_some()));
-        invariant!(sent == entered.saturating_add(parked), "fan-out: {sent} sent, {entered} went");
-        let sum = counters
-            .delivered_total
-            .saturating_add(counters.displaced_total)
-            .saturating_add(counters.abandoned_total)
-            .saturating_add(waiting);
-        let copies = counters.copies_total;
-        invariant!(copies == sum, "fan-out: {copies} copies, {sum} accounted for");
-        Ok(())
-    }
-
     fn admission(&self, message: &Message<P>) -> Result<Admission, SendError> {
         self.spec.schema.check(message)?;
         if self.parked.is_some() {
@@ -406,14 +315,14 @@ where
         if self.reserved || self.has_credit() {
             return Ok(Admission::Credit);
         }
-        let places = self.places.as_ref().len();
-        let excess = self.spec.excess(places, self.spilled, message.length_bytes())?;
+        let (places, spilled) = (self.ring.capacity(), self.ring.spilled());
+        let excess = self.spec.excess(places, spilled, message.length_bytes())?;
         Ok(Admission::Without(excess))
     }
 
     /// Credits in use: by messages that were sent with one, and by the reserved place.
     fn used(&self) -> usize {
-        self.len.saturating_sub(self.spilled.messages).saturating_add(usize::from(self.reserved))
+        self.ring.on_credit().saturating_add(usize::from(self.reserved))
     }
 
     fn has_credit(&self) -> bool {
@@ -429,26 +338,8 @@ where
             add(&mut self.counters.no_receivers_total, 1);
             return;
         }
-        let length_bytes = message.length_bytes();
-        let end = self.index(self.len);
-        let Some(place) = self.places.as_mut().get_mut(end) else { return };
-        place.0 = Some(Kept { message, readers, spilled });
-        self.len = self.len.saturating_add(1);
+        self.ring.push(Kept { message, readers, spilled });
         self.next = self.next.wrapping_add(1);
-        if spilled {
-            self.spilled.add(length_bytes);
-        }
-    }
-
-    /// Takes the oldest message out of the queue.
-    fn pop(&mut self) -> Option<Kept<P>> {
-        let kept = self.places.as_mut().get_mut(self.oldest_index)?.0.take()?;
-        self.oldest_index = self.index(1);
-        self.len = self.len.saturating_sub(1);
-        if kept.spilled {
-            self.spilled.take(kept.message.length_bytes());
-        }
-        Some(kept)
     }
 
     /// Lets the parked message in, if there is a credit for it and its time is not over.
@@ -466,25 +357,8 @@ where
     /// How many messages a receiver has missed without being told, and how many wait for it.
     fn behind(&self, receiver: Receiver) -> (u64, usize) {
         let behind = self.next.wrapping_sub(receiver.next);
-        let waiting = usize::try_from(behind).unwrap_or(usize::MAX).min(self.len);
+        let waiting = usize::try_from(behind).unwrap_or(usize::MAX).min(self.ring.len());
         (behind.saturating_sub(widen(waiting)), waiting)
-    }
-
-    /// Where the message lies that follows the oldest by this much.
-    fn index(&self, offset: usize) -> usize {
-        let (capacity, index) = (self.places.as_ref().len(), self.oldest_index);
-        let to_end = capacity.saturating_sub(index);
-        if offset < to_end { index.saturating_add(offset) } else { offset.saturating_sub(to_end) }
-    }
-
-    /// The message that entered as the `ago`-th before the next: 1 is the latest.
-    fn kept_mut(&mut self, ago: usize) -> Option<&mut Kept<P>> {
-        let offset = self.len.checked_sub(ago)?;
-        if ago == 0 {
-            return None;
-        }
-        let index = self.index(offset);
-        self.places.as_mut().get_mut(index)?.0.as_mut()
     }
 
     fn receiver_mut(&mut self, id: ReceiverId) -> Result<&mut Receiver, UnknownReceiver> {

@@ -22,6 +22,7 @@
 //! nobody waits for its sender any more.
 
 mod channel;
+mod excess;
 mod fanout;
 mod message;
 mod queue;

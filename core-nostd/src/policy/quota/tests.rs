@@ -1,9 +1,13 @@
+//! The tree against every charge in one list, and its edges.
+
+use core::time::Duration;
 use std::collections::HashMap;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::time::Instant;
 
 const SLOTS: usize = 6;
 const PERIOD_NS: u64 = 10;
