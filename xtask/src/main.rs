@@ -12,6 +12,7 @@ mod falsify;
 mod firmware;
 mod fuzz;
 mod guests;
+mod mutants;
 mod setup;
 mod shell;
 mod sim;
@@ -33,7 +34,11 @@ const VERBS: &[Verb] = &[
         demo::run,
     ),
     ("test", "everything that must hold: format, lints, all tests; -v shows all output", test::run),
-    ("sim", "the core's machines through millions of faults, from a seed; --help says more", sim::run),
+    (
+        "sim",
+        "the core's machines through millions of faults, from a seed; --help says more",
+        sim::run,
+    ),
     (
         "falsify",
         "the specification's claims, tried: all, a category (A to E) or single ones (F014)",
@@ -43,6 +48,11 @@ const VERBS: &[Verb] = &[
         "fuzz",
         "the parsers under a fuzzer: all or single ones, ten minutes each or --seconds N",
         fuzz::run,
+    ),
+    (
+        "mutants",
+        "changes to the core that no test notices; all modules or single ones, an hour or more",
+        mutants::run,
     ),
     (
         "bench",
