@@ -9,6 +9,7 @@
 //!    nanosecond pays back exactly `tokens` units. That is a multiplication, no division, and holds
 //!    for all of `u64`: no product of two is more than a `u128`.
 
+use core::num::{NonZeroU64, NonZeroU128};
 use core::time::Duration;
 
 use crate::epitaph::{Epitaph, invariant};
@@ -47,17 +48,15 @@ impl RateLimit {
     }
 
     /// The period in nanoseconds, if all of the limit can be kept.
-    fn check(self) -> Result<u64, RateLimitError> {
+    fn check(self) -> Result<NonZeroU64, RateLimitError> {
         if self.tokens == 0 {
             return Err(RateLimitError::TokensAreZero);
         }
         if self.burst == 0 {
             return Err(RateLimitError::BurstIsZero);
         }
-        match u64::try_from(self.period.as_nanos()) {
-            Ok(0) | Err(_) => Err(RateLimitError::PeriodOutOfRange),
-            Ok(period_ns) => Ok(period_ns),
-        }
+        let period_ns = u64::try_from(self.period.as_nanos()).ok();
+        period_ns.and_then(NonZeroU64::new).ok_or(RateLimitError::PeriodOutOfRange)
     }
 }
 
@@ -83,7 +82,7 @@ pub struct TokenBucket {
     /// Up to when tokens were gained.
     at: Instant,
     /// Units in a token.
-    period_ns: u64,
+    period_ns: NonZeroU64,
     limit: RateLimit,
     refused_total: u64,
 }
@@ -95,7 +94,7 @@ impl TokenBucket {
     /// [`RateLimitError`], when `limit` can't be kept.
     pub fn new(limit: RateLimit, now: Instant) -> Result<Self, RateLimitError> {
         let period_ns = limit.check()?;
-        let debt_max = u128::from(limit.burst) * u128::from(period_ns);
+        let debt_max = u128::from(limit.burst) * u128::from(period_ns.get());
         Ok(Self { debt: 0, debt_max, at: now, period_ns, limit, refused_total: 0 })
     }
 
@@ -104,7 +103,7 @@ impl TokenBucket {
     #[must_use]
     pub fn admit(&mut self, now: Instant, cost: u64) -> bool {
         self.refill(now);
-        let units = u128::from(cost) * u128::from(self.period_ns);
+        let units = u128::from(cost) * u128::from(self.period_ns.get());
         if units > self.level() {
             self.refused_total = self.refused_total.saturating_add(1);
             return false;
@@ -121,9 +120,10 @@ impl TokenBucket {
         if cost > self.limit.burst {
             return None;
         }
-        let units = u128::from(cost) * u128::from(self.period_ns);
+        let units = u128::from(cost) * u128::from(self.period_ns.get());
         let missing = units.saturating_sub(self.level());
-        let wait_ns = missing.div_ceil(u128::from(self.limit.tokens));
+        let tokens = NonZeroU128::new(u128::from(self.limit.tokens))?;
+        let wait_ns = missing / tokens + u128::from(missing % tokens != 0);
         let wait_ns = u64::try_from(wait_ns).unwrap_or(u64::MAX);
         Some(self.at.saturating_add(Duration::from_nanos(wait_ns)))
     }
@@ -132,7 +132,7 @@ impl TokenBucket {
     #[must_use]
     pub fn tokens(&mut self, now: Instant) -> u64 {
         self.refill(now);
-        u64::try_from(self.level() / u128::from(self.period_ns)).unwrap_or(u64::MAX)
+        u64::try_from(self.level() / NonZeroU128::from(self.period_ns)).unwrap_or(u64::MAX)
     }
 
     /// The limit that is kept.
@@ -148,7 +148,7 @@ impl TokenBucket {
     pub fn set_limit(&mut self, now: Instant, limit: RateLimit) -> Result<(), RateLimitError> {
         let period_ns = limit.check()?;
         self.refill(now);
-        let (old, new) = (u128::from(self.period_ns), u128::from(period_ns));
+        let (old, new) = (NonZeroU128::from(self.period_ns), u128::from(period_ns.get()));
         // Both products are of two factors below 2^64: a level is at most `burst` tokens.
         let level = self.level();
         let (whole, part) = ((level / old) * new, (level % old) * new / old);
@@ -171,7 +171,7 @@ impl TokenBucket {
     /// An [`Epitaph`] that names what does not.
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
         invariant!(self.limit.check() == Ok(self.period_ns), "bucket limit can't be kept");
-        let debt_max = u128::from(self.limit.burst) * u128::from(self.period_ns);
+        let debt_max = u128::from(self.limit.burst) * u128::from(self.period_ns.get());
         invariant!(self.debt_max == debt_max, "bucket holds more or less than its burst");
         invariant!(self.debt <= debt_max, "bucket is less than empty");
         Ok(())
