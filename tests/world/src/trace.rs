@@ -105,10 +105,16 @@ impl TraceReader {
 
     /// Where the next bytes go. Never empty after [`next`](Self::next) gave `None`.
     pub fn spare(&mut self) -> &mut [u8] {
-        self.storage.copy_within(self.start..self.end, 0);
-        self.end = self.end.saturating_sub(self.start);
-        self.start = 0;
-        self.storage.get_mut(self.end..).unwrap_or_default()
+        // Not `copy_within`, of which the optimiser does not see that it can't panic.
+        let unread = self.end.saturating_sub(self.start);
+        for to in 0..unread {
+            let byte = self.storage.get(self.start.saturating_add(to)).copied().unwrap_or_default();
+            if let Some(place) = self.storage.get_mut(to) {
+                *place = byte;
+            }
+        }
+        (self.start, self.end) = (0, unread);
+        self.storage.get_mut(unread..).unwrap_or_default()
     }
 
     /// Says that `bytes` bytes were written to the start of what [`spare`](Self::spare) gave last.
