@@ -116,11 +116,16 @@ fn spec(kind: Kind, sensor: Option<DaemonId>) -> Result<Spec, Epitaph> {
             }
         }
         Kind::Radio => {
-            spec.limit = RestartLimit { intensity: 5, period: Duration::from_secs(60) };
+            spec.limit = RestartLimit {
+                intensity: 5,
+                period: Duration::from_secs(60),
+                ..RestartLimit::default()
+            };
             spec.probe = Some(ProbeSpec {
                 period: Duration::from_millis(500),
                 timeout: Duration::from_millis(100),
                 failure_threshold: 2,
+                ..ProbeSpec::default()
             });
         }
     }
