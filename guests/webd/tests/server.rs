@@ -530,7 +530,7 @@ fn the_manager_is_answered_over_an_inherited_link() {
                 assert!(bytes > 0, "closed before the end: {steps:?}");
                 decoder.filled(bytes);
             }
-            Some(Event::Hello { version: 1 }) => steps.push("hello"),
+            Some(Event::Hello { version: link::LINK_VERSION }) => steps.push("hello"),
             Some(Event::Running { at: _, pid: told }) => {
                 assert_eq!(told, pid);
                 steps.push("running");

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use duende_core::wire::link::{Address, Command, Event, Grants, HealthReport, Limits};
+use duende_core::wire::link::{
+    Address, Command, Event, Grants, HealthReport, LINK_VERSION, Limits,
+};
 use duende_core::wire::{Decoder, FRAME_BYTES_MAX, encode};
 use tokio::sync::Notify;
 
@@ -42,7 +44,7 @@ impl Manager {
     }
 
     fn start(&mut self) {
-        self.expect(&Event::Hello { version: 1 });
+        self.expect(&Event::Hello { version: LINK_VERSION });
         self.create();
         let (key, value) = ("mode", "test");
         self.send(Command::ConfigEntry { at: AT, key, value });
@@ -258,7 +260,7 @@ fn failures_are_told_to_the_manager() {
     assert!(matches!(ended, Err(DaemonError::Killed)), "{ended:?}");
 
     let ended = with_manager(probe(), |manager| {
-        manager.expect(&Event::Hello { version: 1 });
+        manager.expect(&Event::Hello { version: LINK_VERSION });
         manager.create();
         let (key, value): (_, &[u8]) = ("k", b"v");
         manager.send(Command::StateEntry { at: AT, key, value });
