@@ -21,8 +21,12 @@ pub mod doctor;
 pub mod keep;
 #[cfg(feature = "manager")]
 pub mod manager;
+#[cfg(feature = "manager")]
+pub mod monitor;
 #[cfg(feature = "formats")]
 pub mod platform;
+#[cfg(feature = "manager")]
+mod schedule;
 #[cfg(feature = "manager")]
 pub mod source;
 #[cfg(feature = "manager")]

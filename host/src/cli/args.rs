@@ -74,6 +74,16 @@ pub(super) enum Verb {
         #[command(flatten)]
         which: WhichLong,
     },
+    /// Show what a daemon used and did, sample by sample
+    History {
+        /// The daemon
+        name: String,
+        /// How far back
+        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+        last: Duration,
+        #[command(flatten)]
+        which: Which,
+    },
     /// Check a configuration file, and the components that it names
     Check {
         /// The file
@@ -279,6 +289,8 @@ mod tests {
         check("duende ps -f edge.toml --fleet edge", false);
         check("duende logs web -f -n 5 --fleet edge", true);
         check("duende events -f --file edge.toml", true);
+        check("duende history web --last 30s -f edge.toml", true);
+        check("duende history web --last soon", false);
         check("duende stop", false);
         check("duende stop a b --fleet edge", true);
         check("duende keep --fd 3 anything", true);

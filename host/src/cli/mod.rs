@@ -13,6 +13,7 @@ mod check;
 mod detach;
 mod error;
 mod exit_code;
+mod history;
 mod logs;
 pub mod output;
 pub mod ps;
@@ -112,6 +113,9 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
             verbs::change(verbs::Change::Restart, names, json, &surroundings)
         }
         Verb::Events { follow, which } => verbs::events(follow, &which.into(), json, &surroundings),
+        Verb::History { name, last, which } => {
+            history::history(name, last, &which, json, &surroundings)
+        }
         Verb::Check { file } => check::check(&file, json, &surroundings, runner),
         Verb::Doctor => show_doctor(json, &surroundings),
         Verb::Keep(_) => Ok((runner.keep)()),

@@ -136,6 +136,9 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
     if let Some(bytes) = row.memory_bytes {
         add("memory", human_bytes(bytes));
     }
+    if let Some(percent) = row.processor_percent {
+        add("processor", format!("{percent:.1} %"));
+    }
     if let Some(rate) = row.rate {
         let unit = match rate.unit {
             crate::control::protocol::RateUnit::Slices => "slices",
@@ -220,6 +223,7 @@ mod tests {
             health_detail: String::new(),
             uptime_ms: None,
             memory_bytes: Some(1 << 20),
+            processor_percent: None,
             rate: Some(Rate { per_second: 2.5, unit: RateUnit::Slices }),
             metrics: [("lines_total".to_owned(), 7.0)].into(),
             last_exit: Some("trap: \x1b[2Junreachable".into()),

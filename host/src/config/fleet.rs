@@ -1,7 +1,9 @@
 //! Reads a configuration file.
 
 use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -11,10 +13,15 @@ use super::daemon;
 use super::diagnostic::{Diagnostics, Place, Report, whole_file};
 use super::dirs;
 use super::graph;
-use super::model::{DAEMONS_MAX, FILE_BYTES_MAX, FleetConfig, SOCKET_PATH_BYTES_MAX};
+use super::model::{
+    DAEMONS_MAX, FILE_BYTES_MAX, FleetConfig, METRICS_INTERVAL, SOCKET_PATH_BYTES_MAX,
+};
 use super::names::{NAME_FORM, is_name};
 use super::reader::Section;
 use super::reading::Reading;
+
+/// Range of `metrics_interval`: a shorter one would measure itself.
+const SAMPLING: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3_600);
 
 /// What the flags say; it is stronger than the environment and the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,7 +182,9 @@ pub fn parse(
         (None, Some(file)) if !environment("DUENDE_LOG_DIR") => file,
         (None, _) => dirs::log_dir(surroundings, &name, &state_dir),
     };
-    Ok(FleetConfig { name, file: Some(file), state_dir, log_dir, runtime_dir, daemons })
+    let metrics_interval = fleet.metrics_interval.unwrap_or(METRICS_INTERVAL);
+    let file = Some(file);
+    Ok(FleetConfig { name, file, state_dir, log_dir, runtime_dir, metrics_interval, daemons })
 }
 
 /// Whether the control socket's path is one that the system can bind.
@@ -196,6 +205,7 @@ struct Fleet {
     name: String,
     state_dir: Option<PathBuf>,
     log_dir: Option<PathBuf>,
+    metrics_interval: Option<Duration>,
 }
 
 fn read_fleet(mut section: Section<'_>, base: &Path, report: &mut Report<'_>) -> Fleet {
@@ -210,6 +220,8 @@ fn read_fleet(mut section: Section<'_>, base: &Path, report: &mut Report<'_>) ->
     } else {
         report.add(&section.span, "fleet.name", "this key is missing", "add:  name = \"edge\"");
     }
+    fleet.metrics_interval =
+        section.take("metrics_interval").and_then(|entry| entry.duration(report, SAMPLING));
     let mut directory = |key| {
         let entry = section.take(key)?;
         let text = entry.string(report)?;

@@ -24,6 +24,8 @@ pub const STOP_GRACE: Duration = Duration::from_secs(10);
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of `slice_budget`.
 pub const SLICE_BUDGET: Duration = Duration::from_secs(1);
+/// Default of `metrics_interval`.
+pub const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 /// Default of `priority`.
 pub const PRIORITY: u8 = 4;
 /// Default of `limits.memory_bytes` on WOS: what the engine's pool serves.
@@ -44,6 +46,8 @@ pub struct FleetConfig {
     pub log_dir: PathBuf,
     /// Where control sockets lie. Absolute; created at start.
     pub runtime_dir: PathBuf,
+    /// From one sample of what daemons use and do to the next.
+    pub metrics_interval: Duration,
     /// The daemons, in the order of the file.
     pub daemons: Vec<DaemonConfig>,
 }

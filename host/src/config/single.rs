@@ -13,8 +13,8 @@ use super::dirs;
 use super::fleet::{Overrides, check_socket_path};
 use super::model::{
     ChannelConfig, DaemonConfig, FleetConfig, Grants, HealthConfig, Isolation, MEMORY_BYTES,
-    PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, START_TIMEOUT, STATE_BYTES, STOP_GRACE,
-    Source, WosConfig,
+    METRICS_INTERVAL, PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, START_TIMEOUT,
+    STATE_BYTES, STOP_GRACE, Source, WosConfig,
 };
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 
@@ -177,7 +177,8 @@ pub fn single(
         },
         config,
     };
-    Ok(FleetConfig { name, file: None, state_dir, log_dir, runtime_dir, daemons: vec![daemon] })
+    let (metrics_interval, daemons) = (METRICS_INTERVAL, vec![daemon]);
+    Ok(FleetConfig { name, file: None, state_dir, log_dir, runtime_dir, metrics_interval, daemons })
 }
 
 /// A name made from a file's: lower case, and `-` for what a name can't hold.

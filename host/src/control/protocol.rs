@@ -62,6 +62,13 @@ pub enum Request {
         /// Whether the answer goes on.
         follow: bool,
     },
+    /// What a daemon used and did. Answer: `Sampling`, `History`*, `Done`.
+    History {
+        /// Its name.
+        name: String,
+        /// How far back, in milliseconds.
+        last_ms: u64,
+    },
 }
 
 /// What the manager answers.
@@ -84,6 +91,17 @@ pub enum Response {
     Event(EventRecord),
     /// Nothing follows.
     Done,
+    /// How samples are taken.
+    Sampling {
+        /// From one to the next, in microseconds.
+        interval_us: u64,
+        /// How many times none was taken, for all daemons.
+        missed_total: u64,
+        /// Samples of all daemons for which there was no room.
+        refused_total: u64,
+    },
+    /// Samples of one figure, the oldest first; the next ones may follow.
+    History(FigureSamples),
 }
 
 impl Response {
@@ -92,7 +110,7 @@ impl Response {
     pub const fn ends_answer(&self) -> bool {
         match self {
             Self::Hello(_) | Self::Ok | Self::Error { .. } | Self::Done => true,
-            Self::Daemons(_) | Self::Event(_) => false,
+            Self::Daemons(_) | Self::Event(_) | Self::Sampling { .. } | Self::History(_) => false,
         }
     }
 }
@@ -256,6 +274,8 @@ pub struct DaemonRow {
     pub uptime_ms: Option<u64>,
     /// Linear memory of a component; resident set of a process. In bytes.
     pub memory_bytes: Option<u64>,
+    /// Of a process, the share of one processor that it used between the last two samples.
+    pub processor_percent: Option<f64>,
     /// How much it does.
     pub rate: Option<Rate>,
     /// Its figures. They belong to the daemon, not to the incarnation.
@@ -350,6 +370,27 @@ pub struct EventRecord {
     pub kernel: Option<Box<KernelEvent>>,
 }
 
+/// Most samples in one response: each is encoded in at most 18 bytes.
+pub const SAMPLES_PER_RESPONSE_MAX: usize = 2_048;
+
+/// Samples of one figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FigureSamples {
+    /// Its name; the unit ends it.
+    pub figure: String,
+    /// At most [`SAMPLES_PER_RESPONSE_MAX`].
+    pub samples: Vec<HistorySample>,
+}
+
+/// A figure at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistorySample {
+    /// When, in microseconds since 1970-01-01T00:00:00Z.
+    pub time_unix_us: u64,
+    /// How much.
+    pub value: f64,
+}
+
 /// Splits rows into responses that each fit a frame. The answer still needs its
 /// [`Done`](Response::Done).
 #[must_use]
@@ -412,6 +453,7 @@ mod tests {
             health_detail: String::new(),
             uptime_ms: Some(u64::MAX),
             memory_bytes: Some(u64::MAX),
+            processor_percent: Some(99.5),
             rate: Some(Rate { per_second: 0.5, unit: RateUnit::Messages }),
             metrics: (0..METRICS_MAX).map(|i| (format!("{i:064}"), 1.0)).collect(),
             last_exit: Some("y".repeat(TEXT_BYTES_MAX)),

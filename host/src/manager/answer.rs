@@ -60,6 +60,7 @@ impl Manager {
                 Ok(Some(responses))
             }
             Request::Status { name } => self.status(&name, &reply),
+            Request::History { name, last_ms } => self.history(&name, last_ms),
             Request::Start { names } => self.start(&names, &reply),
             Request::Stop { names } => self.stop(&names, &reply),
             Request::Restart { names } => self.restart(&names, &reply),
@@ -279,7 +280,7 @@ impl Manager {
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<(usize, DaemonId), Response> {
+    pub(super) fn find(&self, name: &str) -> Result<(usize, DaemonId), Response> {
         let found =
             self.by_name.get(name).and_then(|slot| Some((*slot, self.daemons.get(*slot)?.id)));
         found.ok_or_else(|| {
@@ -340,7 +341,7 @@ impl Manager {
 }
 
 /// The responses, none if the question waits, or the refusal.
-type Answered = Result<Option<Vec<Response>>, Response>;
+pub(super) type Answered = Result<Option<Vec<Response>>, Response>;
 
 fn invalid_state(message: String) -> Response {
     Response::Error { code: ErrorCode::InvalidState, message }

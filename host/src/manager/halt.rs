@@ -81,6 +81,7 @@ mod tests {
             state_dir: directory("state"),
             log_dir: directory("log"),
             runtime_dir: directory("run"),
+            metrics_interval: std::time::Duration::from_secs(1),
             daemons: Vec::new(),
         };
         let (events, _from_peers) = mpsc::channel(1);

@@ -8,6 +8,7 @@
 //! - `peer`, `feed`, `start`: the links to workers and native daemons, and what flows through them
 //! - `worker_process`: the worker from outside; `keep` is in [`crate::keep`]
 //! - `control_server`, `answer`: the command line's questions
+//! - `sample`: what daemons use, for the monitor; `leave`: the end of the fleet
 //! - `effect`: what the supervisor wants done; `news`: what the supervisor is told
 //! - `journal`, `followers`, `events`, `view`, `reason`: what is shown
 //! - `flight`, `halt`: what is left when the supervisor finds one of its rules broken
@@ -21,11 +22,13 @@ mod flight;
 mod followers;
 mod halt;
 mod journal;
+mod leave;
 mod managed;
 mod news;
 mod notify;
 mod peer;
 mod reason;
+mod sample;
 mod start;
 mod view;
 mod worker_process;
@@ -42,7 +45,6 @@ use std::{
 use duende_core::{
     backoff::Backoff,
     bus::NoCapacity,
-    lifecycle::State,
     limiter::{RestartLimit, Window},
     probe::ProbeSpec,
     restart::RestartPolicy,
@@ -73,9 +75,9 @@ use crate::{
         self, DaemonConfig, FleetConfig, Isolation,
         dirs::{self, RuntimeDirError},
     },
-    control::protocol::EventKind,
     daemon_log::{LogWriter, log_path},
     keep::{KeepClient, KeepError},
+    monitor::{DaemonMonitor, Sampler},
     store::{Store, StoreError},
 };
 
@@ -83,8 +85,6 @@ use crate::{
 const PEER_EVENTS_MAX: usize = 1_024;
 /// Questions that wait for the manager.
 const QUESTIONS_MAX: usize = 64;
-/// How long the processes of a stopped fleet may take to end once nobody needs them.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The fleet's own log is `<log dir>/duende.log`.
 const FLEET_LOG: &str = "duende";
 
@@ -168,6 +168,8 @@ pub(crate) struct Manager {
     peer_events: mpsc::Sender<PeerEvent>,
     notify: Option<NotifySocket>,
     journal: Journal,
+    monitor: DaemonMonitor,
+    sampler: Sampler,
     /// Incarnations whose end is in the buffer of their daemon's log.
     unflushed: Vec<Address>,
     waiters: Vec<Waiter>,
@@ -260,7 +262,10 @@ impl Manager {
         } else {
             None
         };
-        let slots = vec![Slot::default(); fleet.daemons.len()].into_boxed_slice();
+        let (interval, daemons) = (fleet.metrics_interval, fleet.daemons.len());
+        let sampler = Sampler::start(interval, daemons)
+            .map_err(|source| system("cannot start sampling", source))?;
+        let slots = vec![Slot::default(); daemons].into_boxed_slice();
         let mut manager = Self {
             options,
             executable,
@@ -279,6 +284,8 @@ impl Manager {
             peer_events,
             notify,
             journal,
+            monitor: DaemonMonitor::new(interval, daemons),
+            sampler,
             unflushed: Vec::new(),
             waiters: Vec::new(),
             farewells: Vec::new(),
@@ -354,6 +361,7 @@ impl Manager {
                     Err(error) => self.keep_is_gone(&error)?,
                 },
                 Some(event) = from_peers.recv() => self.take_peer_event(event).await,
+                reading = self.sampler.next() => self.take_reading(&reading),
                 () = sleep_until(self.began, deadline) => self.inputs.push_back(Input::Tick),
                 () = sleep_until_wall(overdue) => self.kill_hung_worker(),
                 Some(question) = asked.recv() => self.take_question(question),
@@ -375,81 +383,6 @@ impl Manager {
                 }
             }
         }
-    }
-
-    /// The first request to stop is done in order; the second one kills.
-    fn stop_or_kill(&mut self, why: &str) {
-        if self.stopping {
-            self.journal.say(LogLevel::Warn, &format!("{why} again: killing what still runs"));
-            self.kill_all();
-        } else {
-            self.journal.say(LogLevel::Info, &format!("{why}: stopping everything in order"));
-            self.stop_all();
-        }
-    }
-
-    fn stop_all(&mut self) {
-        if let Some(halted) = &mut self.halted {
-            halted.ends = true;
-        }
-        if !self.stopping {
-            self.stopping = true;
-            self.journal.record("", 0, EventKind::Shutdown, "");
-            self.inputs.push_back(Input::StopAll);
-        }
-    }
-
-    /// Whether a stop was asked for and nothing runs any more.
-    fn is_over(&self) -> bool {
-        if let Some(halted) = &self.halted {
-            return halted.ends;
-        }
-        self.stopping
-            && self.inputs.is_empty()
-            && self.daemons.iter().all(|daemon| daemon.incarnation.is_none())
-    }
-
-    /// Whether every daemon has ended for good.
-    fn has_no_work(&self) -> bool {
-        !self.stopping
-            && self.inputs.is_empty()
-            && self.daemons.iter().all(|daemon| {
-                let state = self.supervisor.view(daemon.id).map(|view| view.state);
-                matches!(state, Some(State::Stopped(_) | State::Failed(_)))
-            })
-    }
-
-    fn outcome(&self) -> Outcome {
-        let failed = self.daemons.iter().filter(|daemon| {
-            let state = self.supervisor.view(daemon.id).map(|view| view.state);
-            matches!(state, Some(State::Failed(_)))
-        });
-        Outcome { failed: failed.map(|daemon| daemon.config.name.clone()).collect() }
-    }
-
-    /// Ends the fleet's own processes and closes what is open, the socket last.
-    async fn leave(mut self, server: ControlServer) -> Result<(), ManagerError> {
-        if let Some(worker) = self.worker.take() {
-            // A worker ends when its link is closed.
-            if tokio::time::timeout(LEAVE_TIMEOUT, worker.reap()).await.is_err() {
-                self.journal.say(LogLevel::Warn, "the worker did not end in time");
-            }
-        }
-        if let Some(keep) = self.keep.take()
-            && tokio::time::timeout(LEAVE_TIMEOUT, end_keep(keep)).await.is_err()
-        {
-            self.journal.say(LogLevel::Warn, "keep did not end in time");
-        }
-        let closed = self.store.close().await;
-        drop(self.notify.take());
-        drop(server);
-        // With the journal its followers end, and with them the answers to `down`.
-        let farewells = std::mem::take(&mut self.farewells);
-        drop(self);
-        for farewell in farewells {
-            let _ = tokio::time::timeout(LEAVE_TIMEOUT, farewell).await;
-        }
-        Ok(closed?)
     }
 
     fn now(&self) -> Instant {
@@ -490,13 +423,6 @@ async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<notify::
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// Asks `keep` to end, and waits until it has.
-async fn end_keep(mut keep: KeepClient) {
-    // If it cannot be told, it is gone.
-    let _ = keep.send(&crate::keep::KeepRequest::Shutdown, None);
-    while keep.next_event().await.is_ok() {}
 }
 
 /// The supervisor's view of a daemon's configuration.

@@ -40,6 +40,7 @@ impl Manager {
                 };
                 if let Some(incarnation) = daemon.current(at) {
                     incarnation.pid = Some(pid);
+                    self.watch(at, Some(pid));
                     self.tell_spawned(at);
                     if !waits {
                         self.tell_ready(at);
@@ -303,6 +304,7 @@ impl Manager {
             format!("incarnation {incarnation} ended: {reason}").as_bytes(),
             false,
         );
+        self.watch(at, None);
         self.unflushed.push(at);
         let name = self.name_of(at);
         self.journal.record(&name, incarnation, EventKind::Exited, &reason);

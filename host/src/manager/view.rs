@@ -57,6 +57,7 @@ impl Manager {
                 Some(pid) if !is_component => resident_bytes(pid),
                 Some(_) | None => daemon.memory_bytes,
             },
+            processor_percent: pid.and_then(|_| self.monitor.processor_percent(slot)),
             rate,
             metrics: daemon.metrics(),
             last_exit: daemon.last_exit.clone(),
