@@ -1,14 +1,18 @@
 //! The states of one daemon, and every step between them.
 //!
 //! ```text
-//!            Start                 Ready               Exited
-//!  Created ────────▶ Starting ────────────▶ Running ────────────┐
-//!                    ▲ │ │ Stop, Restart      │ Stop, Restart    │ the verdict of the
-//!         Retry,     │ │ │ Condemn            │ Condemn          ▼ restart policy
-//!         Start      │ │ └──────▶ Stopping ◀──┘      Stopped · Backoff · Failed
-//!                    │ │ Exited      │ Exited                ▲ │
-//!                    │ └─────────────┴───────────────────────┘ │
-//!                    └─────────────────────────────────────────┘
+//!            Start                 Ready                     Exited
+//!  Created ────────▶ Starting ────────────▶ Running ─────────────────┐
+//!                    ▲ │ │                 ▲ │ │ ▲                   │
+//!                    │ │ │           Pause │ │ │ │ Reload            │
+//!                    │ │ │          Resume ▼ │ ▼ │ Reloaded, Overdue │
+//!                    │ │ │           Paused  │  Reloading            │
+//!         Retry,     │ │ │ Stop, Restart     │ (of all three)        │ the verdict of the
+//!         Start      │ │ │ Condemn           ▼                       ▼ restart policy
+//!                    │ │ └──────▶ Stopping ◀─┘          Stopped · Backoff · Failed
+//!                    │ │ Exited      │ Exited                      ▲ │
+//!                    │ └─────────────┴─────────────────────────────┘ │
+//!                    └───────────────────────────────────────────────┘
 //! ```
 //!
 //! Rules:
@@ -18,11 +22,14 @@
 //! 3. What an operator asked for wins: an exit while a stop is under way is that stop, whatever the
 //!    exit looks like, and is charged to nobody.
 //! 4. Deadlines are data. This machine sets none and watches none; its owner does both.
+//! 5. Doing twice is defined: a second start is an error, a second stop, pause or resume is none, and
+//!    a reload during a reload is refused, because the first may have read the old configuration.
+//! 6. A reload that takes too long ends, and the daemon runs on, as under systemd.
 
 use core::time::Duration;
 
 use crate::epitaph::{Epitaph, invariant};
-use crate::restart::Exit;
+use crate::restart::{Classified, Exit, ExitRules};
 use crate::time::Instant;
 
 /// Why a daemon failed.
@@ -38,10 +45,12 @@ pub enum FailureReason {
     Trap,
     /// A slice passed its budget.
     SliceBudget,
-    /// It was not ready in time, and was killed.
+    /// It was not ready in time, or its startup probe failed too often, and it was killed.
     StartTimeout,
     /// Its health checks failed too often in a row, and it was killed.
     Unhealthy,
+    /// It gave no sign of life for as long as its watchdog waits, and was killed.
+    Watchdog,
     /// It could not be made, and a further try would not help.
     Refused,
     /// What it ran in died.
@@ -64,6 +73,13 @@ pub enum State {
     Starting(Starting),
     /// It said that it is ready.
     Running,
+    /// It runs, and reads its configuration anew.
+    Reloading {
+        /// When it must be done.
+        deadline: Instant,
+    },
+    /// It was ready, and is held still. Time does not pass for it.
+    Paused,
     /// On its way to its end.
     Stopping(Stopping),
     /// Over, without a failure.
@@ -120,6 +136,8 @@ pub enum Stopping {
 pub enum Then {
     /// Nothing.
     Stop,
+    /// Nothing, because its group failed too often.
+    GiveUp,
     /// A start.
     Start,
 }
@@ -131,6 +149,8 @@ pub enum StopCause {
     Operator,
     /// It ended cleanly by itself, and its policy does not start it again.
     Finished,
+    /// Its group failed too often, and no group above could start it again.
+    GaveUp,
 }
 
 /// What becomes of a daemon whose process ended although nobody had asked for it.
@@ -154,10 +174,8 @@ pub enum Verdict {
 pub enum Charge {
     /// It was asked for.
     Asked,
-    /// It came unasked, and cleanly.
-    Clean,
-    /// It is a failure.
-    Failure(FailureReason),
+    /// It came unasked, and is this.
+    Unasked(Classified),
 }
 
 /// What happens to a daemon.
@@ -186,7 +204,23 @@ pub enum Step {
         /// When its process is killed if it is still there.
         deadline: Instant,
     },
-    /// The stop's deadline passed.
+    /// An operator wants it held still.
+    Pause,
+    /// An operator wants it to go on.
+    Resume,
+    /// An operator wants it to read its configuration anew.
+    Reload {
+        /// When it must be done.
+        deadline: Instant,
+    },
+    /// It has read its configuration.
+    Reloaded,
+    /// Its group failed too often.
+    GiveUp {
+        /// When its process is killed if it is still there.
+        deadline: Instant,
+    },
+    /// The deadline of a stop or a reload passed.
     Overdue,
     /// The process must be killed for this failure.
     Condemn(FailureReason),
@@ -207,6 +241,11 @@ impl core::fmt::Display for Step {
             Self::Ready => "Ready",
             Self::Stop { .. } => "Stop",
             Self::Restart { .. } => "Restart",
+            Self::GiveUp { .. } => "GiveUp",
+            Self::Pause => "Pause",
+            Self::Resume => "Resume",
+            Self::Reload { .. } => "Reload",
+            Self::Reloaded => "Reloaded",
             Self::Overdue => "Overdue",
             Self::Condemn(_) => "Condemn",
             Self::Exited(_) => "Exited",
@@ -223,6 +262,15 @@ pub enum StepError {
     /// It is stopping.
     #[error("it is stopping: start it when it is stopped, or ask for a restart")]
     Stopping,
+    /// Only what runs can be paused or reloaded.
+    #[error("it does not run")]
+    NotRunning,
+    /// Only what is paused can be resumed.
+    #[error("it is not paused")]
+    NotPaused,
+    /// It is reloading, perhaps from what was there before.
+    #[error("it is reloading: try again when it is done")]
+    Reloading,
     /// The step can't happen in this state: its owner has lost track.
     #[error("the step cannot happen in this state")]
     Unexpected,
@@ -242,9 +290,25 @@ impl State {
         match self {
             Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
             | Self::Running
+            | Self::Reloading { .. }
+            | Self::Paused
             | Self::Stopping(_) => true,
             Self::Created
             | Self::Starting(Starting::Waiting)
+            | Self::Stopped(_)
+            | Self::Backoff { .. }
+            | Self::Failed(_) => false,
+        }
+    }
+
+    /// Whether it has become ready and has not been asked to end.
+    #[must_use]
+    pub const fn is_up(self) -> bool {
+        match self {
+            Self::Running | Self::Reloading { .. } | Self::Paused => true,
+            Self::Created
+            | Self::Starting(_)
+            | Self::Stopping(_)
             | Self::Stopped(_)
             | Self::Backoff { .. }
             | Self::Failed(_) => false,
@@ -258,11 +322,13 @@ impl State {
             Self::Starting(
                 Starting::Spawning { deadline } | Starting::Initialising { deadline },
             )
+            | Self::Reloading { deadline }
             | Self::Stopping(Stopping::Asked { deadline, .. })
             | Self::Backoff { until: deadline, .. } => Some(deadline),
             Self::Created
             | Self::Starting(Starting::Waiting)
             | Self::Running
+            | Self::Paused
             | Self::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_))
             | Self::Stopped(_)
             | Self::Failed(_) => None,
@@ -271,14 +337,18 @@ impl State {
 
     /// What an exit counts as; `None` where there is no process that could exit.
     #[must_use]
-    pub fn charge(self, exit: Exit) -> Option<Charge> {
+    pub const fn charge(self, exit: Exit, rules: &ExitRules) -> Option<Charge> {
         match self {
             Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
-            | Self::Running => Some(exit.failure().map_or(Charge::Clean, Charge::Failure)),
+            | Self::Running
+            | Self::Reloading { .. }
+            | Self::Paused => Some(Charge::Unasked(rules.classify(exit))),
             Self::Stopping(Stopping::Asked { .. } | Stopping::Killing { .. }) => {
                 Some(Charge::Asked)
             }
-            Self::Stopping(Stopping::Condemned(reason)) => Some(Charge::Failure(reason)),
+            Self::Stopping(Stopping::Condemned(reason)) => {
+                Some(Charge::Unasked(Classified::failure(reason)))
+            }
             Self::Created
             | Self::Starting(Starting::Waiting)
             | Self::Stopped(_)
@@ -295,6 +365,7 @@ impl State {
         match step {
             Step::Start => self.after_start(),
             Step::Stop { deadline } => Ok(self.after_stop(deadline)),
+            Step::GiveUp { deadline } => Ok(self.after_giving_up(deadline)),
             Step::Restart { deadline } => Ok(self.after_restart(deadline)),
             Step::Retry => match self {
                 Self::Backoff { .. } => Ok(Self::Starting(Starting::Waiting)),
@@ -319,7 +390,27 @@ impl State {
                 }
                 _ => self.unchanged_with_process(),
             },
+            Step::Pause => match self {
+                Self::Running | Self::Paused => Ok(Self::Paused),
+                Self::Reloading { .. } => Err(StepError::Reloading),
+                _ => Err(StepError::NotRunning),
+            },
+            Step::Resume => match self {
+                Self::Paused => Ok(Self::Running),
+                Self::Running | Self::Reloading { .. } => Ok(self),
+                _ => Err(StepError::NotPaused),
+            },
+            Step::Reload { deadline } => match self {
+                Self::Running => Ok(Self::Reloading { deadline }),
+                Self::Reloading { .. } => Err(StepError::Reloading),
+                _ => Err(StepError::NotRunning),
+            },
+            Step::Reloaded => match self {
+                Self::Reloading { .. } => Ok(Self::Running),
+                _ => self.unchanged_with_process(),
+            },
             Step::Overdue => match self {
+                Self::Reloading { .. } => Ok(Self::Running),
                 Self::Stopping(Stopping::Asked { then, .. }) => {
                     Ok(Self::Stopping(Stopping::Killing { then }))
                 }
@@ -327,7 +418,9 @@ impl State {
             },
             Step::Condemn(reason) => match self {
                 Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
-                | Self::Running => Ok(Self::Stopping(Stopping::Condemned(reason))),
+                | Self::Running
+                | Self::Reloading { .. }
+                | Self::Paused => Ok(Self::Stopping(Stopping::Condemned(reason))),
                 _ => Err(StepError::Unexpected),
             },
             Step::Exited(verdict) => self.after_exit(verdict),
@@ -339,7 +432,9 @@ impl State {
             Self::Created | Self::Stopped(_) | Self::Backoff { .. } | Self::Failed(_) => {
                 Ok(Self::Starting(Starting::Waiting))
             }
-            Self::Starting(_) | Self::Running => Err(StepError::AlreadyStarted),
+            Self::Starting(_) | Self::Running | Self::Reloading { .. } | Self::Paused => {
+                Err(StepError::AlreadyStarted)
+            }
             Self::Stopping(_) => Err(StepError::Stopping),
         }
     }
@@ -354,7 +449,29 @@ impl State {
             Self::Failed(reason) => Self::Failed(reason),
             Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
             | Self::Running
+            | Self::Reloading { .. }
+            | Self::Paused
             | Self::Stopping(_) => self.ended(deadline, Then::Stop),
+        }
+    }
+
+    /// What an operator stopped stays stopped by the operator; what never ran stays so.
+    const fn after_giving_up(self, deadline: Instant) -> Self {
+        match self {
+            Self::Starting(Starting::Waiting) | Self::Backoff { .. } => {
+                Self::Stopped(StopCause::GaveUp)
+            }
+            Self::Created
+            | Self::Stopped(_)
+            | Self::Failed(_)
+            | Self::Stopping(
+                Stopping::Asked { then: Then::Stop, .. } | Stopping::Killing { then: Then::Stop },
+            ) => self,
+            Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
+            | Self::Running
+            | Self::Reloading { .. }
+            | Self::Paused
+            | Self::Stopping(_) => self.ended(deadline, Then::GiveUp),
         }
     }
 
@@ -367,6 +484,8 @@ impl State {
             | Self::Failed(_) => Self::Starting(Starting::Waiting),
             Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
             | Self::Running
+            | Self::Reloading { .. }
+            | Self::Paused
             | Self::Stopping(_) => self.ended(deadline, Then::Start),
         }
     }
@@ -387,11 +506,14 @@ impl State {
             Self::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then }) => {
                 Ok(match then {
                     Then::Stop => Self::Stopped(StopCause::Operator),
+                    Then::GiveUp => Self::Stopped(StopCause::GaveUp),
                     Then::Start => Self::Starting(Starting::Waiting),
                 })
             }
             Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
             | Self::Running
+            | Self::Reloading { .. }
+            | Self::Paused
             | Self::Stopping(Stopping::Condemned(_)) => Ok(match verdict {
                 Verdict::Stop(cause) => Self::Stopped(cause),
                 Verdict::Retry { until, failure } => Self::Backoff { until, failure },

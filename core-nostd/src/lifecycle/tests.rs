@@ -11,24 +11,33 @@ const WAITING: State = State::Starting(Starting::Waiting);
 const SPAWNING: State = State::Starting(Starting::Spawning { deadline: T1 });
 const INITIALISING: State = State::Starting(Starting::Initialising { deadline: T1 });
 const RUNNING: State = State::Running;
+const RELOADING: State = State::Reloading { deadline: T1 };
+const PAUSED: State = State::Paused;
 const ASKED: State = State::Stopping(Stopping::Asked { deadline: T1, then: Then::Stop });
 const ASKED_AGAIN: State = State::Stopping(Stopping::Asked { deadline: T1, then: Then::Start });
+const ASKED_TO_GIVE_UP: State =
+    State::Stopping(Stopping::Asked { deadline: T1, then: Then::GiveUp });
 const KILLING: State = State::Stopping(Stopping::Killing { then: Then::Stop });
 const KILLING_AGAIN: State = State::Stopping(Stopping::Killing { then: Then::Start });
+const KILLING_TO_GIVE_UP: State = State::Stopping(Stopping::Killing { then: Then::GiveUp });
 const CONDEMNED: State = State::Stopping(Stopping::Condemned(CRASH));
 const STOPPED: State = State::Stopped(StopCause::Operator);
 const FINISHED: State = State::Stopped(StopCause::Finished);
+const GAVE_UP: State = State::Stopped(StopCause::GaveUp);
 const BACKOFF: State = State::Backoff { until: T1, failure: Some(CRASH) };
 const FAILED: State = State::Failed(CRASH);
 
 /// A stop that begins now has the deadline of the step.
 const ASKED_NOW: State = State::Stopping(Stopping::Asked { deadline: T2, then: Then::Stop });
 const ASKED_NOW_AGAIN: State = State::Stopping(Stopping::Asked { deadline: T2, then: Then::Start });
+const ASKED_NOW_TO_GIVE_UP: State =
+    State::Stopping(Stopping::Asked { deadline: T2, then: Then::GiveUp });
+const RELOADING_NOW: State = State::Reloading { deadline: T2 };
 const SPAWNING_NOW: State = State::Starting(Starting::Spawning { deadline: T2 });
 const BACKOFF_NOW: State = State::Backoff { until: T2, failure: None };
 const FAILED_NOW: State = State::Failed(FailureReason::Error);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 17] = [
     Step::Start,
     Step::Retry,
     Step::Spawn { deadline: T2 },
@@ -36,7 +45,12 @@ const STEPS: [Step; 12] = [
     Step::Ready,
     Step::Stop { deadline: T2 },
     Step::Restart { deadline: T2 },
+    Step::GiveUp { deadline: T2 },
     Step::Overdue,
+    Step::Pause,
+    Step::Resume,
+    Step::Reload { deadline: T2 },
+    Step::Reloaded,
     Step::Condemn(CRASH),
     Step::Exited(Verdict::Stop(StopCause::Finished)),
     Step::Exited(Verdict::Retry { until: T2, failure: None }),
@@ -45,45 +59,60 @@ const STEPS: [Step; 12] = [
 
 /// For each state, what each of `STEPS` leads to. Each row on its own lines: it is read as a table.
 #[rustfmt::skip]
-fn table() -> [(State, [Result<State, StepError>; 12]); 14] {
-    // A step that can't happen, a double start, a start while stopping.
+fn table() -> [(State, [Result<State, StepError>; 17]); 19] {
+    // A step that can't happen, a double start, a start while stopping, and so on.
     let no = Err(StepError::Unexpected);
     let twice = Err(StepError::AlreadyStarted);
     let busy = Err(StepError::Stopping);
+    let idle = Err(StepError::NotRunning);
+    let awake = Err(StepError::NotPaused);
+    let later = Err(StepError::Reloading);
     let to = Ok::<State, StepError>;
-    let (asked, again) = (to(ASKED_NOW), to(ASKED_NOW_AGAIN));
+    let (stopped, waiting) = (to(STOPPED), to(WAITING));
+    let (asked, again, give_up) = (to(ASKED_NOW), to(ASKED_NOW_AGAIN), to(ASKED_NOW_TO_GIVE_UP));
     let (ended, retry, fail) = (to(FINISHED), to(BACKOFF_NOW), to(FAILED_NOW));
+    let condemned = to(CONDEMNED);
     [
-        // Start, Retry, Spawn, Spawned, Ready,
-        //     Stop, Restart, Overdue, Condemn, Exited (three verdicts)
-        (CREATED, [to(WAITING), no, no, no, no,
-            to(STOPPED), to(WAITING), no, no, no, no, no]),
-        (WAITING, [twice, no, to(SPAWNING_NOW), no, no,
-            to(STOPPED), to(WAITING), no, no, no, no, no]),
-        (SPAWNING, [twice, no, no, to(INITIALISING), to(RUNNING),
-            asked, again, no, to(CONDEMNED), ended, retry, fail]),
-        (INITIALISING, [twice, no, no, to(INITIALISING), to(RUNNING),
-            asked, again, no, to(CONDEMNED), ended, retry, fail]),
-        (RUNNING, [twice, no, no, to(RUNNING), to(RUNNING),
-            asked, again, no, to(CONDEMNED), ended, retry, fail]),
-        (ASKED, [busy, no, no, to(ASKED), to(ASKED),
-            to(ASKED), to(ASKED_AGAIN), to(KILLING), no, to(STOPPED), to(STOPPED), to(STOPPED)]),
-        (ASKED_AGAIN, [busy, no, no, to(ASKED_AGAIN), to(ASKED_AGAIN),
-            to(ASKED), to(ASKED_AGAIN), to(KILLING_AGAIN), no, to(WAITING), to(WAITING), to(WAITING)]),
-        (KILLING, [busy, no, no, to(KILLING), to(KILLING),
-            to(KILLING), to(KILLING_AGAIN), no, no, to(STOPPED), to(STOPPED), to(STOPPED)]),
-        (KILLING_AGAIN, [busy, no, no, to(KILLING_AGAIN), to(KILLING_AGAIN),
-            to(KILLING), to(KILLING_AGAIN), no, no, to(WAITING), to(WAITING), to(WAITING)]),
-        (CONDEMNED, [busy, no, no, to(CONDEMNED), to(CONDEMNED),
-            to(KILLING), to(KILLING_AGAIN), no, no, ended, retry, fail]),
-        (STOPPED, [to(WAITING), no, no, no, no,
-            to(STOPPED), to(WAITING), no, no, no, no, no]),
-        (FINISHED, [to(WAITING), no, no, no, no,
-            to(STOPPED), to(WAITING), no, no, no, no, no]),
-        (BACKOFF, [to(WAITING), to(WAITING), no, no, no,
-            to(STOPPED), to(WAITING), no, no, no, no, no]),
-        (FAILED, [to(WAITING), no, no, no, no,
-            to(FAILED), to(WAITING), no, no, no, no, no]),
+        // Start, Retry, Spawn, Spawned, Ready, Stop, Restart, GiveUp,
+        //     Overdue, Pause, Resume, Reload, Reloaded, Condemn, Exited (three verdicts)
+        (CREATED, [waiting, no, no, no, no, stopped, waiting, to(CREATED),
+            no, idle, awake, idle, no, no, no, no, no]),
+        (WAITING, [twice, no, to(SPAWNING_NOW), no, no, stopped, waiting, to(GAVE_UP),
+            no, idle, awake, idle, no, no, no, no, no]),
+        (SPAWNING, [twice, no, no, to(INITIALISING), to(RUNNING), asked, again, give_up,
+            no, idle, awake, idle, to(SPAWNING), condemned, ended, retry, fail]),
+        (INITIALISING, [twice, no, no, to(INITIALISING), to(RUNNING), asked, again, give_up,
+            no, idle, awake, idle, to(INITIALISING), condemned, ended, retry, fail]),
+        (RUNNING, [twice, no, no, to(RUNNING), to(RUNNING), asked, again, give_up,
+            no, to(PAUSED), to(RUNNING), to(RELOADING_NOW), to(RUNNING), condemned, ended, retry, fail]),
+        (RELOADING, [twice, no, no, to(RELOADING), to(RELOADING), asked, again, give_up,
+            to(RUNNING), later, to(RELOADING), later, to(RUNNING), condemned, ended, retry, fail]),
+        (PAUSED, [twice, no, no, to(PAUSED), to(PAUSED), asked, again, give_up,
+            no, to(PAUSED), to(RUNNING), idle, to(PAUSED), condemned, ended, retry, fail]),
+        (ASKED, [busy, no, no, to(ASKED), to(ASKED), to(ASKED), to(ASKED_AGAIN), to(ASKED),
+            to(KILLING), idle, awake, idle, to(ASKED), no, stopped, stopped, stopped]),
+        (ASKED_AGAIN, [busy, no, no, to(ASKED_AGAIN), to(ASKED_AGAIN), to(ASKED), to(ASKED_AGAIN), to(ASKED_TO_GIVE_UP),
+            to(KILLING_AGAIN), idle, awake, idle, to(ASKED_AGAIN), no, waiting, waiting, waiting]),
+        (ASKED_TO_GIVE_UP, [busy, no, no, to(ASKED_TO_GIVE_UP), to(ASKED_TO_GIVE_UP), to(ASKED), to(ASKED_AGAIN), to(ASKED_TO_GIVE_UP),
+            to(KILLING_TO_GIVE_UP), idle, awake, idle, to(ASKED_TO_GIVE_UP), no, to(GAVE_UP), to(GAVE_UP), to(GAVE_UP)]),
+        (KILLING, [busy, no, no, to(KILLING), to(KILLING), to(KILLING), to(KILLING_AGAIN), to(KILLING),
+            no, idle, awake, idle, to(KILLING), no, stopped, stopped, stopped]),
+        (KILLING_AGAIN, [busy, no, no, to(KILLING_AGAIN), to(KILLING_AGAIN), to(KILLING), to(KILLING_AGAIN), to(KILLING_TO_GIVE_UP),
+            no, idle, awake, idle, to(KILLING_AGAIN), no, waiting, waiting, waiting]),
+        (KILLING_TO_GIVE_UP, [busy, no, no, to(KILLING_TO_GIVE_UP), to(KILLING_TO_GIVE_UP), to(KILLING), to(KILLING_AGAIN), to(KILLING_TO_GIVE_UP),
+            no, idle, awake, idle, to(KILLING_TO_GIVE_UP), no, to(GAVE_UP), to(GAVE_UP), to(GAVE_UP)]),
+        (CONDEMNED, [busy, no, no, condemned, condemned, to(KILLING), to(KILLING_AGAIN), to(KILLING_TO_GIVE_UP),
+            no, idle, awake, idle, condemned, no, ended, retry, fail]),
+        (STOPPED, [waiting, no, no, no, no, stopped, waiting, stopped,
+            no, idle, awake, idle, no, no, no, no, no]),
+        (FINISHED, [waiting, no, no, no, no, stopped, waiting, to(FINISHED),
+            no, idle, awake, idle, no, no, no, no, no]),
+        (GAVE_UP, [waiting, no, no, no, no, stopped, waiting, to(GAVE_UP),
+            no, idle, awake, idle, no, no, no, no, no]),
+        (BACKOFF, [waiting, waiting, no, no, no, stopped, waiting, to(GAVE_UP),
+            no, idle, awake, idle, no, no, no, no, no]),
+        (FAILED, [waiting, no, no, no, no, to(FAILED), waiting, to(FAILED),
+            no, idle, awake, idle, no, no, no, no, no]),
     ]
 }
 
@@ -114,23 +143,23 @@ fn every_state_answers_every_step_as_in_the_table() {
 #[test]
 fn an_exit_is_charged_by_the_state_it_happens_in() {
     let crash = Exit::Signal(11);
-    let own = Some(Charge::Failure(FailureReason::Signal(11)));
-    for (state, clean, crashed) in [
-        (CREATED, None, None),
-        (WAITING, None, None),
-        (SPAWNING, Some(Charge::Clean), own),
-        (INITIALISING, Some(Charge::Clean), own),
-        (RUNNING, Some(Charge::Clean), own),
-        (ASKED, Some(Charge::Asked), Some(Charge::Asked)),
-        (ASKED_AGAIN, Some(Charge::Asked), Some(Charge::Asked)),
-        (KILLING, Some(Charge::Asked), Some(Charge::Asked)),
-        (CONDEMNED, Some(Charge::Failure(CRASH)), Some(Charge::Failure(CRASH))),
-        (STOPPED, None, None),
-        (BACKOFF, None, None),
-        (FAILED, None, None),
-    ] {
-        assert_eq!(state.charge(Exit::Code(0)), clean, "{state:?}");
-        assert_eq!(state.charge(crash), crashed, "{state:?}");
-        assert_eq!(state.has_process(), clean.is_some(), "{state:?}");
+    let rules = ExitRules::default();
+    let own = |exit| Some(Charge::Unasked(rules.classify(exit)));
+    for state in [CREATED, WAITING, STOPPED, FINISHED, GAVE_UP, BACKOFF, FAILED] {
+        assert_eq!(state.charge(crash, &rules), None, "{state:?}");
+        assert!(!state.has_process(), "{state:?}");
+    }
+    for exit in [crash, Exit::Code(0), Exit::Trap] {
+        for state in [SPAWNING, INITIALISING, RUNNING, RELOADING, PAUSED] {
+            assert_eq!(state.charge(exit, &rules), own(exit), "{state:?}");
+        }
+        for state in
+            [ASKED, ASKED_AGAIN, ASKED_TO_GIVE_UP, KILLING, KILLING_AGAIN, KILLING_TO_GIVE_UP]
+        {
+            assert_eq!(state.charge(exit, &rules), Some(Charge::Asked), "{state:?}");
+        }
+        // What it was condemned for, whatever its last word.
+        let expected = Some(Charge::Unasked(Classified::failure(CRASH)));
+        assert_eq!(CONDEMNED.charge(exit, &rules), expected);
     }
 }

@@ -3,14 +3,18 @@
 
 use core::time::Duration;
 
+use super::group::GroupId;
 use super::message::DaemonId;
 use crate::backoff::Backoff;
 use crate::epitaph::{Epitaph, invariant};
-use crate::lifecycle::{Charge, FailureReason, Lifecycle, Starting, State, StopCause, Verdict};
+use crate::lifecycle::{
+    Charge, FailureReason, Lifecycle, Starting, State, StopCause, Stopping, Then, Verdict,
+};
 use crate::limiter::{IntensityError, Limiter, RestartLimit};
-use crate::probe::{ProbeSet, ProbeSpec, Probes};
-use crate::restart::{Exit, RestartPolicy};
+use crate::probe::{ProbeSet, Probes};
+use crate::restart::{Exit, ExitRules, RestartPolicy};
 use crate::time::Instant;
+use crate::watchdog::Watchdog;
 
 /// Most daemons that one daemon depends on.
 pub const DEPENDENCIES_MAX: usize = 8;
@@ -23,6 +27,8 @@ pub const INTENSITY_MAX: usize = 32;
 pub struct Spec {
     /// When it is started again.
     pub restart: RestartPolicy,
+    /// Which exits are failures, and which decide about the restart by themselves.
+    pub exits: ExitRules,
     /// Most restarts after failures in a row; `None` for any number. A run of `stable_after`, or an
     /// operator's start, ends the row.
     pub max_retries: Option<u32>,
@@ -34,27 +40,38 @@ pub struct Spec {
     pub start_timeout: Duration,
     /// How long it may take to stop before it is killed.
     pub stop_grace: Duration,
+    /// How long it may take to read its configuration anew. Not zero.
+    pub reload_timeout: Duration,
     /// How long it must have run for its earlier failures to be forgotten.
     pub stable_after: Duration,
-    /// Its health checks, if it has any.
-    pub probe: Option<ProbeSpec>,
+    /// How it is asked whether it has come up, works and is ready.
+    pub probes: Probes,
+    /// How long it may give no sign of life while it is up; `None`: for ever. Not zero.
+    pub watchdog: Option<Duration>,
+    /// The group whose child it is, if it is any's.
+    pub group: Option<GroupId>,
     /// It is started only when all of these are Running.
     pub depends_on: heapless::Vec<DaemonId, DEPENDENCIES_MAX>,
 }
 
 impl Default for Spec {
     /// On failure, any number of retries, 100 ms to 30 s of backoff, 5 restarts per 60 s, 30 s to
-    /// start, 10 s to stop, stable after 60 s, no health checks, no dependencies.
+    /// start and to reload, 10 s to stop, stable after 60 s, no health checks, no watchdog, no group,
+    /// no dependencies.
     fn default() -> Self {
         Self {
             restart: RestartPolicy::default(),
+            exits: ExitRules::default(),
             max_retries: None,
             backoff: Backoff::default(),
             limit: RestartLimit::default(),
             start_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
+            reload_timeout: Duration::from_secs(30),
             stable_after: Duration::from_secs(60),
-            probe: None,
+            probes: Probes::NONE,
+            watchdog: None,
+            group: None,
             depends_on: heapless::Vec::new(),
         }
     }
@@ -80,23 +97,46 @@ pub(super) struct Daemon {
     pub(super) spec: Spec,
     pub(super) lifecycle: Lifecycle,
     limiter: Limiter<[Instant; INTENSITY_MAX]>,
-    /// The health checks of this incarnation; there are some only while it is Running.
+    /// The probes of this incarnation: from when it is up, or said that it is ready if it has a
+    /// startup probe.
     pub(super) probe: Option<ProbeSet>,
     /// Failures in a row that led to a restart.
     failures: u32,
-    /// When this incarnation became ready.
+    /// When this incarnation became ready, put forward by the time for which it was paused.
     ready_at: Option<Instant>,
+    /// Since when it is paused; only while it is.
+    paused_at: Option<Instant>,
+    /// Watches this incarnation while it is up.
+    watchdog: Option<Watchdog>,
+    /// Where it stands among the children of its group.
+    pub(super) place: u64,
+    /// The round of its group in which it takes part.
+    pub(super) round: Option<u64>,
     pub(super) restarts: u32,
     pub(super) last_exit: Option<Exit>,
     /// How many daemons depend on it, and how many of those have a process.
     pub(super) dependents: u32,
     pub(super) dependents_alive: u32,
-    /// It is to stop as soon as no dependent has a process. Only while it starts or runs.
-    pub(super) leaving: bool,
+    /// It is to leave as soon as those have no process that leave before it. Only while it starts or
+    /// is up.
+    pub(super) leaving: Option<Leaving>,
+    /// Found by the input that is being handled; never between two inputs.
+    pub(super) marked: bool,
+}
+
+/// What a daemon that waits for its turn to end will end for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// All daemons are to stop.
+    Stop,
+    /// Its group has failed for good.
+    GiveUp,
+    /// Its group starts anew.
+    Restart,
 }
 
 impl Daemon {
-    pub(super) fn new(spec: Spec, now: Instant) -> Result<Self, IntensityError> {
+    pub(super) fn new(spec: Spec, place: u64, now: Instant) -> Result<Self, IntensityError> {
         Ok(Self {
             limiter: Limiter::new([Instant::ZERO; INTENSITY_MAX], spec.limit)?,
             spec,
@@ -104,11 +144,16 @@ impl Daemon {
             probe: None,
             failures: 0,
             ready_at: None,
+            paused_at: None,
+            watchdog: None,
+            place,
+            round: None,
             restarts: 0,
             last_exit: None,
             dependents: 0,
             dependents_alive: 0,
-            leaving: false,
+            leaving: None,
+            marked: false,
         })
     }
 
@@ -117,87 +162,173 @@ impl Daemon {
     }
 
     /// Whether it satisfies those that depend on it.
-    pub(super) const fn is_ready(&self) -> bool {
-        matches!(self.state(), State::Running) && !self.leaving
+    pub(super) fn is_ready(&self) -> bool {
+        let runs = matches!(self.state(), State::Running | State::Reloading { .. });
+        runs && self.leaving.is_none() && self.probe.as_ref().is_none_or(ProbeSet::is_ready)
+    }
+
+    /// Since when it is up, not counting the time for which it was paused.
+    pub(super) const fn up_since(&self) -> Option<Instant> {
+        if self.state().is_up() { self.ready_at } else { None }
     }
 
     /// Decides what becomes of it after an exit: whether, and when, it is started again.
     pub(super) fn verdict(&mut self, charge: Charge, now: Instant, entropy: u64) -> Verdict {
-        if self.leaving {
-            return Verdict::Stop(StopCause::Operator);
+        match self.leaving {
+            Some(Leaving::Stop) => return Verdict::Stop(StopCause::Operator),
+            Some(Leaving::GiveUp) => return Verdict::Stop(StopCause::GaveUp),
+            Some(Leaving::Restart) => return Verdict::Retry { until: now, failure: None },
+            None => {}
         }
         let stable_after = self.spec.stable_after;
-        let ran_for = self.ready_at.map(|ready_at| now.saturating_since(ready_at));
+        // For what is paused, time stood still when the pause began.
+        let until = self.paused_at.unwrap_or(now);
+        let ran_for = self.ready_at.map(|ready_at| until.saturating_since(ready_at));
         if ran_for.is_some_and(|length| length >= stable_after) {
             self.failures = 0;
         }
-        let policy = self.spec.restart;
-        match charge {
-            Charge::Asked => Verdict::Stop(StopCause::Operator),
-            Charge::Clean if policy.restarts_after(None) => Verdict::Retry {
-                until: now.saturating_add(self.spec.backoff.delay(0, entropy)),
-                failure: None,
-            },
-            Charge::Clean => Verdict::Stop(StopCause::Finished),
-            Charge::Failure(reason) if !policy.restarts_after(Some(reason)) => {
-                Verdict::Fail(reason)
-            }
-            Charge::Failure(reason) if self.retries_are_used_up() => Verdict::Fail(reason),
-            Charge::Failure(reason) => {
-                if !self.limiter.admit(now) {
-                    return Verdict::Fail(FailureReason::Quarantined {
-                        restarts: self.spec.limit.intensity,
-                        period: self.spec.limit.period,
-                    });
-                }
-                let delay = self.spec.backoff.delay(self.failures, entropy);
-                self.failures = self.failures.saturating_add(1);
-                Verdict::Retry { until: now.saturating_add(delay), failure: Some(reason) }
-            }
+        let Charge::Unasked(exit) = charge else {
+            return Verdict::Stop(StopCause::Operator);
+        };
+        let used_up = exit.is_charged && self.retries_are_used_up();
+        if used_up || !exit.restarts(self.spec.restart) {
+            return exit.failure.map_or(Verdict::Stop(StopCause::Finished), Verdict::Fail);
         }
+        let limit = self.spec.limit;
+        let is_counted = exit.is_charged || limit.window.counts_every_start();
+        if is_counted && !self.limiter.admit(now) {
+            return Verdict::Fail(FailureReason::Quarantined {
+                restarts: limit.intensity,
+                period: limit.period,
+            });
+        }
+        let row = if exit.is_charged { self.failures } else { 0 };
+        let delay = self.spec.backoff.delay(row, entropy);
+        if exit.is_charged {
+            self.failures = self.failures.saturating_add(1);
+        }
+        Verdict::Retry { until: now.saturating_add(delay), failure: exit.failure }
     }
 
-    /// An operator starts it anew: what it did before is forgotten.
+    /// An operator forgets what it did before.
     pub(super) fn forgive(&mut self) {
         self.failures = 0;
         self.limiter.clear();
     }
 
-    /// Keeps what belongs to a state in step with it.
-    pub(super) fn entered(&mut self, state: State, now: Instant) {
-        let starts_or_runs = match state {
-            State::Starting(Starting::Spawning { .. }) => {
-                self.ready_at = None;
-                true
+    /// An operator starts it anew, which forgives it. Whether its limit admits that.
+    pub(super) fn start_by_operator(&mut self, now: Instant) -> bool {
+        let admitted = self.limiter.start_by_operator(now);
+        if admitted {
+            self.failures = 0;
+        }
+        admitted
+    }
+
+    /// It said that it is ready. Whether that is enough: a startup probe begins only now.
+    pub(super) fn said_ready(&mut self, now: Instant) -> bool {
+        let starts = matches!(
+            self.state(),
+            State::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
+        );
+        let waits = starts && self.spec.probes.startup.is_some();
+        if waits && self.probe.is_none() {
+            self.probe = Some(ProbeSet::new(self.spec.probes, now));
+        }
+        !waits
+    }
+
+    /// The instant that its probes know: for what is paused, the beginning of the pause.
+    pub(super) fn probe_now(&self, now: Instant) -> Instant {
+        self.paused_at.unwrap_or(now)
+    }
+
+    /// A sign of life.
+    pub(super) fn alive(&mut self, now: Instant) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.alive(now);
+        }
+    }
+
+    /// Whether it has given no sign of life for too long.
+    pub(super) fn watchdog_expired(&self, now: Instant) -> bool {
+        self.paused_at.is_none() && self.watchdog.is_some_and(|watchdog| watchdog.is_expired(now))
+    }
+
+    /// Keeps what belongs to a state in step with it, after the step from `from`.
+    pub(super) fn entered(&mut self, from: State, now: Instant) {
+        let to = self.state();
+        if matches!(to, State::Starting(Starting::Spawning { .. })) {
+            self.ready_at = None;
+        }
+        if to.is_up() && !from.is_up() {
+            self.ready_at = Some(now);
+            self.watchdog = self.spec.watchdog.and_then(|timeout| Watchdog::new(timeout, now));
+            if self.probe.is_none() && !self.spec.probes.is_empty() {
+                self.probe = Some(ProbeSet::new(self.spec.probes, now));
             }
-            State::Starting(Starting::Initialising { .. }) => true,
-            State::Running => {
-                self.ready_at = Some(now);
-                true
+        }
+        if !to.is_up() {
+            self.watchdog = None;
+        }
+        if !to.is_up() && !matches!(to, State::Starting(Starting::Initialising { .. })) {
+            self.probe = None;
+        }
+        match (from, to) {
+            (_, State::Paused) => self.paused_at = Some(now),
+            (State::Paused, _) => {
+                let paused_at = self.paused_at.take().unwrap_or(now);
+                self.shift(now.saturating_since(paused_at));
             }
-            State::Created
-            | State::Starting(Starting::Waiting)
-            | State::Stopping(_)
-            | State::Stopped(_)
-            | State::Backoff { .. }
-            | State::Failed(_) => false,
-        };
-        self.leaving = self.leaving && starts_or_runs;
-        self.probe = match state {
-            State::Running => {
-                self.spec.probe.map(|spec| ProbeSet::new(Probes::liveness(spec), now))
-            },
-            _ => None,
-        };
+            _ => {}
+        }
+        let may_leave = to.has_process() && !matches!(to, State::Stopping(_));
+        if !may_leave {
+            self.leaving = None;
+        }
+        let stays_in_round = self.leaving.is_some()
+            || match to {
+                State::Starting(Starting::Waiting)
+                | State::Backoff { .. }
+                | State::Stopping(
+                    Stopping::Asked { then: Then::Start | Then::GiveUp, .. }
+                    | Stopping::Killing { then: Then::Start | Then::GiveUp },
+                ) => true,
+                State::Created
+                | State::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
+                | State::Running
+                | State::Reloading { .. }
+                | State::Paused
+                | State::Stopping(
+                    Stopping::Asked { then: Then::Stop, .. }
+                    | Stopping::Killing { then: Then::Stop }
+                    | Stopping::Condemned(_),
+                )
+                | State::Stopped(_)
+                | State::Failed(_) => false,
+            };
+        if !stays_in_round {
+            self.round = None;
+        }
+    }
+
+    /// Puts everything forward by the length of a pause.
+    fn shift(&mut self, length: Duration) {
+        self.ready_at = self.ready_at.map(|ready_at| ready_at.saturating_add(length));
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.shift(length);
+        }
+        if let Some(probe) = &mut self.probe {
+            probe.shift(length);
+        }
     }
 
     /// When something is to be done about it.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let probe_at = self.probe.as_ref().and_then(ProbeSet::deadline);
-        match (self.state().deadline(), probe_at) {
-            (Some(state_at), Some(probe_at)) => Some(state_at.min(probe_at)),
-            (at, None) | (None, at) => at,
-        }
+        let running = self.paused_at.is_none();
+        let probe_at = self.probe.as_ref().filter(|_| running).and_then(ProbeSet::deadline);
+        let watchdog_at = self.watchdog.filter(|_| running).map(|watchdog| watchdog.deadline());
+        [self.state().deadline(), probe_at, watchdog_at].into_iter().flatten().min()
     }
 
     /// What holds between any two inputs, as far as this daemon alone is concerned.
@@ -205,16 +336,28 @@ impl Daemon {
         self.lifecycle.check_invariants(now)?;
         self.limiter.check_invariants()?;
         let state = self.state();
-        let runs = state == State::Running;
+        let is_up = state.is_up();
         if let Some(probe) = &self.probe {
             probe.check_invariants()?;
         }
-        let probed = runs && self.spec.probe.is_some();
-        invariant!(self.probe.is_some() == probed, "probed but not running");
+        let initialises = matches!(state, State::Starting(Starting::Initialising { .. }));
+        let comes_up = initialises && self.spec.probes.startup.is_some();
+        let is_asked = self.probe.is_some();
+        invariant!(!is_up || is_asked != self.spec.probes.is_empty(), "up, but its probes are not");
+        invariant!(is_up || comes_up || !is_asked, "probed, but neither up nor coming up");
+        invariant!(is_up || self.watchdog.is_none(), "watched but not up");
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.check_invariants()?;
+        }
+        let paused = state == State::Paused;
+        invariant!(self.paused_at.is_some() == paused, "a pause without its beginning");
+        invariant!(!is_up || self.ready_at.is_some(), "up, but never ready");
+        invariant!(!self.marked, "marked between two inputs");
         let stopping = matches!(state, State::Stopping(_));
         let may_leave = state.has_process() && !stopping;
-        invariant!(!self.leaving || may_leave, "leaving without running");
-        let waits = !self.leaving || self.dependents_alive > 0;
+        let leaving = self.leaving.is_some();
+        invariant!(!leaving || may_leave, "leaving without running");
+        let waits = !leaving || self.dependents_alive > 0;
         invariant!(waits, "leaving, but nothing holds it");
         let (alive, dependents) = (self.dependents_alive, self.dependents);
         invariant!(alive <= dependents, "{alive} of {dependents} alive");

@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
+use super::group::GroupId;
 use crate::epitaph::Epitaph;
 use crate::lifecycle::State;
 use crate::limiter::IntensityError;
-use crate::probe::Health;
+use crate::probe::{Health, ProbeKind, ProbeSpecError};
 use crate::restart::Exit;
 use crate::time::Instant;
 
@@ -44,15 +45,30 @@ impl core::fmt::Display for DaemonId {
 /// incarnation that is over are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// An operator wants it started. Releases it from quarantine and forgets its failures. It waits
-    /// until all that it depends on is Running; starting those is the operator's.
+    /// An operator wants it started. Releases it from quarantine and forgets its failures; only a limit
+    /// with a [fixed window](crate::limiter::Window::Fixed) counts such starts, too. It waits until all
+    /// that it depends on is ready; starting those is the operator's.
     Start(DaemonId),
+    /// An operator wants it started, and before it all that it depends on, directly or through others.
+    /// Those that are started already are left as they are.
+    StartWithDependencies(DaemonId),
     /// An operator wants it stopped. What is stopped stays so; that is no error.
     Stop(DaemonId),
+    /// An operator wants it stopped, and before it all that depend on it, directly or through others.
+    StopWithDependents(DaemonId),
     /// An operator wants it stopped, then started; charged to nobody. What does not run is started.
     Restart(DaemonId),
     /// All daemons are to stop, each one after those that depend on it.
     StopAll,
+    /// An operator forgets what it did before: its failures in a row, and its restarts as the limit
+    /// counts them. Its state stays as it is.
+    Forgive(DaemonId),
+    /// An operator wants it held still. Only what runs can be; what is paused stays so.
+    Pause(DaemonId),
+    /// An operator wants it to go on.
+    Resume(DaemonId),
+    /// An operator wants it to read its configuration anew.
+    Reload(DaemonId),
     /// The process exists.
     Spawned {
         /// Which daemon.
@@ -60,8 +76,22 @@ pub enum Input {
         /// Which of its starts.
         incarnation: u32,
     },
-    /// The process is ready.
+    /// The process is ready; what is left to do is said by its startup probe, if it has one.
     Ready {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// The process has read its configuration anew.
+    Reloaded {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// The process gave a sign of life for its watchdog.
+    Alive {
         /// Which daemon.
         id: DaemonId,
         /// Which of its starts.
@@ -127,12 +157,44 @@ pub enum Effect {
         /// Which of its starts.
         incarnation: u32,
     },
+    /// Hold the process still.
+    Pause {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// Let the process go on. Comes before [`Effect::Terminate`], too: what is held still could not
+    /// answer that.
+    Resume {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// Ask the process to read its configuration anew; answer with [`Input::Reloaded`].
+    Reload {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// The process did not say in time that it has read its configuration. It runs on; the operator
+    /// should know.
+    ReloadTimedOut {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
     /// Ask the daemon for its health; answer with [`Input::Probed`].
     Probe {
         /// Which daemon.
         id: DaemonId,
         /// Which of its starts.
         incarnation: u32,
+        /// What for.
+        kind: ProbeKind,
         /// To be given back in the answer.
         token: u64,
     },
@@ -153,7 +215,13 @@ pub struct View {
     pub restarts: u32,
     /// What its health checks found.
     pub health: Health,
-    /// The first dependency that is not ready, if it waits for one.
+    /// Since when this incarnation is up, put forward by the time for which it was paused; `None` if
+    /// it is not up.
+    pub up_since: Option<Instant>,
+    /// Whether it satisfies those that depend on it.
+    pub is_ready: bool,
+    /// If it waits: the first dependency that is not ready, or the first daemon of its group that has
+    /// not ended yet.
     pub waits_for: Option<DaemonId>,
     /// When it is started again, if it is in Backoff.
     pub restart_at: Option<Instant>,
@@ -176,12 +244,21 @@ pub enum AddError {
     /// Its restart limit can't be kept.
     #[error(transparent)]
     Limit(#[from] IntensityError),
-    /// A length of its health schedule, or the threshold, is zero.
-    #[error("period, timeout and threshold of a health check must not be zero")]
-    ProbeHasZero,
+    /// The schedule of one of its probes can't be kept.
+    #[error(transparent)]
+    Probe(#[from] ProbeSpecError),
     /// Its start timeout is zero: nothing would ever be ready in time.
     #[error("the start timeout must not be zero")]
     StartTimeoutIsZero,
+    /// Its reload timeout is zero: no reload would ever be done in time.
+    #[error("the reload timeout must not be zero")]
+    ReloadTimeoutIsZero,
+    /// Its watchdog's timeout is zero: no sign of life would ever be in time.
+    #[error("the timeout of the watchdog must not be zero")]
+    WatchdogIsZero,
+    /// It belongs to a group that is not known: add that one first.
+    #[error("it belongs to {0}, which is not known")]
+    UnknownGroup(GroupId),
     /// The supervisor has halted.
     #[error("the supervisor has halted")]
     Halted,
@@ -218,6 +295,18 @@ pub enum InputError {
     /// It is stopping.
     #[error("{0} is stopping: start it when it is stopped, or ask for a restart")]
     Stopping(DaemonId),
+    /// Its limit counts an operator's starts too, and admits no more of them now.
+    #[error("{0} was started too often: wait, or forgive it first")]
+    TooManyStarts(DaemonId),
+    /// It does not run, so it can't be paused or reloaded.
+    #[error("{0} does not run")]
+    NotRunning(DaemonId),
+    /// It is not paused, so it can't be resumed.
+    #[error("{0} is not paused")]
+    NotPaused(DaemonId),
+    /// It is reloading.
+    #[error("{0} is reloading: try again when it is done")]
+    Reloading(DaemonId),
     /// An invariant is broken, now or earlier; the reason was in [`Effect::Halt`].
     #[error("the supervisor has halted")]
     Halted,

@@ -12,17 +12,30 @@
 //!    takes nobody with it.
 //! 4. Whether an exit leads to a restart is decided in one place (`Daemon::verdict`): policy, then
 //!    retries, then restart limit, then backoff. What an operator asked for is never charged.
-//! 5. Dependencies are known before their dependents, so they form no circle.
-//! 6. The clock may stall, and if it steps back it counts as stalled.
+//! 5. Daemons may form groups, with a [`Strategy`] and a limit on restarts each, and groups a tree.
+//!    What a failure means for the siblings is decided in `round`.
+//! 6. Dependencies are known before their dependents, and groups before their children, so neither
+//!    form a circle.
+//! 7. A daemon is Running when it said that it is ready and its startup probe has succeeded. It
+//!    satisfies those that depend on it while it runs and its readiness probe says so.
+//! 8. Time does not pass for a daemon that is paused: its checks, its watchdog and the run after
+//!    which its failures are forgotten go on where they stopped.
+//! 9. The clock may stall, and if it steps back it counts as stalled.
 //!
 //! Every input costs the same whatever the number of daemons, except these, which look at each of
-//! them once: a tick with something due, a stop of all, and a dependency that becomes ready.
+//! them: a tick with something due, a stop of all, a dependency that becomes ready, and a failure in a
+//! group. A start with dependencies and a stop with dependents compare each daemon with each other,
+//! once for each link of the longest chain.
 
+mod chain;
 mod daemon;
+mod group;
 mod message;
+mod round;
 mod rules;
 
 pub use daemon::{DEPENDENCIES_MAX, INTENSITY_MAX, Slot, Spec};
+pub use group::{AddGroupError, GroupId, GroupSlot, GroupSpec, RemoveGroupError, Strategy};
 pub use message::{AddError, DaemonId, Effect, Input, InputError, RemoveError, View};
 
 use daemon::Daemon;
@@ -30,28 +43,51 @@ use rules::Fault;
 
 use crate::epitaph::{Epitaph, invariant};
 use crate::lifecycle::{Starting, State, Step};
-use crate::probe::{Health, ProbeKind, ProbeSet};
+use crate::probe::{Health, ProbeSet};
 use crate::time::Instant;
 
 /// Where the effects of one input go.
 type Effects<'a> = &'a mut dyn FnMut(Effect);
 
-/// Supervises as many daemons as its storage has slots.
+/// Supervises as many daemons as its storage has slots, in as many groups as there are slots for
+/// those.
 #[derive(Debug)]
-pub struct Supervisor<S> {
+pub struct Supervisor<S, G = [GroupSlot; 0]> {
     slots: S,
+    groups: G,
     /// The latest instant that was told.
     now: Instant,
     /// At or before the earliest deadline of any daemon. Each tick makes it exact; in between it
     /// only moves earlier, so that no input has to look at every daemon.
     wake_at: Option<Instant>,
+    /// Numbers children in the order in which they are added, and rounds.
+    places: u64,
+    /// Whether any daemon may be in a round.
+    round_is_open: bool,
     halted: bool,
 }
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
-    /// A supervisor without daemons.
+    /// A supervisor without daemons, and without groups.
     pub fn new(storage: S) -> Self {
-        Self { slots: storage, now: Instant::ZERO, wake_at: None, halted: false }
+        Self::with_groups(storage, [])
+    }
+}
+
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
+    Supervisor<S, G>
+{
+    /// A supervisor without daemons, with room for groups.
+    pub fn with_groups(storage: S, groups: G) -> Self {
+        Self {
+            slots: storage,
+            groups,
+            now: Instant::ZERO,
+            wake_at: None,
+            places: 0,
+            round_is_open: false,
+            halted: false,
+        }
     }
 
     /// Adds a daemon, in state Created.
@@ -65,16 +101,26 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         if spec.start_timeout.is_zero() {
             return Err(AddError::StartTimeoutIsZero);
         }
-        if spec.probe.is_some_and(|probe| probe.check(ProbeKind::Liveness).is_err()) {
-            return Err(AddError::ProbeHasZero);
+        if spec.reload_timeout.is_zero() {
+            return Err(AddError::ReloadTimeoutIsZero);
         }
+        if spec.watchdog.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(AddError::WatchdogIsZero);
+        }
+        if let Some(group) = spec.group
+            && self.group(group).is_none()
+        {
+            return Err(AddError::UnknownGroup(group));
+        }
+        spec.probes.check()?;
         for id in &spec.depends_on {
             if self.daemon(*id).is_none() {
                 return Err(AddError::UnknownDependency(*id));
             }
         }
         let depends_on = spec.depends_on.clone();
-        let daemon = Daemon::new(spec, self.now)?;
+        let place = self.next_place();
+        let daemon = Daemon::new(spec, place, self.now)?;
         let slots = self.slots.as_mut();
         let capacity = slots.len();
         let free = slots.iter_mut().zip(0_u32..).find(|(slot, _)| slot.daemon.is_none());
@@ -137,8 +183,16 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         self.now = self.now.max(now);
         let (about, done) = match input {
             Input::Start(id) => (Some(id), self.start(id, effects)),
+            Input::StartWithDependencies(id) => {
+                (Some(id), self.start_with_dependencies(id, effects))
+            }
             Input::Stop(id) => (Some(id), self.stop(id, effects)),
+            Input::StopWithDependents(id) => (Some(id), self.stop_with_dependents(id, effects)),
             Input::Restart(id) => (Some(id), self.restart(id, effects)),
+            Input::Forgive(id) => (Some(id), self.forgive(id)),
+            Input::Pause(id) => (Some(id), self.step(id, Step::Pause, effects)),
+            Input::Resume(id) => (Some(id), self.resume(id, effects)),
+            Input::Reload(id) => (Some(id), self.reload(id, effects)),
             Input::StopAll => (None, self.stop_all(effects)),
             Input::Spawned { id, incarnation } => {
                 let done =
@@ -147,6 +201,15 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             }
             Input::Ready { id, incarnation } => {
                 let done = self.if_current(id, incarnation, |this| this.ready(id, effects));
+                (Some(id), done)
+            }
+            Input::Reloaded { id, incarnation } => {
+                let done =
+                    self.if_current(id, incarnation, |this| this.step(id, Step::Reloaded, effects));
+                (Some(id), done)
+            }
+            Input::Alive { id, incarnation } => {
+                let done = self.if_current(id, incarnation, |this| this.alive(id));
                 (Some(id), done)
             }
             Input::Exited { id, incarnation, exit } => {
@@ -161,6 +224,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             }
             Input::Tick => (None, self.tick(effects)),
         };
+        let done = done.and_then(|()| self.end_rounds(effects));
         let daemon = about.and_then(|id| self.daemon(id));
         let sound = daemon.map_or(Ok(()), |daemon| daemon.check_invariants(self.now));
         match (done, sound) {
@@ -193,8 +257,10 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             incarnation: self.slot(id)?.incarnation,
             restarts: daemon.restarts,
             health: daemon.probe.as_ref().map_or(Health::Unknown, ProbeSet::health),
+            up_since: daemon.up_since(),
+            is_ready: daemon.is_ready(),
             waits_for: match state {
-                State::Starting(Starting::Waiting) => self.first_not_ready(daemon),
+                State::Starting(Starting::Waiting) => self.waits_for(daemon),
                 _ => None,
             },
             restart_at: match state {
@@ -223,6 +289,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     /// # Errors
     /// An [`Epitaph`] that names what does not hold.
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
+        self.check_groups()?;
+        self.check_rounds()?;
         for id in self.ids() {
             let Some(daemon) = self.daemon(id) else {
                 continue;
@@ -245,7 +313,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
                 invariant!(heard, "{id}: its deadline is overslept");
             }
             if daemon.state() == State::Starting(Starting::Waiting) {
-                let waits = self.first_not_ready(daemon).is_some();
+                let waits = self.waits_for(daemon).is_some();
                 invariant!(waits, "{id} waits for nothing");
             }
         }

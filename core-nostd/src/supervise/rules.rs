@@ -3,12 +3,13 @@
 //! All of them change a daemon through one function, `step`, which keeps what is counted in step with
 //! the state and gives the effects that the new state asks for.
 
-use super::daemon::{Daemon, Slot};
+use super::daemon::{Daemon, Leaving, Slot};
+use super::group::GroupSlot;
 use super::message::{DaemonId, Effect, InputError};
 use super::{Effects, Supervisor};
 use crate::epitaph::Epitaph;
 use crate::lifecycle::{FailureReason, Starting, State, Step, StepError, Stopping};
-use crate::probe::ProbeAction;
+use crate::probe::{ProbeAction, ProbeKind, ProbeSet};
 use crate::restart::Exit;
 use crate::time::Instant;
 
@@ -25,17 +26,34 @@ impl Fault {
         match error {
             StepError::AlreadyStarted => Self::Refused(InputError::AlreadyStarted(id)),
             StepError::Stopping => Self::Refused(InputError::Stopping(id)),
+            StepError::NotRunning => Self::Refused(InputError::NotRunning(id)),
+            StepError::NotPaused => Self::Refused(InputError::NotPaused(id)),
+            StepError::Reloading => Self::Refused(InputError::Reloading(id)),
             StepError::Unexpected => Self::Broken(Epitaph::new(format_args!("{id}: {step}"))),
         }
     }
 }
 
 /// The answers to each input.
-impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
+    Supervisor<S, G>
+{
     pub(super) fn start(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let now = self.now;
+        let daemon = self.known_mut(id)?;
+        if let Err(error) = daemon.state().after(Step::Start) {
+            return Err(Fault::of(error, id, Step::Start));
+        }
+        if !daemon.start_by_operator(now) {
+            return Err(Fault::Refused(InputError::TooManyStarts(id)));
+        }
         self.step(id, Step::Start, effects)?;
-        self.known_mut(id)?.forgive();
         self.spawn_if_ready(id, effects)
+    }
+
+    pub(super) fn forgive(&mut self, id: DaemonId) -> Result<(), Fault> {
+        self.known_mut(id)?.forgive();
+        Ok(())
     }
 
     pub(super) fn stop(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
@@ -45,11 +63,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     }
 
     pub(super) fn restart(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        let deadline = self.now;
+        let now = self.now;
         let daemon = self.known_mut(id)?;
-        let deadline = deadline.saturating_add(daemon.spec.stop_grace);
-        if !daemon.state().has_process() {
-            daemon.forgive();
+        let deadline = now.saturating_add(daemon.spec.stop_grace);
+        if !daemon.state().has_process() && !daemon.start_by_operator(now) {
+            return Err(Fault::Refused(InputError::TooManyStarts(id)));
         }
         self.step(id, Step::Restart { deadline }, effects)?;
         self.spawn_if_ready(id, effects)
@@ -60,32 +78,41 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             let Some(id) = self.id_of_slot(slot) else {
                 continue;
             };
-            let daemon = self.known_mut(id)?;
-            let state = daemon.state();
-            let stopping = matches!(state, State::Stopping(_));
-            // What has a process that depends on it stays until that one is gone: `process_ended`.
-            daemon.leaving = state.has_process() && !stopping && daemon.dependents_alive > 0;
-            if !daemon.leaving {
-                self.stop(id, effects)?;
-            }
+            self.known_mut(id)?.leaving = None;
+            self.leave_in_order(id, Leaving::Stop, effects)?;
         }
         Ok(())
     }
 
+    pub(super) fn resume(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.step(id, Step::Resume, effects)?;
+        self.became_ready(id, effects)
+    }
+
+    pub(super) fn reload(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let timeout = self.known(id)?.spec.reload_timeout;
+        let deadline = self.now.saturating_add(timeout);
+        self.step(id, Step::Reload { deadline }, effects)
+    }
+
+    pub(super) fn alive(&mut self, id: DaemonId) -> Result<(), Fault> {
+        let now = self.now;
+        self.known_mut(id)?.alive(now);
+        Ok(())
+    }
+
     pub(super) fn ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        self.step(id, Step::Ready, effects)?;
-        if self.known(id)?.dependents == 0 {
+        let now = self.now;
+        let daemon = self.known_mut(id)?;
+        if !daemon.said_ready(now) {
+            // What is ready exists: the word that it was spawned may come late or never.
+            self.step(id, Step::Spawned, effects)?;
+            let deadline = self.known(id)?.deadline();
+            self.wake_by(deadline);
             return Ok(());
         }
-        for slot in 0..self.slot_count() {
-            let Some(other) = self.id_of_slot(slot) else {
-                continue;
-            };
-            if self.known(other)?.spec.depends_on.contains(&id) {
-                self.spawn_if_ready(other, effects)?;
-            }
-        }
-        Ok(())
+        self.step(id, Step::Ready, effects)?;
+        self.became_ready(id, effects)
     }
 
     pub(super) fn exited(
@@ -97,13 +124,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     ) -> Result<(), Fault> {
         let now = self.now;
         let daemon = self.known_mut(id)?;
-        let Some(charge) = daemon.state().charge(exit) else {
+        let Some(charge) = daemon.state().charge(exit, &daemon.spec.exits) else {
             return Ok(());
         };
         daemon.last_exit = Some(exit);
-        let verdict = daemon.verdict(charge, now, entropy);
+        let (verdict, consequence) = self.judge(id, charge, entropy)?;
         self.step(id, Step::Exited(verdict), effects)?;
         self.process_ended(id, effects)?;
+        self.carry_out(id, consequence, effects)?;
         match self.known(id)?.state() {
             State::Backoff { until, .. } if until <= now => self.retry(id, effects),
             _ => self.spawn_if_ready(id, effects),
@@ -119,13 +147,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     ) -> Result<(), Fault> {
         let now = self.now;
         let daemon = self.known_mut(id)?;
+        let (was_ready, now) = (daemon.is_ready(), daemon.probe_now(now));
         let Some(probe) = &mut daemon.probe else {
             return Ok(());
         };
         let action = probe.answer(now, token, healthy);
         let deadline = daemon.deadline();
         self.wake_by(deadline);
-        self.act_on_probe(id, action, effects)
+        self.act_on_probe(id, action, was_ready, effects)
     }
 
     pub(super) fn tick(&mut self, effects: Effects<'_>) -> Result<(), Fault> {
@@ -146,7 +175,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
 }
 
 /// The parts that they share.
-impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
+    Supervisor<S, G>
+{
     /// Does what is due for one daemon.
     fn on_deadline(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
         let now = self.now;
@@ -155,31 +186,64 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             return match state {
                 State::Starting(_) => self.condemn(id, FailureReason::StartTimeout, effects),
                 State::Stopping(_) => self.step(id, Step::Overdue, effects),
+                State::Reloading { .. } => self.reload_timed_out(id, effects),
                 State::Backoff { .. } => self.retry(id, effects),
-                State::Created | State::Running | State::Stopped(_) | State::Failed(_) => Ok(()),
+                State::Created
+                | State::Running
+                | State::Paused
+                | State::Stopped(_)
+                | State::Failed(_) => Ok(()),
             };
         }
-        let Some(probe) = &mut self.known_mut(id)?.probe else {
+        if state == State::Paused {
             return Ok(());
-        };
-        let action = probe.poll(now);
-        self.act_on_probe(id, action, effects)
+        }
+        if self.known(id)?.watchdog_expired(now) {
+            return self.condemn(id, FailureReason::Watchdog, effects);
+        }
+        loop {
+            let daemon = self.known_mut(id)?;
+            let was_ready = daemon.is_ready();
+            let Some(probe) = &mut daemon.probe else {
+                return Ok(());
+            };
+            let action = probe.poll(now);
+            self.act_on_probe(id, action, was_ready, effects)?;
+            if action == ProbeAction::Wait {
+                return Ok(());
+            }
+        }
     }
 
+    /// Does what a probe wants, and what follows if it was the last thing that kept the daemon from
+    /// being started or ready.
     fn act_on_probe(
         &mut self,
         id: DaemonId,
         action: ProbeAction,
+        was_ready: bool,
         effects: Effects<'_>,
     ) -> Result<(), Fault> {
         match action {
-            ProbeAction::Wait => Ok(()),
-            ProbeAction::Ask { kind: _, token } => {
+            ProbeAction::Wait => {
+                let daemon = self.known(id)?;
+                let has_come_up = daemon.probe.as_ref().is_some_and(ProbeSet::is_started);
+                if has_come_up && !daemon.state().is_up() {
+                    self.step(id, Step::Ready, effects)?;
+                }
+                if was_ready { Ok(()) } else { self.became_ready(id, effects) }
+            }
+            ProbeAction::Ask { kind, token } => {
                 let incarnation = self.incarnation(id)?;
-                effects(Effect::Probe { id, incarnation, token });
+                effects(Effect::Probe { id, incarnation, kind, token });
                 Ok(())
             }
-            ProbeAction::Condemn { kind: _ } => self.condemn(id, FailureReason::Unhealthy, effects),
+            ProbeAction::Condemn { kind: ProbeKind::Startup } => {
+                self.condemn(id, FailureReason::StartTimeout, effects)
+            }
+            ProbeAction::Condemn { kind: ProbeKind::Liveness | ProbeKind::Readiness } => {
+                self.condemn(id, FailureReason::Unhealthy, effects)
+            }
         }
     }
 
@@ -189,13 +253,73 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         reason: FailureReason,
         effects: Effects<'_>,
     ) -> Result<(), Fault> {
-        let leaving = self.known(id)?.leaving;
+        let daemon = self.known(id)?;
+        let (leaving, round) = (daemon.leaving, daemon.round);
         self.step(id, Step::Condemn(reason), effects)?;
-        if leaving {
-            // It was to stop anyway: the stop of all goes before the failure.
-            self.stop(id, effects)?;
+        if let Some(leaving) = leaving {
+            // It was to end anyway: what that was for goes before the failure.
+            self.known_mut(id)?.round = round;
+            self.leave(id, leaving, effects)?;
         }
         Ok(())
+    }
+
+    fn reload_timed_out(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.step(id, Step::Overdue, effects)?;
+        let incarnation = self.incarnation(id)?;
+        effects(Effect::ReloadTimedOut { id, incarnation });
+        Ok(())
+    }
+
+    /// Starts what waited for this daemon.
+    fn became_ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let daemon = self.known(id)?;
+        if daemon.dependents == 0 || !daemon.is_ready() {
+            return Ok(());
+        }
+        for slot in 0..self.slot_count() {
+            let Some(other) = self.id_of_slot(slot) else {
+                continue;
+            };
+            if self.known(other)?.spec.depends_on.contains(&id) {
+                self.spawn_if_ready(other, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a daemon leave now, or as soon as nobody who leaves before it has a process.
+    pub(super) fn leave_in_order(
+        &mut self,
+        id: DaemonId,
+        leaving: Leaving,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let state = self.known(id)?.state();
+        let stopping = matches!(state, State::Stopping(_));
+        if state.has_process() && !stopping && self.is_held(id, leaving)? {
+            self.known_mut(id)?.leaving = Some(leaving);
+            return Ok(());
+        }
+        self.leave(id, leaving, effects)
+    }
+
+    /// Whether a process that is to end before `id` is still there.
+    fn is_held(&self, id: DaemonId, leaving: Leaving) -> Result<bool, Fault> {
+        Ok(match leaving {
+            Leaving::Stop => self.known(id)?.dependents_alive > 0,
+            Leaving::GiveUp | Leaving::Restart => self.is_needed_in_round(id),
+        })
+    }
+
+    fn leave(&mut self, id: DaemonId, leaving: Leaving, effects: Effects<'_>) -> Result<(), Fault> {
+        let daemon = self.known(id)?;
+        // What has no process and waits for its backoff or its round goes on waiting.
+        if leaving == Leaving::Restart && !daemon.state().has_process() {
+            return Ok(());
+        }
+        let deadline = self.now.saturating_add(daemon.spec.stop_grace);
+        self.step(id, leaving.step(deadline), effects)
     }
 
     fn retry(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
@@ -206,24 +330,28 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
     }
 
     /// Spawns a daemon that waits for its dependencies, if they are ready.
-    fn spawn_if_ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+    pub(super) fn spawn_if_ready(
+        &mut self,
+        id: DaemonId,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
         let daemon = self.known(id)?;
         let waits = daemon.state() == State::Starting(Starting::Waiting);
-        if !waits || self.first_not_ready(daemon).is_some() {
+        if !waits || daemon.round.is_some() || self.first_not_ready(daemon).is_some() {
             return Ok(());
         }
         let deadline = self.now.saturating_add(daemon.spec.start_timeout);
         self.step(id, Step::Spawn { deadline }, effects)
     }
 
-    /// Stops those dependencies of `id` that waited only for its process to end.
+    /// Lets those dependencies of `id` leave that waited only for its process to end.
     fn process_ended(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
         let depends_on = self.known(id)?.spec.depends_on.clone();
         for on in &depends_on {
-            let dependency = self.known_mut(*on)?;
-            if dependency.leaving && dependency.dependents_alive == 0 {
-                dependency.leaving = false;
-                self.stop(*on, effects)?;
+            if let Some(leaving) = self.known(*on)?.leaving
+                && !self.is_held(*on, leaving)?
+            {
+                self.leave(*on, leaving, effects)?;
             }
         }
         Ok(())
@@ -243,13 +371,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         if from == to {
             return Ok(());
         }
-        daemon.entered(to, now);
+        daemon.entered(from, now);
         let deadline = daemon.deadline();
         self.wake_by(deadline);
         if from.has_process() != to.has_process() {
             self.count_process(id, to.has_process())?;
         }
         let demand = Demand::of(to);
+        let was_paused = from == State::Paused;
         if demand == Some(Demand::Spawn)
             && let Some(slot) = self.slot_mut(id)
         {
@@ -257,6 +386,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
         }
         let incarnation = self.incarnation(id)?;
         effects(Effect::Changed { id, from, to });
+        if was_paused && to.has_process() {
+            effects(Effect::Resume { id, incarnation });
+        }
         if demand == Demand::of(from) {
             return Ok(());
         }
@@ -269,6 +401,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
                 grace: deadline.saturating_since(now),
             }),
             Some(Demand::Kill) => effects(Effect::Kill { id, incarnation }),
+            Some(Demand::Pause) => effects(Effect::Pause { id, incarnation }),
+            Some(Demand::Reload) => effects(Effect::Reload { id, incarnation }),
         }
         Ok(())
     }
@@ -281,6 +415,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Supervisor<S> {
             *count = if alive { count.saturating_add(1) } else { count.saturating_sub(1) };
         }
         Ok(())
+    }
+
+    /// Whom a daemon waits for that is to start.
+    pub(super) fn waits_for(&self, daemon: &Daemon) -> Option<DaemonId> {
+        let held_by = daemon.round.and_then(|round| self.who_holds(round));
+        held_by.or_else(|| self.first_not_ready(daemon))
     }
 
     pub(super) fn first_not_ready(&self, daemon: &Daemon) -> Option<DaemonId> {
@@ -348,6 +488,8 @@ enum Demand {
     Spawn,
     Terminate { deadline: Instant },
     Kill,
+    Pause,
+    Reload,
 }
 
 impl Demand {
@@ -356,6 +498,8 @@ impl Demand {
             State::Starting(Starting::Spawning { .. }) => Some(Self::Spawn),
             State::Stopping(Stopping::Asked { deadline, .. }) => Some(Self::Terminate { deadline }),
             State::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_)) => Some(Self::Kill),
+            State::Paused => Some(Self::Pause),
+            State::Reloading { .. } => Some(Self::Reload),
             State::Created
             | State::Starting(Starting::Waiting | Starting::Initialising { .. })
             | State::Running

@@ -1,25 +1,32 @@
 use core::time::Duration;
 use std::boxed::Box;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::Strategy as Generator;
 
-use super::*;
+use super::{Strategy, *};
 use crate::backoff::Backoff;
 use crate::lifecycle::{FailureReason, StopCause, Stopping, Then};
 use crate::limiter::{IntensityError, RestartLimit};
-use crate::probe::ProbeSpec;
-use crate::restart::{Exit, RestartPolicy};
+use crate::probe::{ProbeKind, ProbeSpec, ProbeSpecError, Probes};
+use crate::restart::{Exit, ExitRules, ExitSet, RestartPolicy};
+
+mod groups;
+mod running;
 
 /// A supervisor and the processes that its effects would have made.
 struct World {
-    supervisor: Supervisor<Vec<Slot>>,
+    supervisor: Supervisor<Vec<Slot>, Vec<GroupSlot>>,
     now: Instant,
     /// The incarnation of each daemon that has a process, and whether it was told to end.
     processes: BTreeMap<u32, (u32, bool)>,
+    /// The daemons whose processes are held still.
+    paused: BTreeSet<u32>,
+    groups: Vec<GroupId>,
     states: BTreeMap<u32, State>,
     last: Vec<Effect>,
 }
@@ -27,9 +34,14 @@ struct World {
 impl World {
     fn new(slots: usize) -> Self {
         Self {
-            supervisor: Supervisor::new(vec![Slot::default(); slots]),
+            supervisor: Supervisor::with_groups(
+                vec![Slot::default(); slots],
+                vec![GroupSlot::default(); 4],
+            ),
             now: Instant::ZERO,
             processes: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            groups: Vec::new(),
             states: BTreeMap::new(),
             last: Vec::new(),
         }
@@ -48,6 +60,7 @@ impl World {
             && self.supervisor.view(id).is_some()
         {
             self.processes.remove(&id.slot);
+            self.paused.remove(&id.slot);
         }
         let mut effects = Vec::new();
         let result =
@@ -66,10 +79,21 @@ impl World {
                     let process = self.processes.get_mut(&id.slot);
                     assert_eq!(process, Some(&mut (*incarnation, false)), "{input:?}");
                     self.processes.insert(id.slot, (*incarnation, true));
+                    assert!(!self.paused.contains(&id.slot), "what is paused can't answer");
                 }
                 Effect::Kill { id, incarnation } | Effect::Probe { id, incarnation, .. } => {
-                    let process = self.processes.get(&id.slot).map(|process| process.0);
-                    assert_eq!(process, Some(*incarnation), "{input:?}");
+                    assert_eq!(self.process_of(*id), Some(*incarnation), "{input:?}");
+                }
+                Effect::Pause { id, incarnation } => {
+                    assert_eq!(self.process_of(*id), Some(*incarnation), "{input:?}");
+                    assert!(self.paused.insert(id.slot), "paused twice: {input:?}");
+                }
+                Effect::Resume { id, incarnation } => {
+                    assert_eq!(self.process_of(*id), Some(*incarnation), "{input:?}");
+                    assert!(self.paused.remove(&id.slot), "resumed without a pause: {input:?}");
+                }
+                Effect::Reload { id, incarnation } | Effect::ReloadTimedOut { id, incarnation } => {
+                    assert_eq!(self.process_of(*id), Some(*incarnation), "{input:?}");
                 }
                 Effect::Halt(epitaph) => panic!("{epitaph} on {input:?}"),
             }
@@ -92,6 +116,14 @@ impl World {
 
     fn state(&self, id: DaemonId) -> State {
         self.supervisor.view(id).unwrap().state
+    }
+
+    fn group(&self, index: Index) -> Option<GroupId> {
+        (!self.groups.is_empty()).then(|| *index.get(&self.groups))
+    }
+
+    fn process_of(&self, id: DaemonId) -> Option<u32> {
+        self.processes.get(&id.slot).map(|process| process.0)
     }
 
     fn incarnation(&self, id: DaemonId) -> u32 {
@@ -134,6 +166,11 @@ impl World {
                         self.ready(id);
                     }
                     State::Stopping(_) => self.exit(id, Exit::Code(0)),
+                    State::Paused => self.must(Input::Resume(id)),
+                    State::Reloading { .. } => {
+                        let incarnation = self.incarnation(id);
+                        self.must(Input::Reloaded { id, incarnation });
+                    }
                     State::Backoff { .. } => {}
                     _ => continue,
                 }
@@ -153,7 +190,7 @@ impl World {
 
     fn answer_probes(&mut self) {
         for effect in self.last.clone() {
-            if let Effect::Probe { id, incarnation, token } = effect {
+            if let Effect::Probe { id, incarnation, token, .. } = effect {
                 self.must(Input::Probed { id, incarnation, token, healthy: true });
             }
         }
@@ -284,6 +321,63 @@ fn a_start_that_was_never_ready_is_no_stable_run() {
 }
 
 #[test]
+fn some_exits_decide_by_themselves() {
+    let exits = ExitRules {
+        prevent: ExitSet::EMPTY.with_code(64).unwrap(),
+        force: ExitSet::EMPTY.with_code(75).unwrap(),
+        ..ExitRules::SYSTEMD
+    };
+    for (restart, exit, restarted) in [
+        (RestartPolicy::Always, Exit::Code(64), false),
+        (RestartPolicy::Never, Exit::Code(75), true),
+        (RestartPolicy::Never, Exit::Code(1), false),
+    ] {
+        let mut world = World::new(1);
+        let id = world.add(Spec { restart, exits, ..at_once() });
+        world.run(id);
+        world.exit(id, exit);
+        assert_eq!(world.spawned(), restarted, "{restart:?} {exit:?}");
+    }
+}
+
+#[test]
+fn clean_exits_are_charged_where_the_rules_say_so() {
+    let mut world = World::new(1);
+    let (restart, exits) = (RestartPolicy::Always, ExitRules::KUBERNETES);
+    let limit = RestartLimit { intensity: 2, ..RestartLimit::default() };
+    let id = world.add(Spec { restart, exits, limit, ..at_once() });
+    world.run(id);
+    for _ in 0..2 {
+        world.exit(id, Exit::Code(0));
+        world.ready(id);
+    }
+    world.exit(id, Exit::Code(0));
+    let limit = RestartLimit { intensity: 2, ..RestartLimit::default() };
+    assert_eq!(world.state(id), quarantined(&Spec { limit, ..at_once() }));
+}
+
+#[test]
+fn a_fixed_window_counts_every_start_until_it_is_forgiven() {
+    let mut world = World::new(1);
+    let limit = RestartLimit { intensity: 2, ..RestartLimit::SYSTEMD };
+    let id = world.add(Spec { restart: RestartPolicy::Always, limit, ..at_once() });
+    world.run(id);
+    world.exit(id, Exit::Code(0));
+    world.ready(id);
+    world.exit(id, Exit::Code(0));
+    let spec = Spec { limit, ..at_once() };
+    assert_eq!(world.state(id), quarantined(&spec));
+    let refused = Err(InputError::TooManyStarts(id));
+    for start in [Input::Start(id), Input::Restart(id), Input::StartWithDependencies(id)] {
+        assert_eq!(world.give(0, start), refused);
+        assert_eq!(world.state(id), quarantined(&spec));
+    }
+    world.must(Input::Forgive(id));
+    assert_eq!(world.state(id), quarantined(&spec));
+    world.run(id);
+}
+
+#[test]
 fn a_clean_exit_is_charged_to_nobody() {
     for (restart, restarted) in [
         (RestartPolicy::Never, false),
@@ -349,7 +443,7 @@ fn a_start_that_takes_too_long_is_a_failure() {
 #[test]
 fn unhealthy_daemons_are_killed_and_the_count_starts_anew() {
     let mut world = World::new(1);
-    let id = world.add(Spec { probe: Some(ProbeSpec::default()), ..at_once() });
+    let id = world.add(Spec { probes: Probes::liveness(ProbeSpec::default()), ..at_once() });
     world.run(id);
     for _ in 0..2 {
         for failures in 1..=3 {
@@ -411,6 +505,34 @@ fn dependencies_gate_the_start_and_reverse_the_stop() {
 }
 
 #[test]
+fn an_operator_takes_the_chain_along() {
+    let mut world = World::new(4);
+    let [web, sentinel, alert] = chain(&mut world);
+    let other = world.add(Spec::default());
+    world.run(other);
+    world.must(Input::StartWithDependencies(alert));
+    for id in [web, sentinel, alert] {
+        world.ready(id);
+    }
+    let again = world.give(0, Input::StartWithDependencies(alert));
+    assert_eq!(again, Err(InputError::AlreadyStarted(alert)));
+
+    world.must(Input::StopWithDependents(sentinel));
+    assert_eq!(world.state(sentinel), State::Running, "alert goes first");
+    // What was started is started again when it has stopped; what runs runs on.
+    world.exit(alert, CRASH);
+    assert!(matches!(world.state(sentinel), State::Stopping(_)));
+    world.must(Input::StartWithDependencies(alert));
+    world.settle();
+    for (id, incarnation) in [(web, 1), (sentinel, 2), (alert, 2), (other, 1)] {
+        assert_eq!((world.state(id), world.incarnation(id)), (State::Running, incarnation));
+    }
+    let stranger = DaemonId { slot: 9, generation: 0 };
+    let unknown = Err(InputError::UnknownDaemon(stranger));
+    assert_eq!(world.give(0, Input::StopWithDependents(stranger)), unknown);
+}
+
+#[test]
 fn what_dies_while_all_are_stopped_stays_dead() {
     let mut world = World::new(3);
     let [web, sentinel, alert] = chain(&mut world);
@@ -427,8 +549,8 @@ fn what_dies_while_all_are_stopped_stays_dead() {
 #[test]
 fn what_waits_to_be_stopped_is_no_longer_ready() {
     let mut world = World::new(3);
-    let probe = Some(ProbeSpec { failure_threshold: 1, ..ProbeSpec::default() });
-    let web = world.add(Spec { probe, ..Spec::default() });
+    let probes = Probes::liveness(ProbeSpec { failure_threshold: 1, ..ProbeSpec::default() });
+    let web = world.add(Spec { probes, ..Spec::default() });
     let depends_on = heapless::Vec::from_slice(&[web]).unwrap();
     let [sentinel, alert] =
         [(); 2].map(|()| world.add(Spec { depends_on: depends_on.clone(), ..Spec::default() }));
@@ -450,12 +572,13 @@ fn bad_specifications_are_refused() {
     let mut supervisor = Supervisor::new([Slot::EMPTY]);
     let stranger = DaemonId { slot: 7, generation: 0 };
     let zero = ProbeSpec { period: Duration::ZERO, ..ProbeSpec::default() };
+    let has_zero = ProbeSpecError::HasZero { kind: ProbeKind::Liveness };
     let limit = RestartLimit { intensity: 33, ..RestartLimit::default() };
     let too_intense = IntensityError { intensity: 33, intensity_max: INTENSITY_MAX };
     let depends_on = heapless::Vec::from_slice(&[stranger]).unwrap();
     for (spec, error) in [
         (Spec { start_timeout: Duration::ZERO, ..Spec::default() }, AddError::StartTimeoutIsZero),
-        (Spec { probe: Some(zero), ..Spec::default() }, AddError::ProbeHasZero),
+        (Spec { probes: Probes::liveness(zero), ..Spec::default() }, AddError::Probe(has_zero)),
         (Spec { limit, ..Spec::default() }, AddError::Limit(too_intense)),
         (Spec { depends_on, ..Spec::default() }, AddError::UnknownDependency(stranger)),
     ] {
@@ -505,12 +628,20 @@ fn a_broken_invariant_halts() {
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Op {
-    Add(Box<Spec>, Vec<Index>),
+    AddGroup(Strategy, Option<Index>),
+    Add(Box<Spec>, Vec<Index>, Option<Index>),
     Remove(Index),
     Start(Index),
     Stop(Index),
+    StartChain(Index),
+    StopChain(Index),
     Restart(Index),
     StopAll,
+    Pause(Index),
+    Resume(Index),
+    Reload(Index),
+    Reloaded(Index, u32),
+    Alive(Index, u32),
     Spawned(Index, u32),
     Ready(Index, u32),
     Exited(Index, u32, Exit),
@@ -521,7 +652,7 @@ enum Op {
     ToTheEnd,
 }
 
-fn specs() -> impl Strategy<Value = Spec> {
+fn specs() -> impl Generator<Value = Spec> {
     let length = prop_oneof![Just(Duration::ZERO), Just(SECOND), Just(Duration::MAX)];
     let policy = prop_oneof![
         Just(RestartPolicy::Never),
@@ -539,10 +670,14 @@ fn specs() -> impl Strategy<Value = Spec> {
     (
         (policy, proptest::option::of(0..4_u32), 0..6_u32),
         (length.clone(), length.clone(), length),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
     )
         .prop_map(
-            move |((restart, max_retries, intensity), (initial, grace, stable), probed)| Spec {
+            move |(
+                (restart, max_retries, intensity),
+                (initial, grace, stable),
+                (probed, watched),
+            )| Spec {
                 restart,
                 max_retries,
                 backoff: Backoff::exponential(initial, SECOND * 8),
@@ -550,16 +685,22 @@ fn specs() -> impl Strategy<Value = Spec> {
                 start_timeout: SECOND * 3,
                 stop_grace: grace,
                 stable_after: stable,
-                probe: probed.then_some(probe),
-                depends_on: heapless::Vec::new(),
+                probes: if probed { Probes::liveness(probe) } else { Probes::NONE },
+                watchdog: watched.then_some(SECOND * 4),
+                ..Spec::default()
             },
         )
 }
 
-fn ops() -> impl Strategy<Value = Op> {
+fn ops() -> impl Generator<Value = Op> {
     let index = any::<Index>;
     // Mostly the current incarnation, now and then an older one.
     let age = || prop_oneof![6 => Just(0), 1 => 1..3_u32, 1 => Just(u32::MAX)];
+    let strategy = prop_oneof![
+        Just(Strategy::OneForOne),
+        Just(Strategy::OneForAll),
+        Just(Strategy::RestForOne),
+    ];
     let exit = prop_oneof![
         2 => Just(CRASH),
         1 => Just(Exit::Code(0)),
@@ -567,13 +708,26 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Exit::Refused),
     ];
     prop_oneof![
-        3 => (specs(), proptest::collection::vec(index(), 0..4))
-            .prop_map(|(spec, on)| Op::Add(Box::new(spec), on)),
+        1 => (strategy, proptest::option::of(index()))
+            .prop_map(|(strategy, parent)| Op::AddGroup(strategy, parent)),
+        3 => (
+            specs(),
+            proptest::collection::vec(index(), 0..4),
+            proptest::option::weighted(0.7, index()),
+        )
+            .prop_map(|(spec, on, group)| Op::Add(Box::new(spec), on, group)),
         1 => index().prop_map(Op::Remove),
         6 => index().prop_map(Op::Start),
         2 => index().prop_map(Op::Stop),
+        1 => index().prop_map(Op::StartChain),
+        1 => index().prop_map(Op::StopChain),
         2 => index().prop_map(Op::Restart),
         1 => Just(Op::StopAll),
+        2 => index().prop_map(Op::Pause),
+        2 => index().prop_map(Op::Resume),
+        2 => index().prop_map(Op::Reload),
+        1 => (index(), age()).prop_map(|(id, age)| Op::Reloaded(id, age)),
+        1 => (index(), age()).prop_map(|(id, age)| Op::Alive(id, age)),
         4 => (index(), age()).prop_map(|(id, age)| Op::Spawned(id, age)),
         8 => (index(), age()).prop_map(|(id, age)| Op::Ready(id, age)),
         8 => (index(), age(), exit).prop_map(|(id, age, exit)| Op::Exited(id, age, exit)),
@@ -597,7 +751,16 @@ impl World {
             incarnation.wrapping_sub(age)
         };
         let input = match op {
-            Op::Add(mut spec, on) => {
+            Op::AddGroup(strategy, parent) => {
+                let limit = RestartLimit { intensity: 2, period: SECOND, ..Default::default() };
+                let parent = parent.and_then(|index| self.group(index));
+                if let Ok(id) = self.supervisor.add_group(GroupSpec { strategy, limit, parent }) {
+                    self.groups.push(id);
+                }
+                Input::Tick
+            }
+            Op::Add(mut spec, on, group) => {
+                spec.group = group.and_then(|index| self.group(index));
                 for index in on {
                     let _ = spec.depends_on.push(pick(index));
                 }
@@ -614,8 +777,21 @@ impl World {
             }
             Op::Start(index) => Input::Start(pick(index)),
             Op::Stop(index) => Input::Stop(pick(index)),
+            Op::StartChain(index) => Input::StartWithDependencies(pick(index)),
+            Op::StopChain(index) => Input::StopWithDependents(pick(index)),
             Op::Restart(index) => Input::Restart(pick(index)),
             Op::StopAll => Input::StopAll,
+            Op::Pause(index) => Input::Pause(pick(index)),
+            Op::Resume(index) => Input::Resume(pick(index)),
+            Op::Reload(index) => Input::Reload(pick(index)),
+            Op::Reloaded(index, age) => {
+                let id = pick(index);
+                Input::Reloaded { id, incarnation: current(self, id, age) }
+            }
+            Op::Alive(index, age) => {
+                let id = pick(index);
+                Input::Alive { id, incarnation: current(self, id, age) }
+            }
             Op::Spawned(index, age) => {
                 let id = pick(index);
                 Input::Spawned { id, incarnation: current(self, id, age) }

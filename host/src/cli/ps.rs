@@ -55,9 +55,12 @@ fn health(health: HealthState) -> String {
 
 const fn state_colour(state: DaemonState) -> Colour {
     match state {
-        DaemonState::Running => Colour::Green,
+        DaemonState::Running | DaemonState::Reloading => Colour::Green,
         DaemonState::Created | DaemonState::Stopped => Colour::Dim,
-        DaemonState::Starting | DaemonState::Stopping | DaemonState::Backoff => Colour::Yellow,
+        DaemonState::Starting
+        | DaemonState::Paused
+        | DaemonState::Stopping
+        | DaemonState::Backoff => Colour::Yellow,
         DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
     }
 }
@@ -166,9 +169,11 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
     use crate::control::protocol::EventKind;
     let style = match event.kind {
         EventKind::Running | EventKind::Healthy => Some(Colour::Green),
-        EventKind::Backoff | EventKind::Stopping | EventKind::SourceGap | EventKind::Lagged => {
-            Some(Colour::Yellow)
-        }
+        EventKind::Paused
+        | EventKind::Backoff
+        | EventKind::Stopping
+        | EventKind::SourceGap
+        | EventKind::Lagged => Some(Colour::Yellow),
         EventKind::Failed
         | EventKind::Quarantined
         | EventKind::Unhealthy
@@ -176,7 +181,10 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::WorkerExited
         | EventKind::KeepExited
         | EventKind::Halted => Some(Colour::Red),
-        EventKind::Started | EventKind::Stopped | EventKind::Shutdown => None,
+        EventKind::Started
+        | EventKind::Reloading
+        | EventKind::Stopped
+        | EventKind::Shutdown => None,
     };
     let at = std::time::UNIX_EPOCH + Duration::from_micros(event.time_unix_us);
     let subject = if event.daemon.is_empty() { "-" } else { &event.daemon };

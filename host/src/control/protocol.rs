@@ -172,6 +172,10 @@ pub enum DaemonState {
     Starting,
     /// Ready.
     Running,
+    /// Ready, and reading its configuration anew.
+    Reloading,
+    /// Held still.
+    Paused,
     /// Asked to stop.
     Stopping,
     /// Ended; it stays so until somebody starts it.
@@ -192,6 +196,8 @@ impl DaemonState {
             Self::Created => "created",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Reloading => "reloading",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Backoff => "backoff",
@@ -298,6 +304,10 @@ pub enum EventKind {
     Started,
     /// It is ready.
     Running,
+    /// It reads its configuration anew.
+    Reloading,
+    /// It is held still.
+    Paused,
     /// It was asked to stop.
     Stopping,
     /// The incarnation ended by itself or was killed.
@@ -335,6 +345,8 @@ impl EventKind {
         match self {
             Self::Started => "started",
             Self::Running => "running",
+            Self::Reloading => "reloading",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Exited => "exited",
             Self::Backoff => "backoff",

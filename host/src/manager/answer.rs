@@ -207,7 +207,9 @@ impl Manager {
         for id in &ids {
             let state = self.supervisor.view(*id).map(|view| view.state);
             let refusal = match state {
-                Some(State::Starting(_) | State::Running) => "is started already",
+                Some(
+                    State::Starting(_) | State::Running | State::Reloading { .. } | State::Paused,
+                ) => "is started already",
                 Some(State::Backoff { .. }) => {
                     "is started already and waits for its next try; `duende restart` tries at once"
                 }

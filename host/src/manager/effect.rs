@@ -76,12 +76,20 @@ impl Manager {
                 self.terminate(address(id, incarnation), grace_ns);
             }
             Effect::Kill { id, incarnation } => self.kill(address(id, incarnation)),
-            Effect::Probe { id, incarnation, token } => {
+            Effect::Probe { id, incarnation, kind: _, token } => {
                 let at = address(id, incarnation);
                 if let Some(outbox) = self.outbox_of(at) {
                     // A fixed-size command always fits.
                     let _ = outbox.send(&Command::HealthCheck { at, token });
                 }
+            }
+            Effect::Pause { id, incarnation } => self.hold(address(id, incarnation)),
+            Effect::Resume { id, incarnation } => self.release(address(id, incarnation)),
+            Effect::Reload { id, incarnation } => self.reload(address(id, incarnation)),
+            Effect::ReloadTimedOut { id, incarnation } => {
+                let name = self.name_of(address(id, incarnation));
+                let text = format!("{name}: it did not reload in time, and runs on");
+                self.journal.say(LogLevel::Warn, &text);
             }
             Effect::Halt(epitaph) => self.halt(&epitaph),
         }
@@ -342,7 +350,7 @@ impl Manager {
         }
     }
 
-    fn ask_keep(&mut self, at: Address, request: &KeepRequest) {
+    pub(super) fn ask_keep(&mut self, at: Address, request: &KeepRequest) {
         if let Some(keep) = &mut self.keep
             && let Err(error) = keep.send(request, None)
         {
@@ -366,6 +374,8 @@ impl Manager {
             }
             State::Starting(Starting::Spawning { .. }) => (EventKind::Started, String::new()),
             State::Running => (EventKind::Running, String::new()),
+            State::Reloading { .. } => (EventKind::Reloading, String::new()),
+            State::Paused => (EventKind::Paused, String::new()),
             State::Stopping(Stopping::Asked { .. }) => (EventKind::Stopping, String::new()),
             State::Stopping(Stopping::Killing { .. }) => {
                 (EventKind::Stopping, "it did not stop in time: killing it".to_owned())

@@ -203,6 +203,8 @@ fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEve
         | EventKind::Quarantined
         | EventKind::SourceGap
         | EventKind::Lagged
+        | EventKind::Reloading
+        | EventKind::Paused
         | EventKind::Halted => None,
     }
 }
@@ -211,6 +213,8 @@ fn level_of(kind: EventKind) -> LogLevel {
     match kind {
         EventKind::Started
         | EventKind::Running
+        | EventKind::Reloading
+        | EventKind::Paused
         | EventKind::Stopping
         | EventKind::Stopped
         | EventKind::Healthy

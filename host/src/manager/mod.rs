@@ -21,6 +21,7 @@ mod feed;
 mod flight;
 mod followers;
 mod halt;
+mod hold;
 mod journal;
 mod leave;
 mod managed;
@@ -46,7 +47,7 @@ use duende_core::{
     backoff::Backoff,
     bus::NoCapacity,
     limiter::{RestartLimit, Window},
-    probe::ProbeSpec,
+    probe::{ProbeSpec, Probes},
     restart::RestartPolicy,
     supervise::{AddError, DaemonId, Input, Slot, Spec, Supervisor},
     time::Instant,
@@ -445,14 +446,19 @@ fn spec(config: &DaemonConfig, dependencies: &[DaemonId]) -> Spec {
         start_timeout: config.start_timeout,
         stop_grace: config.stop_grace,
         stable_after: restart.stable_after,
-        probe: config.speaks_contract().then_some(ProbeSpec {
-            initial_delay: config.health.period,
-            period: config.health.period,
-            timeout: config.health.timeout,
-            failure_threshold: config.health.failures,
-            success_threshold: 1,
-        }),
+        probes: if config.speaks_contract() {
+            Probes::liveness(ProbeSpec {
+                initial_delay: config.health.period,
+                period: config.health.period,
+                timeout: config.health.timeout,
+                failure_threshold: config.health.failures,
+                success_threshold: 1,
+            })
+        } else {
+            Probes::NONE
+        },
         depends_on: dependencies.iter().copied().collect(),
+        ..Spec::default()
     }
 }
 

@@ -114,6 +114,11 @@ impl Manager {
     pub(super) async fn take_peer_event(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Prepared { at, prepared } => self.prepared(at, prepared),
+            PeerEvent::Reloaded { at } => {
+                if let Some(id) = self.id_of(at) {
+                    self.inputs.push_back(Input::Reloaded { id, incarnation: at.incarnation });
+                }
+            }
             PeerEvent::Running { at, pid } => {
                 let Some(daemon) = self.daemon_mut(at) else { return };
                 if let Some(incarnation) = daemon.current(at) {

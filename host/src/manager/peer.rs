@@ -41,6 +41,8 @@ pub(crate) enum PeerEvent {
     Running { at: Address, pid: u32 },
     /// A line for the daemon's log.
     Log { at: Address, level: LogLevel, text: String },
+    /// A slice saw the new configuration.
+    Reloaded { at: Address },
     /// An answer to a health check.
     Health { at: Address, token: u64, report: Report, memory_bytes: u64 },
     /// A slice was handed to the store.
@@ -341,8 +343,7 @@ impl Reader {
             Event::SamplesEnd { at, token } => {
                 return Ok(Some(PeerEvent::Figure { at, token, figure: None }));
             }
-            // This manager asks for no reload yet, and so expects no answer.
-            Event::Reloaded { .. } => {}
+            Event::Reloaded { at } => return Ok(Some(PeerEvent::Reloaded { at })),
             Event::Exited { at, outcome, reason } => {
                 return Ok(Some(PeerEvent::Exited { at, outcome, reason: reason.to_owned() }));
             }

@@ -12,6 +12,7 @@ pub(super) fn failure_text(failure: FailureReason) -> String {
         FailureReason::SliceBudget => "a slice passed its budget".to_owned(),
         FailureReason::StartTimeout => "it was not ready in time".to_owned(),
         FailureReason::Unhealthy => "its health checks failed".to_owned(),
+        FailureReason::Watchdog => "it gave no sign of life".to_owned(),
         FailureReason::Refused => "it cannot be started".to_owned(),
         FailureReason::Lost => "what it ran in ended".to_owned(),
         FailureReason::Quarantined { restarts, period } => {

@@ -79,6 +79,8 @@ fn state_of(view: &View) -> DaemonState {
         State::Created => DaemonState::Created,
         State::Starting(_) => DaemonState::Starting,
         State::Running => DaemonState::Running,
+        State::Reloading { .. } => DaemonState::Reloading,
+        State::Paused => DaemonState::Paused,
         State::Stopping(_) => DaemonState::Stopping,
         State::Stopped(_) => DaemonState::Stopped,
         State::Backoff { .. } => DaemonState::Backoff,
@@ -89,7 +91,7 @@ fn state_of(view: &View) -> DaemonState {
 
 /// What a daemon said last, while it runs.
 fn health_of(view: &View, said: HealthState) -> HealthState {
-    if view.state == State::Running { said } else { HealthState::Unknown }
+    if view.state.is_up() { said } else { HealthState::Unknown }
 }
 
 /// The resident set of a process, in bytes: the second field of `/proc/PID/statm`, in pages.

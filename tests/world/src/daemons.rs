@@ -9,7 +9,7 @@ use duende_core::health::Status;
 use duende_core::ipc::SenderId;
 use duende_core::lifecycle::State;
 use duende_core::limiter::RestartLimit;
-use duende_core::probe::ProbeSpec;
+use duende_core::probe::{ProbeSpec, Probes};
 use duende_core::restart::RestartPolicy;
 use duende_core::sched::{Level, Link, RunQueue};
 use duende_core::supervise::{Effect, Spec};
@@ -51,13 +51,13 @@ pub fn template(number: u8) -> Spec {
     match number % TEMPLATES {
         0 => base,
         1 => Spec { restart: RestartPolicy::Always, ..base },
-        2 => Spec { probe: Some(probe), ..base },
+        2 => Spec { probes: Probes::liveness(probe), ..base },
         3 => Spec { max_retries: Some(3), limit: RestartLimit::UNLIMITED, ..base },
         4 => Spec { restart: RestartPolicy::Never, ..base },
         5 => Spec { backoff: Backoff::exponential(Duration::ZERO, ms(8)), ..base },
         6 => Spec {
             restart: RestartPolicy::UnlessStopped,
-            probe: Some(ProbeSpec { failure_threshold: 1, ..probe }),
+            probes: Probes::liveness(ProbeSpec { failure_threshold: 1, ..probe }),
             ..base
         },
         _ => Spec { limit: RestartLimit { period: ms(10), ..RestartLimit::OTP }, ..base },

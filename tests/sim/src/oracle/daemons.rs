@@ -167,11 +167,17 @@ impl Daemons {
             Effect::Kill { id, incarnation } => {
                 self.told(id.slot(), incarnation, Told::Kill).map(drop)
             }
-            Effect::Probe { id, incarnation, token } => {
+            Effect::Probe { id, incarnation, kind: _, token } => {
                 let process = self.told(id.slot(), incarnation, Told::Nothing)?;
                 process.probe = Some(token);
                 hold!(self.is_running(id.slot()), "supervisor: probed what does not run", "{id}");
                 Ok(())
+            }
+            Effect::Pause { id, incarnation }
+            | Effect::Resume { id, incarnation }
+            | Effect::Reload { id, incarnation }
+            | Effect::ReloadTimedOut { id, incarnation } => {
+                self.told(id.slot(), incarnation, Told::Nothing).map(drop)
             }
             Effect::Halt(ref epitaph) => Err(Failure::new("supervisor: halted", epitaph.as_str())),
         }
@@ -298,6 +304,7 @@ impl Daemon {
             State::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then }) => {
                 return match then {
                     Then::Stop => State::Stopped(StopCause::Operator),
+                    Then::GiveUp => State::Stopped(StopCause::GaveUp),
                     Then::Start => State::Starting(Starting::Waiting),
                 };
             }
