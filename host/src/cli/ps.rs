@@ -181,10 +181,9 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::WorkerExited
         | EventKind::KeepExited
         | EventKind::Halted => Some(Colour::Red),
-        EventKind::Started
-        | EventKind::Reloading
-        | EventKind::Stopped
-        | EventKind::Shutdown => None,
+        EventKind::Started | EventKind::Reloading | EventKind::Stopped | EventKind::Shutdown => {
+            None
+        }
     };
     let at = std::time::UNIX_EPOCH + Duration::from_micros(event.time_unix_us);
     let subject = if event.daemon.is_empty() { "-" } else { &event.daemon };
