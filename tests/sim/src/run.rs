@@ -92,13 +92,17 @@ pub fn run(seed: u64, steps: u64, record: &mut dyn FnMut(&Step)) -> Outcome {
         let mut done = Vec::new();
         let number = outcome.worlds;
         outcome.worlds += 1;
-        let judged = guarded(|| one_world(&mut court, Generator::new(seed, number), &mut done));
+        let mut made = None;
+        let generator = Generator::new(seed, number);
+        let judged = guarded(|| one_world(&mut court, generator, &mut done, &mut made));
         for step in &done {
             record(step);
         }
         outcome.steps += u64::try_from(done.len()).unwrap_or(u64::MAX);
         outcome.hash = court.world.hash();
         if let Err(failure) = judged {
+            // Who judges them again plays the quiet phase again.
+            done.truncate(made.unwrap_or(done.len()));
             outcome.failed = Some((failure, done));
             break;
         }
@@ -110,6 +114,7 @@ fn one_world(
     court: &mut Court,
     mut generator: Generator,
     done: &mut Vec<Step>,
+    made: &mut Option<usize>,
 ) -> Result<(), Failure> {
     while let Some(step) = generator.next(&court.world, &court.oracles) {
         done.push(step.clone());
@@ -120,6 +125,7 @@ fn one_world(
             court.step(&audit, |_, _| {})?;
         }
     }
+    *made = Some(done.len());
     calm::calm(court, done)
 }
 

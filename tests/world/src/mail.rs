@@ -40,7 +40,8 @@ impl AsRef<[u8]> for Payload {
 pub(crate) struct Mail {
     channel: Channel<Payload, [Place<Payload>; PLACES], [Seat<Payload>; DAEMONS]>,
     fanout: Fanout<Payload, [FanoutPlace<Payload>; PLACES], [ReceiverSeat; LISTENERS]>,
-    receivers: [Option<ReceiverId>; LISTENERS],
+    /// Who sits in each pocket, and whether it has left: then its name is stale.
+    receivers: [Option<(ReceiverId, bool)>; LISTENERS],
     /// The number of the last message.
     number: u64,
 }
@@ -111,20 +112,24 @@ impl Mail {
     }
 
     pub(crate) fn join(&mut self, into: u8, level: u8, out: &mut Out<'_>) {
-        let Some(pocket) = self.receivers.get_mut(usize::from(into)) else {
+        let pocket = self.receivers.get_mut(usize::from(into));
+        let Some(pocket) = pocket.filter(|pocket| pocket.is_none_or(|(_, left)| left)) else {
             return out.tell(&Seen::Nothing);
         };
         let joined = self.fanout.join(Level::new(level).unwrap_or_default());
         if let Ok(id) = joined {
-            *pocket = Some(id);
+            *pocket = Some((id, false));
         }
         out.tell(&Seen::Joined(joined));
     }
 
     pub(crate) fn leave(&mut self, now: Instant, from: u8, out: &mut Out<'_>) {
-        match self.receiver(from) {
-            Some(id) => out.tell(&Seen::Left(self.fanout.leave(now, id))),
-            None => out.tell(&Seen::Nothing),
+        match self.receivers.get_mut(usize::from(from)) {
+            Some(Some((id, left))) => {
+                *left = true;
+                out.tell(&Seen::Left(self.fanout.leave(now, *id)));
+            }
+            _ => out.tell(&Seen::Nothing),
         }
     }
 
@@ -165,6 +170,6 @@ impl Mail {
     }
 
     fn receiver(&self, from: u8) -> Option<ReceiverId> {
-        self.receivers.get(usize::from(from)).copied().flatten()
+        self.receivers.get(usize::from(from)).copied().flatten().map(|(id, _)| id)
     }
 }

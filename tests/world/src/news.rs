@@ -44,7 +44,8 @@ impl fmt::Display for News {
 #[derive(Debug)]
 pub(crate) struct Newsroom {
     bus: Bus<News, [bus::Slot<News>; EVENTS], [bus::Seat; LISTENERS]>,
-    listeners: [Option<SubscriberId>; LISTENERS],
+    /// Who sits in each pocket, and whether it has left: then its name is stale.
+    listeners: [Option<(SubscriberId, bool)>; LISTENERS],
     recorder: Recorder<News, [recorder::Slot<News>; RECORDS]>,
     health: Registry<[health::Slot; DAEMONS]>,
     components: [Option<ComponentId>; DAEMONS],
@@ -86,20 +87,24 @@ impl Newsroom {
     }
 
     pub(crate) fn subscribe(&mut self, into: u8, out: &mut Out<'_>) {
-        let Some(pocket) = self.listeners.get_mut(usize::from(into)) else {
+        let pocket = self.listeners.get_mut(usize::from(into));
+        let Some(pocket) = pocket.filter(|pocket| pocket.is_none_or(|(_, left)| left)) else {
             return out.tell(&Seen::Nothing);
         };
         let subscribed = self.bus.subscribe();
         if let Ok(id) = subscribed {
-            *pocket = Some(id);
+            *pocket = Some((id, false));
         }
         out.tell(&Seen::Subscribed(subscribed));
     }
 
     pub(crate) fn unsubscribe(&mut self, from: u8, out: &mut Out<'_>) {
-        match self.listener(from) {
-            Some(id) => out.tell(&Seen::Unsubscribed(self.bus.unsubscribe(id))),
-            None => out.tell(&Seen::Nothing),
+        match self.listeners.get_mut(usize::from(from)) {
+            Some(Some((id, left))) => {
+                *left = true;
+                out.tell(&Seen::Unsubscribed(self.bus.unsubscribe(*id)));
+            }
+            _ => out.tell(&Seen::Nothing),
         }
     }
 
@@ -124,7 +129,7 @@ impl Newsroom {
     }
 
     fn listener(&self, from: u8) -> Option<SubscriberId> {
-        self.listeners.get(usize::from(from)).copied().flatten()
+        self.listeners.get(usize::from(from)).copied().flatten().map(|(id, _)| id)
     }
 
     /// The registry, for whoever compares it with what it knows.

@@ -26,7 +26,13 @@ const QUOTA: QuotaSpec =
     QuotaSpec { period: Duration::from_millis(10), grace: Duration::from_millis(3) };
 const GATE_CAPACITY: u32 = 4;
 const GATE_PLACES: usize = 3;
-const BUCKETS: usize = 40;
+/// With [`PRECISION`], for values up to 2²⁶.
+const BUCKETS: usize = 100;
+/// Powers of two in four: within an eighth.
+const PRECISION: Precision = match Precision::new(2) {
+    Some(precision) => precision,
+    None => Precision::FINEST,
+};
 const SAMPLES: usize = 6;
 
 /// The policies, and the metrics that they are seen by.
@@ -59,8 +65,8 @@ impl Policies {
             quotas: quotas.map_err(|error| Epitaph::new(format_args!("{error}")))?,
             groups: [None; GROUPS],
             andon: Andon::new(PolicyThresholds::default(), Duration::from_millis(1)),
-            calls: Red::new([0; BUCKETS], Precision::default()),
-            durations: Histogram::new([0; BUCKETS], Precision::default()),
+            calls: Red::new([0; BUCKETS], PRECISION),
+            durations: Histogram::new([0; BUCKETS], PRECISION),
             samples: Series::new([Sample::default(); SAMPLES]),
         })
     }
@@ -128,6 +134,11 @@ impl Policies {
         let Some(pocket) = self.groups.get_mut(usize::from(into)) else {
             return out.tell(&Seen::Nothing);
         };
+        // One that is still there would be lost.
+        let taken = pocket.is_some_and(|id| self.quotas.used(id, Resource::Memory).is_some());
+        if taken {
+            return out.tell(&Seen::Nothing);
+        }
         let added = self.quotas.add(above, limits(limit));
         if let Ok(id) = added {
             *pocket = Some(id);

@@ -16,8 +16,6 @@ pub(super) struct Listeners {
     published: Vec<News>,
     /// Who sits in each pocket, and where the next event is that it reads.
     pockets: [Option<Listener>; LISTENERS],
-    /// Those whose pocket was given to somebody else: they still take part.
-    forgotten: usize,
     pocket: usize,
 }
 
@@ -37,7 +35,7 @@ impl Listeners {
 
     fn present(&self) -> usize {
         let seated = self.pockets.iter().flatten().filter(|listener| !listener.left);
-        seated.count() + self.forgotten
+        seated.count()
     }
 }
 
@@ -73,8 +71,7 @@ impl Oracle for Listeners {
                 if subscribed.is_ok()
                     && let Some(pocket) = self.pockets.get_mut(self.pocket)
                 {
-                    let before = pocket.replace(Listener { next: end, left: false });
-                    self.forgotten += usize::from(before.is_some_and(|before| !before.left));
+                    *pocket = Some(Listener { next: end, left: false });
                 }
             }
             Seen::Unsubscribed(unsubscribed) => {

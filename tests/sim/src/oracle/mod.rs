@@ -9,6 +9,11 @@ mod bus;
 mod caps;
 mod channel;
 mod daemons;
+mod fanout;
+mod policies;
+mod quota;
+mod records;
+mod wires;
 
 use duende_core::time::Instant;
 use duende_world::{Seen, Step, World};
@@ -45,6 +50,11 @@ pub struct Oracles {
     channel: channel::Mail,
     caps: caps::Caps,
     bus: bus::Listeners,
+    fanout: fanout::Fanout,
+    policies: policies::Policies,
+    quota: quota::Quotas,
+    records: records::Records,
+    wires: wires::Wires,
 }
 
 impl Oracles {
@@ -54,15 +64,16 @@ impl Oracles {
         self.channel.waiting()
     }
 
-    /// Events that subscribers could read and have not.
+    /// Events that subscribers could hear and messages of the fan-out that receivers could take, and
+    /// have not.
     #[must_use]
     pub fn unheard(&self) -> usize {
-        self.bus.waiting()
+        self.bus.waiting() + self.fanout.waiting()
     }
 
-    fn all(&mut self) -> [&mut dyn Oracle; 4] {
-        let Self { daemons, channel, caps, bus } = self;
-        [daemons, channel, caps, bus]
+    fn all(&mut self) -> [&mut dyn Oracle; 9] {
+        let Self { daemons, channel, caps, bus, fanout, policies, quota, records, wires } = self;
+        [daemons, channel, caps, bus, fanout, policies, quota, records, wires]
     }
 }
 
