@@ -122,6 +122,7 @@ fn spec(kind: Kind, sensor: Option<DaemonId>) -> Result<Spec, Epitaph> {
                 ..RestartLimit::default()
             };
             spec.probe = Some(ProbeSpec {
+                initial_delay: Duration::from_millis(500),
                 period: Duration::from_millis(500),
                 timeout: Duration::from_millis(100),
                 failure_threshold: 2,

@@ -55,7 +55,7 @@ fn the_radio_fails_in_four_ways_then_rests_and_works_when_released() {
             .iter()
             .filter_map(|line| Some(line.strip_prefix("failed: ")?.split("; ").next().unwrap()))
             .collect();
-        assert_eq!(failed, failures);
+        assert_eq!(failed, failures, "{lines:#?}");
         let rest = radio.iter().skip_while(|line| !line.contains("for good")).copied();
         let expected = [
             "failed for good: quarantined after 5 restarts within 60 s",
