@@ -180,7 +180,12 @@ mod tests {
         ] {
             let error = ProbeSpecError::HasZero { kind };
             assert_eq!(probes.check(), Err(error));
-            assert!(error.to_string().contains(&kind.to_string()));
+            let name = match kind {
+                Startup => "startup",
+                Liveness => "liveness",
+                Readiness => "readiness",
+            };
+            assert!(error.to_string().contains(name), "{error}");
             assert!(!probes.is_empty());
         }
         assert_eq!(Probes::NONE.check(), Ok(()));

@@ -167,5 +167,11 @@ mod tests {
         assert_eq!(set, set.and(Exit::Trap).and(Exit::Code(256)).and(Exit::Signal(0)));
         assert_eq!(format!("{set:?}"), "{Code(0), Code(255), Signal(15)}");
         assert!(ExitSet::EMPTY.is_empty());
+        // The same bit in two of its words is not nothing.
+        let words =
+            [Exit::Code(0), Exit::Code(64), Exit::Code(128), Exit::Code(192), Exit::Signal(1)];
+        for (first, second) in words.iter().flat_map(|first| words.map(|second| (*first, second))) {
+            assert!(!ExitSet::EMPTY.and(first).and(second).is_empty(), "{first:?}, {second:?}");
+        }
     }
 }

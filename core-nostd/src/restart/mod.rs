@@ -133,6 +133,7 @@ mod tests {
             assert_eq!(policy.restarts_after(None), after_clean, "{policy:?}");
             assert_eq!(policy.restarts_after(crash), after_crash, "{policy:?}");
             assert!(!policy.restarts_after(Exit::Refused.failure()), "{policy:?}");
+            assert_eq!(policy.overrides_earlier_stop(), policy == Always, "{policy:?}");
         }
     }
 }
