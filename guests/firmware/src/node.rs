@@ -15,7 +15,7 @@ use core::time::Duration;
 use duende_core::epitaph::Epitaph;
 use duende_core::ipc::{Channel, Place, Qos, Seat, Spec as ChannelSpec};
 use duende_core::limiter::RestartLimit;
-use duende_core::probe::ProbeSpec;
+use duende_core::probe::{ProbeSpec, Probes};
 use duende_core::restart::Exit;
 use duende_core::sched::{Link, RunQueue};
 use duende_core::supervise::{DaemonId, Effect, Input, InputError, Slot, Spec, Supervisor};
@@ -101,6 +101,8 @@ struct Running {
     next: Next,
     /// It was asked to end.
     stop: bool,
+    /// It is paused: it is given no slice.
+    held: bool,
     /// Its first slice is over.
     said_ready: bool,
 }
@@ -121,7 +123,7 @@ fn spec(kind: Kind, sensor: Option<DaemonId>) -> Result<Spec, Epitaph> {
                 period: Duration::from_secs(60),
                 ..RestartLimit::default()
             };
-            spec.probe = Some(ProbeSpec {
+            spec.probes = Probes::liveness(ProbeSpec {
                 initial_delay: Duration::from_millis(500),
                 period: Duration::from_millis(500),
                 timeout: Duration::from_millis(100),
@@ -290,6 +292,7 @@ impl Floor<'_> {
                         task: Task::start(kind, incarnation),
                         next: Next::Again,
                         stop: false,
+                        held: false,
                         said_ready: false,
                     });
                 }
@@ -310,7 +313,16 @@ impl Floor<'_> {
                     self.report(Input::Exited { id, incarnation, exit: KILLED });
                 }
             }
-            Effect::Probe { id, incarnation, token } => {
+            Effect::Pause { id, incarnation } | Effect::Resume { id, incarnation } => {
+                let held = matches!(effect, Effect::Pause { .. });
+                if let Some(running) = self.incarnation_mut(id, incarnation) {
+                    running.held = held;
+                }
+            }
+            // What a task reads is compiled in: there is nothing to read anew.
+            Effect::Reload { id, incarnation } => self.report(Input::Reloaded { id, incarnation }),
+            Effect::ReloadTimedOut { .. } => {}
+            Effect::Probe { id, incarnation, kind: _, token } => {
                 if let Some(running) = self.incarnation_mut(id, incarnation) {
                     let healthy = running.task.is_healthy();
                     self.report(Input::Probed { id, incarnation, token, healthy });
@@ -324,7 +336,7 @@ impl Floor<'_> {
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Epitaph> {
         let mut wake_at: Option<Instant> = None;
         for (kind, running) in Kind::ALL.iter().zip(&self.running) {
-            let Some(running) = running else { continue };
+            let Some(running) = running.as_ref().filter(|running| !running.held) else { continue };
             let is_ready = match running.next {
                 Next::Again => true,
                 Next::Until(at) => at <= now,

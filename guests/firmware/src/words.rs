@@ -19,6 +19,8 @@ impl fmt::Display for InWords {
             State::Starting(Starting::Spawning { .. }) => f.write_str("starts"),
             State::Starting(Starting::Initialising { .. }) => f.write_str("initialises"),
             State::Running => f.write_str("runs"),
+            State::Reloading { .. } => f.write_str("reloads"),
+            State::Paused => f.write_str("is paused"),
             State::Stopping(Stopping::Asked { .. }) => f.write_str("is asked to stop"),
             State::Stopping(Stopping::Killing { .. }) => f.write_str("is killed"),
             State::Stopping(Stopping::Condemned(reason)) => {
@@ -26,6 +28,7 @@ impl fmt::Display for InWords {
                 failure(reason, f)
             }
             State::Stopped(StopCause::Operator) => f.write_str("is stopped"),
+            State::Stopped(StopCause::GaveUp) => f.write_str("has given up"),
             State::Stopped(StopCause::Finished) => f.write_str("has finished"),
             State::Backoff { until, failure: reason } => {
                 if let Some(reason) = reason {
@@ -53,6 +56,7 @@ fn failure(reason: FailureReason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         FailureReason::SliceBudget => f.write_str("a slice over its budget"),
         FailureReason::StartTimeout => f.write_str("not ready in time"),
         FailureReason::Unhealthy => f.write_str("unhealthy"),
+        FailureReason::Watchdog => f.write_str("no sign of life"),
         FailureReason::Refused => f.write_str("refused"),
         FailureReason::Lost => f.write_str("lost"),
         FailureReason::Quarantined { restarts, period } => {
