@@ -474,8 +474,22 @@ mod tests {
     }
 
     #[test]
+    fn the_union_of_flags_has_those_of_both() {
+        let both = TraceFlags::SAMPLED.union(TraceFlags::RANDOM);
+        for (one, other, union) in [
+            (TraceFlags::NONE, TraceFlags::NONE, TraceFlags::NONE),
+            (TraceFlags::SAMPLED, TraceFlags::RANDOM, both),
+            (both, TraceFlags::SAMPLED, both),
+            (TraceFlags::NONE, both, both),
+        ] {
+            assert_eq!((one.union(other), other.union(one)), (union, union));
+        }
+    }
+
+    #[test]
     fn a_root_is_made_of_its_entropy() {
         let root = TraceContext::root([1, 2, 3], true);
+        assert_eq!((root.trace_id.get(), root.span_id.get()), (1 << 64 | 2, 3));
         assert_eq!(root.to_string(), "00-00000000000000010000000000000002-0000000000000003-03");
         let root = TraceContext::root([0; 3], false);
         assert_eq!(root.to_string(), "00-00000000000000000000000000000001-0000000000000001-02");

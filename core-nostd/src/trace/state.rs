@@ -465,6 +465,24 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_found_by_its_key() {
+        let state = TraceState::from_tracestate(" a=1,,\tb@c= 2,aa=3").unwrap();
+        let found = ["a", "b@c", "aa", "b", ""].map(|key| state.get(key));
+        assert_eq!(found, [Some("1"), Some(" 2"), Some("3"), None, None]);
+    }
+
+    /// The longest header that the grammar allows, and not a byte more.
+    #[test]
+    fn the_longest_header_is_read() {
+        let member = |n: usize| format!("{n:0>256}={}", "x".repeat(256));
+        let longest = (0..32).map(member).collect::<Vec<_>>().join(",");
+        assert_eq!(longest.len(), 32 * (256 + 1 + 256) + 31);
+        assert_eq!(fault(&longest), None);
+        // One comma is of the bound and not of the grammar.
+        assert_eq!(TRACESTATE_BYTES_MAX, longest.len() + 1);
+    }
+
+    #[test]
     fn a_malformed_change_is_refused() {
         let refused = |key, value| {
             TraceState::default().with(key, value).err().map(|error| (error.at, error.fault))
