@@ -52,7 +52,7 @@ where
     fn check_list(&self, level: Level) -> Result<usize, Epitaph> {
         let number = level.number();
         let slots = self.slots.as_ref();
-        let (first, last, since_ns) = self.lists.ends(level);
+        let (first, last, rank_ns) = self.lists.ends(level);
         let marked = self.lists.occupied() & level.bit() != 0;
         invariant!(marked == (first != NONE), "level {number}: the set of levels is wrong");
         let (mut at, mut before, mut came_ns, mut length) = (first, NONE, 0, 0_usize);
@@ -66,9 +66,10 @@ where
             let (its_before, behind) = slot.neighbours();
             let linked = before == NONE || its_before == before;
             invariant!(linked, "level {number}: broken before {at}");
-            let is_lower = slot.effective().is_more_urgent_than(level);
-            invariant!(!is_lower, "task {at} is below its own level");
-            invariant!(before != NONE || slot.since_ns == since_ns, "level {number}: head's wait");
+            let is_late = self.lists.is_better_off_at_own(slot, self.now_ns);
+            invariant!(!is_late, "task {at} is below its own level");
+            let is_ranked = before != NONE || self.lists.rank_ns(slot) == rank_ns;
+            invariant!(is_ranked, "level {number}: the head's rank is wrong");
             let in_order = came_ns <= slot.since_ns && slot.since_ns <= self.now_ns;
             invariant!(in_order, "level {number}: task {at} out of order");
             length = length.saturating_add(1);
@@ -76,7 +77,7 @@ where
             (before, came_ns, at) = (at, slot.since_ns, behind);
         }
         invariant!(before == last, "level {number}: wrong end");
-        invariant!(marked || since_ns == u64::MAX, "level {number}: empty, and waits");
+        invariant!(marked || rank_ns == u64::MAX, "level {number}: empty, and ranked");
         Ok(length)
     }
 }

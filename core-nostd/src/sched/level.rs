@@ -14,6 +14,10 @@ impl Level {
     /// The least urgent level.
     pub const LEAST_URGENT: Self = Self(LEVELS - 1);
 
+    /// All of them, the most urgent first.
+    pub(super) const ALL: [Self; LEVELS as usize] =
+        [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5), Self(6), Self(7)];
+
     /// The level with this number, if there is one.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
@@ -36,15 +40,6 @@ impl Level {
     #[must_use]
     pub const fn or_more_urgent(self, other: Self) -> Self {
         if other.is_more_urgent_than(self) { other } else { self }
-    }
-
-    /// The next more urgent level; the most urgent one has none.
-    #[must_use]
-    pub const fn boosted(self) -> Option<Self> {
-        match self.0.checked_sub(1) {
-            Some(number) => Some(Self(number)),
-            None => None,
-        }
     }
 
     /// Its place in an array of one entry per level. The mask says what [`Level::new`] has checked,
@@ -94,8 +89,7 @@ mod tests {
         assert!(!Level::default().is_more_urgent_than(Level::default()));
         assert_eq!(Level::default().or_more_urgent(Level::LEAST_URGENT), Level::default());
         assert_eq!(Level::LEAST_URGENT.or_more_urgent(Level::default()), Level::default());
-        assert_eq!(Level::MOST_URGENT.boosted(), None);
-        assert_eq!(Level::LEAST_URGENT.boosted(), Level::new(6));
+        assert_eq!(Level::ALL.map(Level::number), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

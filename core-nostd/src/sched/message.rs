@@ -4,8 +4,8 @@ use super::Level;
 use super::deadline::PERIOD_NS_MIN;
 use crate::time::Instant;
 
-/// After how long a wait a task is boosted unless the owner says otherwise: 5 ticks of a millisecond,
-/// as WOS's authors have it.
+/// What a level is worth in waiting unless the owner says otherwise: 5 ticks of a millisecond, as WOS's
+/// authors have it.
 pub const AGING_NS: u64 = 5_000_000;
 
 /// A part of the processor's time: less than all of it, so that there is always a rest.
@@ -42,8 +42,8 @@ impl Share {
 /// The numbers that a scheduler goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// A task that has waited longer than this at a level is boosted to the next more urgent one, in
-    /// nanoseconds. `u64::MAX`: none ever is.
+    /// A task goes before one of the next more urgent level once it has waited longer by this, in
+    /// nanoseconds. Zero: first come, first served, whatever the level. `u64::MAX`: it never does.
     pub aging_ns: u64,
     /// The largest share that the deadline class is admitted.
     pub deadline_share_max: Share,
@@ -75,8 +75,8 @@ pub struct Pick {
 pub enum Class {
     /// It has the earliest deadline.
     Deadline(Instant),
-    /// It is the first at the most urgent level that has a task. After aging this can be a more urgent
-    /// level than its own.
+    /// It has the earliest rank. This is the most urgent level that has a task, and the level whose
+    /// quantum it gets. After a long wait that can be a more urgent one than its own.
     Level(Level),
 }
 
@@ -169,7 +169,7 @@ pub enum TaskState {
     Waits,
     /// It waits for the processor. One of the deadline class may wait for its budget, too.
     Ready {
-        /// The level at which it stands, after aging; that of a deadline task has no effect.
+        /// The level at which it stands. That of a deadline task has no effect.
         level: Level,
     },
     /// It was picked.

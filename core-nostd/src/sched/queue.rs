@@ -2,17 +2,18 @@
 //!
 //! Rules:
 //! 1. A list is first in, first out. Its tasks stand in the order in which they came, so the head has
-//!    waited longest: who looks for the longest wait looks at the heads alone.
+//!    waited longest and has the earliest rank (`aging`): who looks for that looks at the heads alone.
 //! 2. Putting in, taking out from anywhere and taking the first touch the task and its neighbours,
 //!    whatever the number of tasks. A slot is 24 bytes: 100,000 of them are 2.3 MiB.
-//! 3. What the heads' waits are compared by lies beside the lists, not in the heads' slots.
+//! 3. The heads' ranks, which each pick compares, lie beside the lists, not in the heads' slots.
 
+use super::aging::Handicaps;
 use super::{LEVELS, Level};
 
 /// No task. So the storage's last possible number is never one.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Since when the head of an empty list waits: no wait is shorter.
+/// The rank of the head of an empty list: none is later.
 const NOBODY_NS: u64 = u64::MAX;
 
 /// A place for one task in a scheduler's storage.
@@ -99,19 +100,24 @@ pub(super) fn slot_mut(slots: &mut [Slot], task: u32) -> Option<&mut Slot> {
 pub(super) struct Lists {
     first: [u32; LEVELS as usize],
     last: [u32; LEVELS as usize],
-    /// Since when the first of each list waits.
-    since_ns: [u64; LEVELS as usize],
+    /// The rank of the first of each list.
+    rank_ns: [u64; LEVELS as usize],
+    handicaps: Handicaps,
     /// Bit n is set if level n has a task.
     occupied: u8,
 }
 
 impl Lists {
-    pub(super) const EMPTY: Self = Self {
-        first: [NONE; LEVELS as usize],
-        last: [NONE; LEVELS as usize],
-        since_ns: [NOBODY_NS; LEVELS as usize],
-        occupied: 0,
-    };
+    /// Eight lists without a task.
+    pub(super) const fn new(handicaps: Handicaps) -> Self {
+        Self {
+            first: [NONE; LEVELS as usize],
+            last: [NONE; LEVELS as usize],
+            rank_ns: [NOBODY_NS; LEVELS as usize],
+            handicaps,
+            occupied: 0,
+        }
+    }
 
     /// The set of levels that have a task, by [`Level::bit`].
     #[inline]
@@ -126,17 +132,42 @@ impl Lists {
         u8::try_from(self.occupied.trailing_zeros()).ok().and_then(Level::new)
     }
 
-    /// The set of levels whose head came before `limit_ns`.
+    /// The level whose head has the earliest rank; of two the more urgent one. `served` is the most
+    /// urgent level that has a task.
     #[inline]
-    pub(super) fn waiting_since_before(&self, limit_ns: u64) -> u8 {
-        let heads = self.since_ns.iter().zip(0_u8..);
-        heads.fold(0, |set, (since_ns, level)| set | (u8::from(*since_ns < limit_ns) << level))
+    pub(super) fn earliest(&self, served: Level) -> Level {
+        if self.occupied == served.bit() {
+            return served;
+        }
+        // A tree of comparisons without branches: the heads' order is not to be predicted.
+        let [zero, one, two, three, four, five, six, seven] = Level::ALL;
+        let head = |level: Level| (self.rank_ns[level.index()], level);
+        let first = |more: (u64, Level), less: (u64, Level)| {
+            if less.0 < more.0 { less } else { more }
+        };
+        let upper = first(first(head(zero), head(one)), first(head(two), head(three)));
+        let lower = first(first(head(four), head(five)), first(head(six), head(seven)));
+        let (rank_ns, level) = first(upper, lower);
+        // Where no rank can be counted, they are the same for all that have a task and for none.
+        if rank_ns == NOBODY_NS { served } else { level }
     }
 
-    /// The ends of a level's list, and since when its first waits: for who follows the lists.
+    /// The rank of a task that is in a list, or was.
+    pub(super) const fn rank_ns(&self, slot: &Slot) -> u64 {
+        self.handicaps.rank_ns(slot.level, slot.since_ns)
+    }
+
+    /// Whether a task would go no later if it came to its own level now than where it is, or was.
+    pub(super) fn is_better_off_at_own(&self, slot: &Slot, now_ns: u64) -> bool {
+        let own = slot.effective();
+        own.is_more_urgent_than(slot.level)
+            && self.handicaps.rank_ns(own, now_ns) <= self.rank_ns(slot)
+    }
+
+    /// The ends of a level's list, and the rank of its first: for who follows the lists.
     pub(super) const fn ends(&self, level: Level) -> (u32, u32, u64) {
         let index = level.index();
-        (self.first[index], self.last[index], self.since_ns[index])
+        (self.first[index], self.last[index], self.rank_ns[index])
     }
 
     /// Puts a task at the end of a level.
@@ -153,7 +184,7 @@ impl Lists {
             before.behind = task;
         } else {
             self.first[index] = task;
-            self.since_ns[index] = now_ns;
+            self.rank_ns[index] = self.handicaps.rank_ns(level, now_ns);
             self.occupied |= level.bit();
         }
         self.last[index] = task;
@@ -162,22 +193,24 @@ impl Lists {
     /// Puts a task that was taken from the front of its level back there. It has waited as long as
     /// before, and no shorter than those behind it.
     pub(super) fn push_front(&mut self, slots: &mut [Slot], task: u32) {
-        let Some(slot) = slot_mut(slots, task) else { return };
-        let index = slot.level.index();
+        let Some(&mut Slot { level, since_ns, .. }) = slot_mut(slots, task) else { return };
+        let index = level.index();
         let first = self.first[index];
-        let since_ns = slot.since_ns.min(self.since_ns[index]);
-        slot.since_ns = since_ns;
-        slot.before = NONE;
-        slot.behind = first;
-        let bit = slot.level.bit();
-        if let Some(behind) = slot_mut(slots, first) {
+        let since_ns = if let Some(behind) = slot_mut(slots, first) {
             behind.before = task;
+            since_ns.min(behind.since_ns)
         } else {
             self.last[index] = task;
-            self.occupied |= bit;
+            self.occupied |= level.bit();
+            since_ns
+        };
+        if let Some(slot) = slot_mut(slots, task) {
+            slot.since_ns = since_ns;
+            slot.before = NONE;
+            slot.behind = first;
         }
         self.first[index] = task;
-        self.since_ns[index] = since_ns;
+        self.rank_ns[index] = self.handicaps.rank_ns(level, since_ns);
     }
 
     /// Takes the first of a level.
@@ -188,10 +221,10 @@ impl Lists {
         let behind = slot_mut(slots, task)?.behind;
         self.first[index] = behind;
         if let Some(head) = slot_mut(slots, behind) {
-            self.since_ns[index] = head.since_ns;
+            self.rank_ns[index] = self.handicaps.rank_ns(level, head.since_ns);
         } else {
             self.last[index] = NONE;
-            self.since_ns[index] = NOBODY_NS;
+            self.rank_ns[index] = NOBODY_NS;
             self.occupied &= !level.bit();
         }
         Some(task)

@@ -2,16 +2,17 @@
 //!
 //! Rules:
 //! 1. A task of the deadline class that is ready and has budget goes before any level (`deadline`).
-//!    Else the first of the most urgent level that has a task goes, after aging (`aging`).
-//! 2. A turn is at most one quantum of the level that the task was picked from. Whoever ends it
-//!    early, of its own will or because something more urgent came, has had its turn: it goes to the
-//!    end of its own level.
+//!    Else the first of the most urgent level that has a task goes, unless one of a less urgent level
+//!    has waited so long that it goes before that (`aging`).
+//! 2. A turn is at most one quantum. Whoever ends it early, of its own will or because something more
+//!    urgent came, has had its turn: it goes to the end of its own level.
 //! 3. A task's own level is the more urgent of its base level and the one that it inherits. While it
-//!    is ready it moves to a more urgent level at once, and to a less urgent one after its next turn.
+//!    is ready it moves to a more urgent level at once, unless it has waited so long that it goes
+//!    earlier where it is; and to a less urgent one after its next turn.
 //! 4. What makes a task ready while it is picked is not lost: it is ready again after its turn.
 //! 5. A clock that goes back stands still.
 
-use super::aging;
+use super::aging::{self, Handicaps};
 use super::deadline::{Earliest, Server, Servers};
 use super::queue::{Kind, Lists, Phase, Slot, slot_mut};
 use super::server::{Funds, NEVER_NS};
@@ -78,7 +79,7 @@ where
     pub fn with_servers(mut slots: S, servers: D, rules: Rules) -> Self {
         slots.as_mut().fill(Slot::EMPTY);
         let servers = Servers::new(servers, rules.deadline_share_max);
-        Self { slots, lists: Lists::EMPTY, servers, rules, now_ns: 0, len: 0 }
+        Self { slots, lists: Lists::new(Handicaps::new(rules)), servers, rules, now_ns: 0, len: 0 }
     }
 
     // Tasks.
@@ -198,14 +199,13 @@ where
                 return Some(self.take_server(earliest));
             }
         }
-        let level = self.lists.most_urgent()?;
+        let served = self.lists.most_urgent()?;
         let slots = self.slots.as_mut();
-        aging::boost(&mut self.lists, slots, now_ns, self.rules.aging_ns);
-        let task = self.lists.pop(slots, level)?;
+        let task = self.lists.pop(slots, self.lists.earliest(served))?;
         if let Some(slot) = slot_mut(slots, task) {
             slot.phase = Phase::Picked { woken: false };
         }
-        Some(self.turn(task, level))
+        Some(self.turn(task, served))
     }
 
     /// Picks this task out of its turn, if it is ready: for an owner who has only what this one needs
@@ -213,22 +213,23 @@ where
     pub fn pick_task(&mut self, task: u32, now: Instant) -> Option<Pick> {
         let now_ns = self.clock(now);
         self.servers.refill(now_ns);
-        let &Slot { phase: Phase::Ready, kind, level, .. } = self.task(task)? else { return None };
+        let &Slot { phase: Phase::Ready, kind, .. } = self.task(task)? else { return None };
         match kind {
             Kind::Deadline(server) => {
                 let earliest = self.servers.ready_one(server)?;
                 Some(self.take_server(earliest))
             }
             Kind::Level => {
+                let served = self.lists.most_urgent()?;
                 self.unlist(task);
                 self.task_mut(task).ok()?.phase = Phase::Picked { woken: false };
-                Some(self.turn(task, level))
+                Some(self.turn(task, served))
             }
         }
     }
 
     /// Puts a task that was picked and did not run back to where it was, in front of all others of its
-    /// level; or to the end of its own level, if that has become more urgent.
+    /// level; or to the end of its own level, if that has become more urgent and lets it go earlier.
     ///
     /// # Errors
     /// [`NotPicked`], when it is not: it was removed since then, or has run.
@@ -239,9 +240,10 @@ where
         let Some(slot) = slot_mut(slots, pick.task) else { return Ok(()) };
         slot.phase = Phase::Ready;
         let own = slot.effective();
+        let is_raised = self.lists.is_better_off_at_own(slot, now_ns);
         match kind {
             Kind::Deadline(server) => self.servers.requeue(server, now_ns),
-            Kind::Level if own.is_more_urgent_than(slot.level) => {
+            Kind::Level if is_raised => {
                 self.lists.push_back(slots, pick.task, own, now_ns);
             }
             Kind::Level => self.lists.push_front(slots, pick.task),
@@ -427,13 +429,14 @@ where
         }
     }
 
-    /// Moves a ready task to its own level, if that is more urgent than where it stands.
+    /// Moves a ready task to its own level, if that is more urgent than where it stands, and it would
+    /// not go later there.
     fn raise(&mut self, task: u32, now: Instant) {
         let now_ns = self.clock(now);
         let Some(slot) = self.task(task) else { return };
         let own = slot.effective();
         let is_listed = slot.phase == Phase::Ready && slot.kind == Kind::Level;
-        if is_listed && own.is_more_urgent_than(slot.level) {
+        if is_listed && self.lists.is_better_off_at_own(slot, now_ns) {
             let slots = self.slots.as_mut();
             self.lists.unlink(slots, task);
             self.lists.push_back(slots, task, own, now_ns);

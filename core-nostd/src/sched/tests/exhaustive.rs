@@ -4,7 +4,7 @@
 use super::model::Model;
 use super::*;
 
-/// Aging after 2 ms: within the histories' reach.
+/// A level is worth 2 ms: within the histories' reach.
 const RULES: Rules = Rules { aging_ns: 2 * MS, deadline_share_max: Share::THREE_QUARTERS };
 
 #[derive(Clone, Copy)]

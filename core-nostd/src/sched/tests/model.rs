@@ -18,8 +18,9 @@ pub(super) struct Task {
     inherited: Option<u8>,
     pub(super) does: Does,
     server: Option<Account>,
-    /// Since when it waited when it was picked.
+    /// Since when it waited when it was picked, and where.
     since: u64,
+    level: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub(super) struct Model {
 
 impl Task {
     fn new(base: u8, server: Option<Account>) -> Self {
-        Self { base, inherited: None, does: Does::Waits, server, since: 0 }
+        Self { base, inherited: None, does: Does::Waits, server, since: 0, level: 0 }
     }
 
     fn own(&self) -> u8 {
@@ -223,7 +224,10 @@ impl Model {
     fn raise(&mut self, task: u32, now: u64) {
         self.clock(now);
         let own = self.tasks[&task].own();
-        if self.level_of(task).is_some_and(|level| own < level) {
+        let Some(level) = self.level_of(task) else { return };
+        let mut waits = self.levels[usize::from(level)].iter();
+        let since = waits.find(|(other, _)| *other == task).unwrap().1;
+        if own < level && self.rank(own, self.now) <= self.rank(level, since) {
             self.push(task, own);
         }
     }
@@ -275,17 +279,18 @@ impl Model {
         if let Some(task) = self.earliest() {
             return Some(self.take(task));
         }
-        let served = self.levels.iter().position(|tasks| !tasks.is_empty())?;
-        for level in served + 1..8 {
-            if let Some((task, since)) = self.levels[level].front().copied()
-                && self.now - since > self.rules.aging_ns
-            {
-                self.levels[level].pop_front();
-                self.levels[level - 1].push_back((task, self.now));
-            }
-        }
-        let task = self.levels[served].front()?.0;
+        // All tasks are looked at, not the heads alone.
+        let rank = |level, since| self.rank(level, since);
+        let waiting = self.levels.iter().zip(0_u8..).flat_map(|(tasks, level)| {
+            let tasks = tasks.iter().enumerate();
+            tasks.map(move |(place, (task, since))| (rank(level, *since), level, place, *task))
+        });
+        let (.., task) = waiting.min()?;
         Some(self.take(task))
+    }
+
+    fn rank(&self, level: u8, since: u64) -> u128 {
+        u128::from(since) + u128::from(level) * u128::from(self.rules.aging_ns)
     }
 
     pub(super) fn pick_task(&mut self, task: u32, now: u64) -> Option<Pick> {
@@ -299,12 +304,13 @@ impl Model {
     }
 
     fn take(&mut self, task: u32) -> Pick {
-        let picked_from = self.level_of(task);
+        let served = self.levels.iter().position(|tasks| !tasks.is_empty());
         let waits = self.levels.iter().flatten().find(|(other, _)| *other == task);
         let since = waits.map_or(0, |(_, since)| *since);
+        let stood = self.level_of(task);
         self.unlist(task);
         let of = self.tasks.get_mut(&task).unwrap();
-        of.since = since;
+        (of.since, of.level) = (since, stood.unwrap_or(0));
         of.does = Does::Picked { woken: false };
         let (class, length) = match &of.server {
             Some(server) => {
@@ -312,8 +318,8 @@ impl Model {
                 (Class::Deadline(deadline), u64::try_from(server.left).unwrap())
             }
             None => {
-                let picked_from = picked_from.unwrap();
-                (Class::Level(level(picked_from)), (u64::from(picked_from) + 1) * MS)
+                let served = u8::try_from(served.unwrap()).unwrap();
+                (Class::Level(level(served)), (u64::from(served) + 1) * MS)
             }
         };
         let until_refill = self.next_refill().map_or(u64::MAX, |refill| refill - self.now);
@@ -325,15 +331,15 @@ impl Model {
         let of = self.tasks.get_mut(&pick.task).ok_or(NotPicked(pick.task))?;
         let Does::Picked { .. } = of.does else { return Err(NotPicked(pick.task)) };
         of.does = Does::Ready;
-        let own = of.own();
-        if let Class::Level(level) = pick.class {
-            if own < level.number() {
+        let (own, level, since) = (of.own(), of.level, of.since);
+        if let Class::Level(_) = pick.class {
+            if own < level && self.rank(own, self.now) <= self.rank(level, since) {
                 self.push(pick.task, own);
                 return Ok(());
             }
             // Whoever comes back to the front has waited no shorter than those behind.
-            let tasks = &mut self.levels[usize::from(level.number())];
-            let since = tasks.front().map_or(of.since, |(_, since)| of.since.min(*since));
+            let tasks = &mut self.levels[usize::from(level)];
+            let since = tasks.front().map_or(since, |(_, first)| since.min(*first));
             tasks.push_front((pick.task, since));
         }
         Ok(())
