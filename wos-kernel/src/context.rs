@@ -8,14 +8,17 @@
 #[cfg(test)]
 mod tests;
 
-use alloc::{collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec, vec::Vec};
 #[cfg(test)]
 use duende_core::epitaph::Epitaph;
-use duende_core::wire::{
-    MetricNameError, check_metric_name,
-    link::{
-        Address, CHANNELS_MAX, CONFIG_ENTRIES_MAX, Event, Grants, Limits, LogLevel, METRICS_MAX,
-        TEXT_BYTES_MAX,
+use duende_core::{
+    policy::quota::ChargeError,
+    wire::{
+        MetricNameError, check_metric_name,
+        link::{
+            Address, CHANNELS_MAX, CONFIG_ENTRIES_MAX, Event, Grants, Limits, LogLevel,
+            METRICS_MAX, TEXT_BYTES_MAX,
+        },
     },
 };
 
@@ -25,6 +28,7 @@ use crate::{
     log_ring::{LogLine, LogRing},
     machine::Machine,
     meter::{Meter, Tick, Turn},
+    quota::{Account, DaemonAccounts},
     state::State,
 };
 
@@ -49,26 +53,37 @@ struct Channel {
     inbox: Inbox,
 }
 
+/// What a kernel and the contexts of its processes share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) log: Arc<LogRing>,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) turn: Arc<Turn>,
+}
+
 /// Everything that one incarnation can reach.
 pub struct Context {
     at: Address,
     grants: Grants,
     config: BTreeMap<String, String>,
     state: State,
+    /// The quota of `state`, which counts from the start on.
+    state_bytes_max: u64,
     channels: Vec<Channel>,
     counters: BTreeMap<String, u64>,
     gauges: BTreeMap<String, f64>,
     /// Every metric name that this incarnation used, so that their number is bounded.
     metric_names: BTreeMap<String, ()>,
-    log: Arc<LogRing>,
-    machine: Arc<dyn Machine>,
+    shared: Shared,
     /// How far the daemon's clock is behind the kernel's, in nanoseconds.
     behind_ns: u64,
     meter: Meter,
-    turn: Arc<Turn>,
     memory_bytes: usize,
-    memory_bytes_max: usize,
-    memory_refused: bool,
+    /// Why it was refused more memory, if it was.
+    memory_refused: Option<ChargeError>,
+    // Fields are dropped in their order, and a daemon's group goes after those below it.
+    memory: Account,
+    _daemon: Account,
 }
 
 impl Context {
@@ -76,27 +91,27 @@ impl Context {
         at: Address,
         grants: Grants,
         limits: Limits,
-        log: Arc<LogRing>,
-        machine: Arc<dyn Machine>,
-        turn: Arc<Turn>,
+        accounts: DaemonAccounts,
+        shared: Shared,
     ) -> Self {
+        let DaemonAccounts { memory, state, daemon } = accounts;
         Self {
             at,
             grants,
             config: BTreeMap::new(),
-            state: State::new(limits.state_bytes_max),
+            state: State::new(state),
+            state_bytes_max: limits.state_bytes_max,
             channels: Vec::new(),
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             metric_names: BTreeMap::new(),
-            log,
-            machine,
+            shared,
             behind_ns: 0,
             meter: Meter::new(limits.slice_budget_ns),
-            turn,
             memory_bytes: 0,
-            memory_bytes_max: usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX),
-            memory_refused: false,
+            memory_refused: None,
+            memory,
+            _daemon: daemon,
         }
     }
 
@@ -107,8 +122,14 @@ impl Context {
         self.config.len() <= CONFIG_ENTRIES_MAX
     }
 
-    pub(crate) fn load_state(&mut self, key: &str, value: &[u8]) {
-        self.state.load(key, value);
+    /// False if this WOS has no memory left for it.
+    pub(crate) fn load_state(&mut self, key: &str, value: &[u8]) -> bool {
+        self.state.load(key, value)
+    }
+
+    /// Everything was said.
+    pub(crate) fn begin(&mut self) {
+        self.state.limit(self.state_bytes_max);
     }
 
     pub(crate) fn open_channel(&mut self, name: &str, granted: bool) -> bool {
@@ -134,8 +155,8 @@ impl Context {
         if text.len() > TEXT_BYTES_MAX {
             return Err(SyscallError::TooLarge);
         }
-        if !self.machine.take_log(self.at, level, &text) {
-            self.log.push(LogLine { at: self.at, level, text });
+        if !self.shared.machine.take_log(self.at, level, &text) {
+            self.shared.log.push(LogLine { at: self.at, level, text });
         }
         Ok(())
     }
@@ -143,13 +164,13 @@ impl Context {
     /// `clock.monotonic`, in nanoseconds. It stands while the daemon is paused.
     #[must_use]
     pub fn clock_monotonic(&self) -> u64 {
-        self.machine.monotonic_ns().saturating_sub(self.behind_ns)
+        self.shared.machine.monotonic_ns().saturating_sub(self.behind_ns)
     }
 
     /// `clock.wall`, in nanoseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn clock_wall(&self) -> u64 {
-        self.machine.wall_ns()
+        self.shared.machine.wall_ns()
     }
 
     /// `entropy.bytes`
@@ -157,7 +178,7 @@ impl Context {
     pub fn entropy(&self, length: u32) -> Vec<u8> {
         let length = usize::try_from(length.min(ENTROPY_BYTES_MAX)).unwrap_or(0);
         let mut bytes = vec![0; length];
-        self.machine.entropy(&mut bytes);
+        self.shared.machine.entropy(&mut bytes);
         bytes
     }
 
@@ -308,25 +329,38 @@ impl Context {
     /// What is to be done at a tick of the preemption clock.
     #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
     pub(crate) fn tick(&mut self) -> Tick {
-        self.meter.tick(&self.turn, self.machine.monotonic_ns(), self.machine.attention())
+        self.meter.tick(
+            &self.shared.turn,
+            self.shared.machine.monotonic_ns(),
+            self.shared.machine.attention(),
+        )
     }
 
     /// Asks for linear memory. Whether the daemon may grow from `current` to `desired` bytes.
     #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
     pub(crate) fn grow_memory(&mut self, current: usize, desired: usize) -> bool {
         let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
-        let granted = total <= self.memory_bytes_max;
-        if granted {
-            self.memory_bytes = total;
+        match self.memory.resize(self.memory_bytes as u64, total as u64) {
+            Ok(()) => {
+                self.memory_bytes = total;
+                true
+            }
+            Err(refused) => {
+                self.memory_refused = Some(refused);
+                false
+            }
         }
-        self.memory_refused |= !granted;
-        granted
     }
 
-    /// The memory limit in bytes, if the daemon has run against it.
+    /// Why it was refused more memory, if it was: at the end, that is often why it ended.
     #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
-    pub(crate) fn memory_limit_met(&self) -> Option<usize> {
-        self.memory_refused.then_some(self.memory_bytes_max)
+    pub(crate) fn memory_refusal(&self) -> Option<String> {
+        let ChargeError::OverLimit { at, limit, .. } = self.memory_refused? else { return None };
+        Some(if at == self.memory.group() {
+            format!("it had asked for more memory than its {limit} bytes")
+        } else {
+            format!("it had asked for memory, and all {limit} bytes of this WOS are in use")
+        })
     }
 
     /// Linear memory in use, in bytes.

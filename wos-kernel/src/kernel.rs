@@ -17,6 +17,7 @@
 //! | `commands.rs` | what the manager says |
 //! | `slices.rs` | one quantum, and what becomes of it |
 //! | `pause.rs` | holding a process still |
+//! | `pressure.rs` | what is told of quotas |
 //! | `ends.rs` | how a process ends |
 //! | `record.rs` | what the kernel did last, and when it halts |
 //! | `protocol.rs` | what the manager may not say |
@@ -24,6 +25,7 @@
 mod commands;
 mod ends;
 mod pause;
+mod pressure;
 mod protocol;
 mod record;
 mod slices;
@@ -48,12 +50,12 @@ pub use self::protocol::ProtocolError;
 use self::record::Entry;
 pub(crate) use self::record::require;
 use crate::{
+    context::Shared,
     executor::Executor,
     limits::RECORDS_MAX,
-    log_ring::LogRing,
     machine::Machine,
-    meter::Turn,
     process::{ProcessTable, ProcessView},
+    quota::Quotas,
 };
 
 /// Receives the kernel's events, in order.
@@ -64,15 +66,13 @@ pub struct Kernel<E: Executor> {
     executor: E,
     table: ProcessTable<E::Instance>,
     scheduler: Scheduler<Box<[sched::Slot]>>,
-    /// The turn that was given last.
-    turn: Arc<Turn>,
+    quotas: Arc<Quotas>,
+    shared: Shared,
     timers: BTreeSet<(u64, u32)>,
     /// Rows whose slice is open, the oldest first.
     open: VecDeque<u32>,
     /// Rows that PID 1 has to reap.
     zombies: Vec<u32>,
-    log: Arc<LogRing>,
-    machine: Arc<dyn Machine>,
     recorder: Recorder<Entry, Box<[recorder::Slot<Entry>]>>,
     /// Why nothing goes on any more.
     halted: Option<Epitaph>,
@@ -92,12 +92,11 @@ impl<E: Executor> Kernel<E> {
             executor,
             table,
             scheduler: Scheduler::new(tasks, Rules::default()),
-            turn: Arc::default(),
+            quotas: Arc::new(Quotas::new(rows, machine.memory_bytes_max())),
+            shared: Shared { log: Arc::default(), machine, turn: Arc::default() },
             timers: BTreeSet::new(),
             open: VecDeque::new(),
             zombies: Vec::new(),
-            log: Arc::default(),
-            machine,
             recorder: Recorder::new(records),
             halted: None,
             steps: 0,

@@ -30,6 +30,7 @@ mod log_ring;
 mod machine;
 mod meter;
 mod process;
+mod quota;
 mod state;
 
 pub use context::{Context, SyscallError};

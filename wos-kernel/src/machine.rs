@@ -13,6 +13,12 @@ pub trait Machine: Send + Sync {
     /// Fills `bytes` with entropy fit for keys.
     fn entropy(&self, bytes: &mut [u8]);
 
+    /// How much memory the machine has for all daemons together, in bytes. Their linear memory and
+    /// their state may not pass it, whatever each of them may. The default is no limit.
+    fn memory_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Whether the kernel's owner wants the processor back at the next tick: a command arrived, or a
     /// more urgent process woke.
     fn attention(&self) -> bool;

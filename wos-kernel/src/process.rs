@@ -12,6 +12,7 @@ use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, string::St
 use core::mem;
 use duende_core::{
     epitaph::Epitaph,
+    policy::quota::{GroupId, Pressure},
     wire::link::{Address, CONFIG_ENTRIES_MAX, Outcome},
 };
 
@@ -114,6 +115,13 @@ impl Questions {
     }
 }
 
+/// The pressure that the manager was told of last.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) memory: Pressure,
+    pub(crate) state: Pressure,
+}
+
 pub(crate) struct Process<I> {
     pub(crate) pid: Pid,
     pub(crate) parent: Pid,
@@ -141,6 +149,9 @@ pub(crate) struct Process<I> {
     pub(crate) reloaded: Option<BTreeMap<String, String>>,
     /// Running time of the open slice began, in nanoseconds.
     pub(crate) slice_began_ns: u64,
+    /// The groups that its memory and its state are charged to.
+    pub(crate) groups: [GroupId; 2],
+    pub(crate) pressure: Told,
     /// Slices that committed something.
     pub(crate) slices: u64,
     /// Linear memory at the last boundary, in bytes.
@@ -260,6 +271,7 @@ impl<I> ProcessTable<I> {
         name: &str,
         image: &str,
         context: Box<Context>,
+        groups: [GroupId; 2],
     ) -> Option<u32> {
         let row = match self.free.pop() {
             Some(row) => row,
@@ -291,6 +303,8 @@ impl<I> ProcessTable<I> {
             next_config: BTreeMap::new(),
             reloaded: None,
             slice_began_ns: 0,
+            groups,
+            pressure: Told::default(),
             slices: 0,
             memory_bytes: 0,
         };
@@ -311,6 +325,10 @@ impl<I> ProcessTable<I> {
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = (u32, &Process<I>)> {
         (0_u32..).zip(&self.rows).filter_map(|(row, process)| Some((row, process.as_ref()?)))
+    }
+
+    pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process<I>> {
+        self.rows.iter_mut().flatten()
     }
 
     /// The table as people see it, PID 1 first.

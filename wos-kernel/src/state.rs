@@ -4,7 +4,7 @@
 //! kernel. Writes go straight into the map: whatever discards a slice also ends the incarnation, and
 //! with it this map. What a slice wrote is remembered by key and handed out once, at its end.
 //!
-//! Invariant: `bytes` is the sum of the lengths of all keys and values, and at most `bytes_max`.
+//! Invariant: the account holds the sum of the lengths of all keys and values.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -17,27 +17,33 @@ use duende_core::wire::link::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::{
     context::SyscallError,
     limits::{KEYS_MAX, SLICE_WRITES_MAX},
+    quota::Account,
 };
 
 pub(crate) struct State {
     pairs: BTreeMap<String, Vec<u8>>,
     written: BTreeSet<String>,
-    bytes: u64,
-    bytes_max: u64,
+    account: Account,
 }
 
 impl State {
-    pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { pairs: BTreeMap::new(), written: BTreeSet::new(), bytes: 0, bytes_max }
+    pub(crate) fn new(account: Account) -> Self {
+        Self { pairs: BTreeMap::new(), written: BTreeSet::new(), account }
     }
 
-    /// Takes in a committed pair, before the daemon starts. A pair that was accepted under a larger
-    /// quota is kept: the quota then refuses growth, it does not lose data.
-    pub(crate) fn load(&mut self, key: &str, value: &[u8]) {
-        self.bytes = self.bytes.saturating_add(cost(key, value));
-        if let Some(old) = self.pairs.insert(key.into(), value.into()) {
-            self.bytes = self.bytes.saturating_sub(cost(key, &old));
+    /// Takes in a committed pair, before the daemon starts and before its quota counts. False if this
+    /// WOS has no memory left for it.
+    pub(crate) fn load(&mut self, key: &str, value: &[u8]) -> bool {
+        let has_room = self.account.resize(self.cost_of(key), cost(key, value)).is_ok();
+        if has_room {
+            self.pairs.insert(key.into(), value.into());
         }
+        has_room
+    }
+
+    /// Everything was loaded: from here on the quota counts.
+    pub(crate) fn limit(&mut self, bytes_max: u64) {
+        self.account.limit(bytes_max);
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
@@ -49,13 +55,10 @@ impl State {
         if value.len() > VALUE_BYTES_MAX {
             return Err(SyscallError::TooLarge);
         }
-        let freed = self.pairs.get(key).map_or(0, |old| cost(key, old));
-        let bytes = self.bytes.saturating_sub(freed).saturating_add(cost(key, &value));
-        if bytes > self.bytes_max && bytes > self.bytes {
-            return Err(SyscallError::QuotaExceeded);
-        }
-        self.remember(key)?;
-        self.bytes = bytes;
+        self.check_writes(key)?;
+        let resized = self.account.resize(self.cost_of(key), cost(key, &value));
+        resized.map_err(|_| SyscallError::QuotaExceeded)?;
+        self.written.insert(key.into());
         self.pairs.insert(key.into(), value);
         Ok(())
     }
@@ -65,10 +68,11 @@ impl State {
         if !self.pairs.contains_key(key) {
             return Ok(());
         }
-        self.remember(key)?;
-        if let Some(old) = self.pairs.remove(key) {
-            self.bytes = self.bytes.saturating_sub(cost(key, &old));
-        }
+        self.check_writes(key)?;
+        // Giving back is never refused.
+        let _ = self.account.resize(self.cost_of(key), 0);
+        self.written.insert(key.into());
+        self.pairs.remove(key);
         Ok(())
     }
 
@@ -99,20 +103,23 @@ impl State {
         true
     }
 
-    fn remember(&mut self, key: &str) -> Result<(), SyscallError> {
-        if !self.written.contains(key) {
-            if self.written.len() >= SLICE_WRITES_MAX {
-                return Err(SyscallError::QuotaExceeded);
-            }
-            self.written.insert(key.into());
+    /// Whether the slice may write this key.
+    fn check_writes(&self, key: &str) -> Result<(), SyscallError> {
+        if self.written.len() >= SLICE_WRITES_MAX && !self.written.contains(key) {
+            return Err(SyscallError::QuotaExceeded);
         }
         Ok(())
+    }
+
+    /// What a key and its value cost now.
+    fn cost_of(&self, key: &str) -> u64 {
+        self.pairs.get(key).map_or(0, |value| cost(key, value))
     }
 
     #[cfg(test)]
     pub(crate) fn check_invariants(&self) {
         let bytes: u64 = self.pairs.iter().map(|(key, value)| cost(key, value)).sum();
-        assert_eq!(self.bytes, bytes);
+        assert_eq!(self.account.used_bytes(), bytes);
     }
 }
 
@@ -133,8 +140,16 @@ fn check_key(key: &str) -> Result<(), SyscallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{string::ToString, vec};
+    use crate::quota::Quotas;
+    use alloc::{string::ToString, sync::Arc, vec};
     use proptest::prelude::*;
+
+    fn state(bytes_max: u64) -> State {
+        let accounts = Arc::new(Quotas::new(1, u64::MAX)).open(0).unwrap();
+        let mut state = State::new(accounts.state);
+        state.limit(bytes_max);
+        state
+    }
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -155,17 +170,17 @@ mod tests {
         /// What the slices hand out, applied in order to a plain map, is what the daemon reads.
         #[test]
         fn the_writes_handed_out_rebuild_the_state(steps in proptest::collection::vec(step(), 0..60)) {
-            let mut state = State::new(100);
+            let mut state = state(100);
             let mut durable: BTreeMap<String, Vec<u8>> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Set(key, size) => {
-                        let before = state.bytes;
+                        let before = state.account.used_bytes();
                         let result = state.set(&key, vec![7; size]);
                         if key.is_empty() {
                             prop_assert_eq!(result, Err(SyscallError::InvalidName));
                         } else if result == Err(SyscallError::QuotaExceeded) {
-                            prop_assert_eq!(state.bytes, before);
+                            prop_assert_eq!(state.account.used_bytes(), before);
                         }
                     }
                     Step::Delete(key) => state.delete(&key).unwrap(),
@@ -177,7 +192,7 @@ mod tests {
                     }
                 }
                 state.check_invariants();
-                prop_assert!(state.bytes <= 100);
+                prop_assert!(state.account.used_bytes() <= 100);
             }
             state.drain_written(|key, value| match value {
                 Some(value) => { durable.insert(key.to_string(), value.to_vec()); }
@@ -189,9 +204,9 @@ mod tests {
 
     #[test]
     fn keys_are_paged_in_byte_order_within_the_prefix() {
-        let mut state = State::new(1_000);
+        let mut state = state(1_000);
         for key in ["a", "b/1", "b/2", "b/3", "c"] {
-            state.load(key, b"x");
+            assert!(state.load(key, b"x"));
         }
         assert_eq!(state.keys("b/", None, 2), ["b/1", "b/2"]);
         assert_eq!(state.keys("b/", Some("b/2"), 2), ["b/3"]);

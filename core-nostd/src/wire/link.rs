@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::policy::quota::Pressure;
+
 /// Version of the messages in this module. The peer's [`Event::Hello`] carries it, and a manager
 /// refuses a peer that speaks another one.
 pub const LINK_VERSION: u16 = 2;
@@ -246,6 +248,15 @@ pub enum Outcome {
     Refused,
 }
 
+/// What a daemon holds within its quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// Linear memory: [`Limits::memory_bytes_max`].
+    Memory,
+    /// Keys and values of `state`: [`Limits::state_bytes_max`].
+    State,
+}
+
 /// What a peer tells the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event<'a> {
@@ -352,6 +363,16 @@ pub enum Event<'a> {
         at: Address,
         /// From the question.
         token: u64,
+    },
+    /// The pressure on something that the daemon holds has changed. It is asked to hold less before it
+    /// is refused more; the contract of daemons has no word for that yet, so it is for people to see.
+    Pressure {
+        /// Which daemon.
+        at: Address,
+        /// What it holds.
+        held: Held,
+        /// The pressure now, its own or that of the whole peer.
+        pressure: Pressure,
     },
     /// A slice that was told of a new configuration has returned; its transaction, if it had one, is
     /// closed. Answers every [`Command::Reload`] that came before that slice was opened.

@@ -409,6 +409,7 @@ impl Manager {
             | Event::Health { .. }
             | Event::Sample { .. }
             | Event::SamplesEnd { .. }
+            | Event::Pressure { .. }
             | Event::Reloaded { .. }
             | Event::Exited { .. } => {}
         }

@@ -15,7 +15,9 @@ use std::{
 
 use duende_core::wire::{
     self, Decoder, FRAME_BYTES_MAX,
-    link::{Address, Command, Event, HealthReport, LINK_VERSION, LogLevel, Outcome},
+    link::{
+        Address, Command, Event, HealthReport, Held, LINK_VERSION, LogLevel, Outcome, Pressure,
+    },
 };
 use tokio::{
     net::{
@@ -325,6 +327,18 @@ impl Reader {
             Event::Running { at, pid } => return Ok(Some(PeerEvent::Running { at, pid })),
             Event::Log { at, level, text } => {
                 return Ok(Some(PeerEvent::Log { at, level, text: text.to_owned() }));
+            }
+            Event::Pressure { at, held, pressure } => {
+                let held = match held {
+                    Held::Memory => "memory",
+                    Held::State => "state",
+                };
+                let (level, text) = match pressure {
+                    Pressure::Calm => (LogLevel::Info, "there is room again"),
+                    Pressure::Elevated => (LogLevel::Warn, "80 % of the limit are in use"),
+                    Pressure::Critical => (LogLevel::Warn, "at the limit: more may be refused"),
+                };
+                return Ok(Some(PeerEvent::Log { at, level, text: format!("{held}: {text}") }));
             }
             Event::Health { at, token, report, memory_bytes } => {
                 let report = match report {

@@ -1,6 +1,7 @@
 //! The machine under a hosted kernel: the clocks and entropy of the host.
 
 use std::{
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -47,6 +48,14 @@ impl Machine for HostMachine {
                 filled += count;
             }
         }
+    }
+
+    /// The memory of the machine; `u64::MAX` where there is no `/proc`.
+    fn memory_bytes_max(&self) -> u64 {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let kibibytes = total.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kibibytes.map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1_024))
     }
 
     fn attention(&self) -> bool {

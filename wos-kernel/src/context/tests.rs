@@ -5,7 +5,7 @@ use alloc::format;
 use duende_core::wire::link::CHANNEL_MESSAGES_MAX;
 
 use super::*;
-use crate::limits::SLICE_WRITES_MAX;
+use crate::{limits::SLICE_WRITES_MAX, quota::Quotas};
 
 const AT: Address = Address { daemon: 0, incarnation: 1 };
 
@@ -33,7 +33,9 @@ impl Machine for Still {
 
 fn context(grants: Grants) -> Context {
     let limits = Limits { memory_bytes_max: 0, slice_budget_ns: 0, state_bytes_max: 1 << 20 };
-    Context::new(AT, grants, limits, Arc::default(), Arc::new(Still), Arc::default())
+    let accounts = Arc::new(Quotas::new(1, 1 << 30)).open(limits.memory_bytes_max).unwrap();
+    let shared = Shared { log: Arc::default(), machine: Arc::new(Still), turn: Arc::default() };
+    Context::new(AT, grants, limits, accounts, shared)
 }
 
 fn everything() -> Grants {
@@ -130,6 +132,6 @@ fn a_line_that_the_machine_does_not_take_waits_in_the_ring() {
     for text in ["!taken", "kept"] {
         context.log_write(LogLevel::Info, text.into()).unwrap();
     }
-    assert_eq!(context.log.pop().unwrap().text, "kept");
-    assert_eq!(context.log.pop(), None);
+    assert_eq!(context.shared.log.pop().unwrap().text, "kept");
+    assert_eq!(context.shared.log.pop(), None);
 }

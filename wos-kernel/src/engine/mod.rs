@@ -189,8 +189,8 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
             }
             Poll::Ready((idle, Err(error))) => {
                 instance.0 = State::Gone;
-                let limit = idle.store.data().context.memory_limit_met();
-                Progress::Failed(fault(&error, limit))
+                let refusal = idle.store.data().context.memory_refusal();
+                Progress::Failed(fault(&error, refusal.as_deref()))
             }
         }
     }
@@ -243,14 +243,14 @@ impl core::fmt::Display for OverBudget {
 
 impl core::error::Error for OverBudget {}
 
-fn fault(error: &Error, memory_limit_met: Option<usize>) -> Fault {
+fn fault(error: &Error, memory_refusal: Option<&str>) -> Fault {
     if error.is::<OverBudget>() {
         return Fault::SliceBudget;
     }
     let text: String =
         error.downcast_ref::<Trap>().map_or_else(|| format!("{error:#}"), ToString::to_string);
-    if let Some(bytes) = memory_limit_met {
-        return Fault::Trap(format!("{text}; it had asked for more memory than its {bytes} bytes"));
+    if let Some(refusal) = memory_refusal {
+        return Fault::Trap(format!("{text}; {refusal}"));
     }
     // What the pooling allocator says when the kernel, not the daemon, has run out.
     if text.contains("maximum concurrent") {

@@ -5,7 +5,8 @@ use duende_core::{
     epitaph::Epitaph,
     sched::Level,
     wire::link::{
-        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Command, Event, HealthReport, Outcome,
+        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Command, Event, Grants, HealthReport, Limits,
+        Outcome,
     },
 };
 
@@ -17,6 +18,16 @@ use crate::{
     process::{Phase, Questions},
 };
 
+/// What [`Command::Create`] says.
+struct Description<'a> {
+    at: Address,
+    name: &'a str,
+    image: &'a str,
+    limits: Limits,
+    level: Level,
+    grants: Grants,
+}
+
 impl<E: Executor> Kernel<E> {
     /// Takes a command. A kernel that has halted takes none: see [`step`](Self::step).
     ///
@@ -27,7 +38,7 @@ impl<E: Executor> Kernel<E> {
             return Ok(());
         }
         if let Some(entry) = Entry::of(&command) {
-            self.record(self.machine.monotonic_ns(), entry);
+            self.record(self.shared.machine.monotonic_ns(), entry);
         }
         match command {
             Command::Create { at, name, image, limits, level, grants } => {
@@ -35,29 +46,7 @@ impl<E: Executor> Kernel<E> {
                     return Err(ProtocolError::AddressInUse(at));
                 }
                 let level = Level::new(level).ok_or(ProtocolError::NoSuchLevel(level))?;
-                let context = Context::new(
-                    at,
-                    grants,
-                    limits,
-                    self.log.clone(),
-                    self.machine.clone(),
-                    self.turn.clone(),
-                );
-                match self.table.insert(at, name, image, Box::new(context)) {
-                    Some(row) => {
-                        // The scheduler has a slot for each row.
-                        if let Err(error) = self.scheduler.add(row, level) {
-                            self.halt(Epitaph::new(format_args!("{error}")));
-                        }
-                    }
-                    None => {
-                        let reason = format!(
-                            "the process table is full: {} processes run in this WOS",
-                            self.table.rows_max()
-                        );
-                        emit(Event::Exited { at, outcome: Outcome::Refused, reason: &reason });
-                    }
-                }
+                self.create(&Description { at, name, image, limits, level, grants }, emit);
             }
             Command::ConfigEntry { at, key, value } => {
                 if let Some(row) = self.table.row_of(at)
@@ -68,8 +57,12 @@ impl<E: Executor> Kernel<E> {
                 }
             }
             Command::StateEntry { at, key, value } => {
-                if let Some(context) = self.described(at)? {
-                    context.load_state(key, value);
+                if let Some(context) = self.described(at)?
+                    && !context.load_state(key, value)
+                    && let Some(row) = self.table.row_of(at)
+                {
+                    let reason = "this WOS has no memory left for its state";
+                    self.end(row, Outcome::Refused, reason.into());
                 }
             }
             Command::ChannelOpen { at, name, granted } => {
@@ -80,9 +73,10 @@ impl<E: Executor> Kernel<E> {
                 }
             }
             Command::Start { at } => {
-                if self.described(at)?.is_some()
-                    && let Some(row) = self.table.row_of(at)
-                {
+                if let Some(context) = self.described(at)? {
+                    context.begin();
+                }
+                if let Some(row) = self.table.row_of(at) {
                     self.load(row);
                 }
             }
@@ -104,6 +98,7 @@ impl<E: Executor> Kernel<E> {
             Command::Metrics { at, token } => self.ask_metrics(at, token, emit),
         }
         self.reap(emit);
+        self.tell_pressure(emit);
         Ok(())
     }
 
@@ -121,6 +116,27 @@ impl<E: Executor> Kernel<E> {
             self.load(row);
         }
         self.reap(emit);
+    }
+
+    fn create(&mut self, description: &Description<'_>, emit: Emit<'_>) {
+        let Description { at, name, image, limits, level, grants } = *description;
+        let accounts = self.quotas.open(limits.memory_bytes_max);
+        let row = accounts.and_then(|accounts| {
+            let groups = accounts.groups();
+            let context = Context::new(at, grants, limits, accounts, self.shared.clone());
+            self.table.insert(at, name, image, Box::new(context), groups)
+        });
+        let Some(row) = row else {
+            let reason = format!(
+                "the process table is full: {} processes run in this WOS",
+                self.table.rows_max()
+            );
+            return emit(Event::Exited { at, outcome: Outcome::Refused, reason: &reason });
+        };
+        // The scheduler has a slot for each row.
+        if let Err(error) = self.scheduler.add(row, level) {
+            self.halt(Epitaph::new(format_args!("{error}")));
+        }
     }
 
     /// The context of a process that is still being described.
@@ -202,7 +218,7 @@ impl<E: Executor> Kernel<E> {
         }
         // A pause must not keep anybody from being stopped.
         self.resume(at);
-        let deadline_ns = self.machine.monotonic_ns().saturating_add(grace_ns);
+        let deadline_ns = self.shared.machine.monotonic_ns().saturating_add(grace_ns);
         self.ask(at, |questions| {
             questions.shutdown_deadline_ns.get_or_insert(deadline_ns);
         });
@@ -225,7 +241,8 @@ impl<E: Executor> Kernel<E> {
         let report = if process.hold.is_still() {
             HealthReport::Paused
         } else if let Phase::Open { .. } = process.phase {
-            let slice_ns = self.machine.monotonic_ns().saturating_sub(process.slice_began_ns);
+            let slice_ns =
+                self.shared.machine.monotonic_ns().saturating_sub(process.slice_began_ns);
             HealthReport::Busy { slice_ns }
         } else {
             return self.ask(at, |questions| Questions::ask(&mut questions.health, token));

@@ -17,7 +17,7 @@ impl<E: Executor> Kernel<E> {
             let at = process.at;
             process.phase = Phase::Zombie { outcome, reason };
             self.zombies.push(row);
-            self.record(self.machine.monotonic_ns(), Entry::Ended { at, outcome });
+            self.record(self.shared.machine.monotonic_ns(), Entry::Ended { at, outcome });
         }
     }
 
@@ -37,7 +37,7 @@ impl<E: Executor> Kernel<E> {
     }
 
     pub(super) fn drain_log(&self, emit: Emit<'_>) {
-        drain(&self.log, emit);
+        drain(&self.shared.log, emit);
     }
 }
 

@@ -35,7 +35,7 @@ impl<E: Executor> Kernel<E> {
 
     /// Carries out a pause, at a boundary.
     pub(super) fn hold_still(&mut self, row: u32, emit: Emit<'_>) {
-        let now_ns = self.machine.monotonic_ns();
+        let now_ns = self.shared.machine.monotonic_ns();
         self.disarm(row);
         // A task that is not the scheduler's has ended.
         let _ = self.scheduler.unready(row);
@@ -53,7 +53,7 @@ impl<E: Executor> Kernel<E> {
 
     pub(super) fn resume(&mut self, at: Address) {
         let Some(row) = self.table.row_of(at) else { return };
-        let now_ns = self.machine.monotonic_ns();
+        let now_ns = self.shared.machine.monotonic_ns();
         let Some(process) = self.table.get_mut(row) else { return };
         if let Hold::Since(paused_ns) = mem::replace(&mut process.hold, Hold::No) {
             let length_ns = now_ns.saturating_sub(paused_ns);

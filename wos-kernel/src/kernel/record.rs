@@ -110,6 +110,7 @@ impl<E: Executor> Kernel<E> {
         self.table.check_invariants()?;
         self.recorder.check_invariants()?;
         self.scheduler.check_invariants()?;
+        self.quotas.check_invariants()?;
         require(self.zombies.is_empty(), format_args!("a zombie is not reaped"))?;
         let timers = self.table.rows().filter_map(|(_, process)| process.timer_fires_ns()).count();
         require(timers == self.timers.len(), format_args!("a timer is nobody's"))?;

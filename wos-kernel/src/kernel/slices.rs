@@ -45,7 +45,7 @@ impl<E: Executor> Kernel<E> {
     }
 
     fn run_next(&mut self, emit: Emit<'_>) -> bool {
-        let now_ns = self.machine.monotonic_ns();
+        let now_ns = self.shared.machine.monotonic_ns();
         self.fire_timers(now_ns);
         let Some(Pick { task: row, run_for_ns, .. }) = self.pick(now_ns) else { return false };
         let Some(Running { mut instance, call, at, was_open }) = self.open_slice(row, now_ns)
@@ -53,9 +53,9 @@ impl<E: Executor> Kernel<E> {
             self.halt(Epitaph::new(format_args!("row {row} was picked and cannot run")));
             return false;
         };
-        self.turn.begin(now_ns, run_for_ns);
+        self.shared.turn.begin(now_ns, run_for_ns);
         let progress = self.executor.resume(&mut instance);
-        let over_ns = self.machine.monotonic_ns();
+        let over_ns = self.shared.machine.monotonic_ns();
         let how = match &progress {
             Progress::Preempted => "was preempted",
             Progress::Returned(_) => "returned",
@@ -91,6 +91,7 @@ impl<E: Executor> Kernel<E> {
         }
         self.end_turn(row, over_ns, over_ns.saturating_sub(now_ns));
         self.reap(emit);
+        self.tell_pressure(emit);
         true
     }
 
@@ -195,7 +196,7 @@ impl<E: Executor> Kernel<E> {
         let at = process.at;
         process.memory_bytes = context.memory_bytes();
         // The daemon's lines stand before what its slice made happen.
-        drain(&self.log, emit);
+        drain(&self.shared.log, emit);
         let ended = match returned {
             Return::Init(Ok(())) => {
                 context.commit(&mut process.slices, emit);
@@ -312,7 +313,7 @@ impl<E: Executor> Kernel<E> {
         if self.scheduler.is_ready(row) || !self.table.get(row).is_some_and(Process::is_runnable) {
             return;
         }
-        let now = Instant::from_ns(self.machine.monotonic_ns());
+        let now = Instant::from_ns(self.shared.machine.monotonic_ns());
         if let Err(error) = self.scheduler.ready(row, now) {
             self.halt(Epitaph::new(format_args!("{error}")));
         }

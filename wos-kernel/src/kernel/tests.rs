@@ -1,6 +1,7 @@
 //! The kernel against a manager that keeps exact books, with an executor that follows a script.
 
 mod pause;
+mod pressure;
 mod record;
 mod turns;
 
@@ -24,6 +25,8 @@ use crate::process::Phase;
 #[derive(Default)]
 struct TestMachine {
     now_ns: AtomicU64,
+    /// What it has for all daemons; none is no limit.
+    memory_bytes_max: Option<u64>,
 }
 
 impl Machine for TestMachine {
@@ -38,6 +41,9 @@ impl Machine for TestMachine {
     }
     fn attention(&self) -> bool {
         false
+    }
+    fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max.unwrap_or(u64::MAX)
     }
 }
 

@@ -12,6 +12,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> QuotaTree<S> {
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
         let overdue = self.now >= self.period_ends && self.period_ends != Instant::MAX;
         invariant!(!overdue, "quota period is overslept");
+        let taken = self.slots.as_ref().iter().take_while(|slot| slot.group.is_some()).count();
+        let free_from = self.free_from;
+        invariant!(free_from <= taken, "quota: free from {free_from}, taken up to {taken}");
         for (id, group) in self.groups() {
             let depth = match group.parent {
                 None => 0,

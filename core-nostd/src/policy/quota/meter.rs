@@ -2,12 +2,16 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::epitaph::{Epitaph, invariant};
 use crate::policy::ratio::BasisPoints;
 use crate::time::Instant;
 
 /// How near a group is to its limit, from lowest to highest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Pressure {
     /// There is room. Left at 80 % of the limit.
     #[default]

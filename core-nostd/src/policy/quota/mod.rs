@@ -14,7 +14,8 @@
 //! 5. A group that is removed gives back what it held. What it spent stays spent.
 //!
 //! A call costs a step for each group above, at most [`DEPTH_MAX`]; except [`QuotaTree::add`], which
-//! looks for a free slot, and the first call of a period, which looks at every group once.
+//! looks for a free slot behind those that it knows to be taken, and the first call of a period, which
+//! looks at every group once.
 
 mod group;
 mod invariants;

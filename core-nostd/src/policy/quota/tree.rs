@@ -33,7 +33,9 @@ type Tell<'a> = &'a mut dyn FnMut(PressureChange);
 /// ```
 #[derive(Clone, Debug)]
 pub struct QuotaTree<S> {
-    slots: S,
+    pub(super) slots: S,
+    /// All slots below this one are taken.
+    pub(super) free_from: usize,
     spec: QuotaSpec,
     /// The latest instant that was told.
     pub(super) now: Instant,
@@ -50,8 +52,17 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> QuotaTree<S> {
         if spec.period.is_zero() {
             return Err(PeriodIsZero);
         }
+        Ok(Self::with_times(slots, spec))
+    }
+
+    /// A tree without groups, with the times of [`QuotaSpec::default`].
+    pub fn with_default_times(slots: S) -> Self {
+        Self::with_times(slots, QuotaSpec::default())
+    }
+
+    fn with_times(slots: S, spec: QuotaSpec) -> Self {
         let period_ends = Instant::ZERO.saturating_add(spec.period);
-        Ok(Self { slots, spec, now: Instant::ZERO, period_ends })
+        Self { slots, free_from: 0, spec, now: Instant::ZERO, period_ends }
     }
 
     /// Adds a group below `parent`, or at the top.
@@ -69,13 +80,16 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> QuotaTree<S> {
         }
         let slots = self.slots.as_mut();
         let capacity = slots.len();
-        let free = slots.iter_mut().zip(0_u32..).find(|(slot, _)| slot.group.is_none());
+        let behind = slots.iter().skip(self.free_from).position(|slot| slot.group.is_none());
+        self.free_from = behind.map_or(capacity, |behind| self.free_from.saturating_add(behind));
+        let free = slots.get_mut(self.free_from).zip(u32::try_from(self.free_from).ok());
         let Some((slot, index)) = free else {
             return Err(AddError::Full { capacity });
         };
         let meters = Resource::ALL.map(|resource| Meter::new(limits.of(resource)));
         slot.group = Some(Group { parent, depth, children: 0, meters });
         let id = GroupId { slot: index, generation: slot.generation };
+        self.free_from = self.free_from.saturating_add(1);
         if let Some(above) = parent.and_then(|parent| self.group_mut(parent)) {
             above.children = above.children.saturating_add(1);
         }
@@ -108,6 +122,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> QuotaTree<S> {
             slot.group = None;
             slot.generation = slot.generation.wrapping_add(1);
         }
+        self.free_from = self.free_from.min(usize::try_from(id.slot).unwrap_or(usize::MAX));
         Ok(())
     }
 

@@ -5,7 +5,9 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::link::{Address, Command, Event, Grants, HealthReport, Limits, LogLevel, Outcome};
+use crate::wire::link::{
+    Address, Command, Event, Grants, HealthReport, Held, Limits, LogLevel, Outcome, Pressure,
+};
 
 /// What the fields of any message can be made of.
 #[derive(Clone, Debug)]
@@ -85,6 +87,7 @@ fn events(p: &Parts) -> Vec<Event<'_>> {
         Event::Sample { at, token: p.b, name: &p.text, counter: p.flag, value: p.float },
         Event::SamplesEnd { at, token: p.c },
         Event::Health { at, token: p.c, report: HealthReport::Paused, memory_bytes: p.b },
+        Event::Pressure { at, held: Held::State, pressure: Pressure::Critical },
         Event::Reloaded { at },
         Event::Exited { at, outcome: Outcome::Trap, reason: &p.other },
     ]
