@@ -1,6 +1,7 @@
 //! Every state against every step.
 
 use super::*;
+use crate::restart::{Classified, Exit, ExitRules};
 
 const T1: Instant = Instant::from_ns(10);
 const T2: Instant = Instant::from_ns(20);

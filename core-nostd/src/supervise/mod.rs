@@ -33,6 +33,7 @@ mod group;
 mod message;
 mod round;
 mod rules;
+mod running;
 
 pub use daemon::{DEPENDENCIES_MAX, INTENSITY_MAX, Slot, Spec};
 pub use group::{AddGroupError, GroupId, GroupSlot, GroupSpec, RemoveGroupError, Strategy};

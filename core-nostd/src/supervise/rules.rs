@@ -9,7 +9,6 @@ use super::message::{DaemonId, Effect, InputError};
 use super::{Effects, Supervisor};
 use crate::epitaph::Epitaph;
 use crate::lifecycle::{FailureReason, Starting, State, Step, StepError, Stopping};
-use crate::probe::{ProbeAction, ProbeKind, ProbeSet};
 use crate::restart::Exit;
 use crate::time::Instant;
 
@@ -84,37 +83,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         Ok(())
     }
 
-    pub(super) fn resume(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        self.step(id, Step::Resume, effects)?;
-        self.became_ready(id, effects)
-    }
-
-    pub(super) fn reload(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        let timeout = self.known(id)?.spec.reload_timeout;
-        let deadline = self.now.saturating_add(timeout);
-        self.step(id, Step::Reload { deadline }, effects)
-    }
-
-    pub(super) fn alive(&mut self, id: DaemonId) -> Result<(), Fault> {
-        let now = self.now;
-        self.known_mut(id)?.alive(now);
-        Ok(())
-    }
-
-    pub(super) fn ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        let now = self.now;
-        let daemon = self.known_mut(id)?;
-        if !daemon.said_ready(now) {
-            // What is ready exists: the word that it was spawned may come late or never.
-            self.step(id, Step::Spawned, effects)?;
-            let deadline = self.known(id)?.deadline();
-            self.wake_by(deadline);
-            return Ok(());
-        }
-        self.step(id, Step::Ready, effects)?;
-        self.became_ready(id, effects)
-    }
-
     pub(super) fn exited(
         &mut self,
         id: DaemonId,
@@ -138,25 +106,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         }
     }
 
-    pub(super) fn probed(
-        &mut self,
-        id: DaemonId,
-        token: u64,
-        healthy: bool,
-        effects: Effects<'_>,
-    ) -> Result<(), Fault> {
-        let now = self.now;
-        let daemon = self.known_mut(id)?;
-        let (was_ready, now) = (daemon.is_ready(), daemon.probe_now(now));
-        let Some(probe) = &mut daemon.probe else {
-            return Ok(());
-        };
-        let action = probe.answer(now, token, healthy);
-        let deadline = daemon.deadline();
-        self.wake_by(deadline);
-        self.act_on_probe(id, action, was_ready, effects)
-    }
-
     pub(super) fn tick(&mut self, effects: Effects<'_>) -> Result<(), Fault> {
         if self.wake_at.is_none_or(|wake_at| wake_at > self.now) {
             return Ok(());
@@ -178,76 +127,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
     Supervisor<S, G>
 {
-    /// Does what is due for one daemon.
-    fn on_deadline(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        let now = self.now;
-        let state = self.known(id)?.state();
-        if state.deadline().is_some_and(|deadline| deadline <= now) {
-            return match state {
-                State::Starting(_) => self.condemn(id, FailureReason::StartTimeout, effects),
-                State::Stopping(_) => self.step(id, Step::Overdue, effects),
-                State::Reloading { .. } => self.reload_timed_out(id, effects),
-                State::Backoff { .. } => self.retry(id, effects),
-                State::Created
-                | State::Running
-                | State::Paused
-                | State::Stopped(_)
-                | State::Failed(_) => Ok(()),
-            };
-        }
-        if state == State::Paused {
-            return Ok(());
-        }
-        if self.known(id)?.watchdog_expired(now) {
-            return self.condemn(id, FailureReason::Watchdog, effects);
-        }
-        loop {
-            let daemon = self.known_mut(id)?;
-            let was_ready = daemon.is_ready();
-            let Some(probe) = &mut daemon.probe else {
-                return Ok(());
-            };
-            let action = probe.poll(now);
-            self.act_on_probe(id, action, was_ready, effects)?;
-            if action == ProbeAction::Wait {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Does what a probe wants, and what follows if it was the last thing that kept the daemon from
-    /// being started or ready.
-    fn act_on_probe(
-        &mut self,
-        id: DaemonId,
-        action: ProbeAction,
-        was_ready: bool,
-        effects: Effects<'_>,
-    ) -> Result<(), Fault> {
-        match action {
-            ProbeAction::Wait => {
-                let daemon = self.known(id)?;
-                let has_come_up = daemon.probe.as_ref().is_some_and(ProbeSet::is_started);
-                if has_come_up && !daemon.state().is_up() {
-                    self.step(id, Step::Ready, effects)?;
-                }
-                if was_ready { Ok(()) } else { self.became_ready(id, effects) }
-            }
-            ProbeAction::Ask { kind, token } => {
-                let incarnation = self.incarnation(id)?;
-                effects(Effect::Probe { id, incarnation, kind, token });
-                Ok(())
-            }
-            ProbeAction::Condemn { kind: ProbeKind::Startup } => {
-                self.condemn(id, FailureReason::StartTimeout, effects)
-            }
-            ProbeAction::Condemn { kind: ProbeKind::Liveness | ProbeKind::Readiness } => {
-                self.condemn(id, FailureReason::Unhealthy, effects)
-            }
-        }
-    }
-
-    fn condemn(
+    pub(super) fn condemn(
         &mut self,
         id: DaemonId,
         reason: FailureReason,
@@ -260,30 +140,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             // It was to end anyway: what that was for goes before the failure.
             self.known_mut(id)?.round = round;
             self.leave(id, leaving, effects)?;
-        }
-        Ok(())
-    }
-
-    fn reload_timed_out(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        self.step(id, Step::Overdue, effects)?;
-        let incarnation = self.incarnation(id)?;
-        effects(Effect::ReloadTimedOut { id, incarnation });
-        Ok(())
-    }
-
-    /// Starts what waited for this daemon.
-    fn became_ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        let daemon = self.known(id)?;
-        if daemon.dependents == 0 || !daemon.is_ready() {
-            return Ok(());
-        }
-        for slot in 0..self.slot_count() {
-            let Some(other) = self.id_of_slot(slot) else {
-                continue;
-            };
-            if self.known(other)?.spec.depends_on.contains(&id) {
-                self.spawn_if_ready(other, effects)?;
-            }
         }
         Ok(())
     }
@@ -322,7 +178,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         self.step(id, leaving.step(deadline), effects)
     }
 
-    fn retry(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+    pub(super) fn retry(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
         let daemon = self.known_mut(id)?;
         daemon.restarts = daemon.restarts.saturating_add(1);
         self.step(id, Step::Retry, effects)?;
@@ -439,7 +295,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         if alive && self.incarnation(id)? == incarnation { news(self) } else { Ok(()) }
     }
 
-    fn wake_by(&mut self, deadline: Option<Instant>) {
+    pub(super) fn wake_by(&mut self, deadline: Option<Instant>) {
         self.wake_at = match (self.wake_at, deadline) {
             (Some(wake_at), Some(deadline)) => Some(wake_at.min(deadline)),
             (at, None) | (None, at) => at,
@@ -476,7 +332,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         self.daemon_mut(id).ok_or(Fault::Refused(InputError::UnknownDaemon(id)))
     }
 
-    fn incarnation(&self, id: DaemonId) -> Result<u32, Fault> {
+    pub(super) fn incarnation(&self, id: DaemonId) -> Result<u32, Fault> {
         let slot = self.slot(id).ok_or(Fault::Refused(InputError::UnknownDaemon(id)))?;
         Ok(slot.incarnation)
     }

@@ -1,0 +1,157 @@
+//! What happens to a daemon from its start until it is asked to end: it becomes ready, is asked for its
+//! health, pauses, reloads, and may miss a deadline.
+
+use super::daemon::Slot;
+use super::group::GroupSlot;
+use super::message::{DaemonId, Effect};
+use super::rules::Fault;
+use super::{Effects, Supervisor};
+use crate::lifecycle::{FailureReason, State, Step};
+use crate::probe::{ProbeAction, ProbeKind, ProbeSet};
+
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
+    Supervisor<S, G>
+{
+    pub(super) fn resume(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.step(id, Step::Resume, effects)?;
+        self.became_ready(id, effects)
+    }
+
+    pub(super) fn reload(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let timeout = self.known(id)?.spec.reload_timeout;
+        let deadline = self.now.saturating_add(timeout);
+        self.step(id, Step::Reload { deadline }, effects)
+    }
+
+    pub(super) fn alive(&mut self, id: DaemonId) -> Result<(), Fault> {
+        let now = self.now;
+        self.known_mut(id)?.alive(now);
+        Ok(())
+    }
+
+    pub(super) fn ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let now = self.now;
+        let daemon = self.known_mut(id)?;
+        if !daemon.said_ready(now) {
+            // What is ready exists: the word that it was spawned may come late or never.
+            self.step(id, Step::Spawned, effects)?;
+            let deadline = self.known(id)?.deadline();
+            self.wake_by(deadline);
+            return Ok(());
+        }
+        self.step(id, Step::Ready, effects)?;
+        self.became_ready(id, effects)
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        id: DaemonId,
+        token: u64,
+        healthy: bool,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let now = self.now;
+        let daemon = self.known_mut(id)?;
+        let (was_ready, now) = (daemon.is_ready(), daemon.probe_now(now));
+        let Some(probe) = &mut daemon.probe else {
+            return Ok(());
+        };
+        let action = probe.answer(now, token, healthy);
+        let deadline = daemon.deadline();
+        self.wake_by(deadline);
+        self.act_on_probe(id, action, was_ready, effects)
+    }
+
+    /// Does what is due for one daemon.
+    pub(super) fn on_deadline(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let now = self.now;
+        let state = self.known(id)?.state();
+        if state.deadline().is_some_and(|deadline| deadline <= now) {
+            return match state {
+                State::Starting(_) => self.condemn(id, FailureReason::StartTimeout, effects),
+                State::Stopping(_) => self.step(id, Step::Overdue, effects),
+                State::Reloading { .. } => self.reload_timed_out(id, effects),
+                State::Backoff { .. } => self.retry(id, effects),
+                State::Created
+                | State::Running
+                | State::Paused
+                | State::Stopped(_)
+                | State::Failed(_) => Ok(()),
+            };
+        }
+        if state == State::Paused {
+            return Ok(());
+        }
+        if self.known(id)?.watchdog_expired(now) {
+            return self.condemn(id, FailureReason::Watchdog, effects);
+        }
+        loop {
+            let daemon = self.known_mut(id)?;
+            let was_ready = daemon.is_ready();
+            let Some(probe) = &mut daemon.probe else {
+                return Ok(());
+            };
+            let action = probe.poll(now);
+            self.act_on_probe(id, action, was_ready, effects)?;
+            if action == ProbeAction::Wait {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what a probe wants, and what follows if it was the last thing that kept the daemon from
+    /// being started or ready.
+    fn act_on_probe(
+        &mut self,
+        id: DaemonId,
+        action: ProbeAction,
+        was_ready: bool,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        match action {
+            ProbeAction::Wait => {
+                let daemon = self.known(id)?;
+                let has_come_up = daemon.probe.as_ref().is_some_and(ProbeSet::is_started);
+                if has_come_up && !daemon.state().is_up() {
+                    self.step(id, Step::Ready, effects)?;
+                }
+                if was_ready { Ok(()) } else { self.became_ready(id, effects) }
+            }
+            ProbeAction::Ask { kind, token } => {
+                let incarnation = self.incarnation(id)?;
+                effects(Effect::Probe { id, incarnation, kind, token });
+                Ok(())
+            }
+            ProbeAction::Condemn { kind: ProbeKind::Startup } => {
+                self.condemn(id, FailureReason::StartTimeout, effects)
+            }
+            ProbeAction::Condemn { kind: ProbeKind::Liveness | ProbeKind::Readiness } => {
+                self.condemn(id, FailureReason::Unhealthy, effects)
+            }
+        }
+    }
+
+    fn reload_timed_out(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.step(id, Step::Overdue, effects)?;
+        let incarnation = self.incarnation(id)?;
+        effects(Effect::ReloadTimedOut { id, incarnation });
+        Ok(())
+    }
+
+    /// Starts what waited for this daemon.
+    fn became_ready(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        let daemon = self.known(id)?;
+        if daemon.dependents == 0 || !daemon.is_ready() {
+            return Ok(());
+        }
+        for slot in 0..self.slot_count() {
+            let Some(other) = self.id_of_slot(slot) else {
+                continue;
+            };
+            if self.known(other)?.spec.depends_on.contains(&id) {
+                self.spawn_if_ready(other, effects)?;
+            }
+        }
+        Ok(())
+    }
+}
