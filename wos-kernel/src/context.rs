@@ -12,6 +12,7 @@ use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec, vec::
 #[cfg(test)]
 use duende_core::epitaph::Epitaph;
 use duende_core::{
+    caps::{Handle, Rights},
     policy::quota::ChargeError,
     wire::{
         MetricNameError, check_metric_name,
@@ -23,11 +24,13 @@ use duende_core::{
 };
 
 use crate::{
+    authority::{Authority, Interface},
     inbox::{Inbox, Message},
     limits::ENTROPY_BYTES_MAX,
     log_ring::{LogLine, LogRing},
     machine::Machine,
     meter::{Meter, Tick, Turn},
+    process::Pid,
     quota::{Account, DaemonAccounts},
     state::State,
 };
@@ -50,6 +53,8 @@ pub enum SyscallError {
 struct Channel {
     name: String,
     granted: bool,
+    /// The capability to receive from it, from the start on if it is granted.
+    capability: Option<Handle>,
     inbox: Inbox,
 }
 
@@ -65,6 +70,7 @@ pub(crate) struct Shared {
 pub struct Context {
     at: Address,
     grants: Grants,
+    authority: Authority,
     config: BTreeMap<String, String>,
     state: State,
     /// The quota of `state`, which counts from the start on.
@@ -98,6 +104,7 @@ impl Context {
         Self {
             at,
             grants,
+            authority: Authority::none(),
             config: BTreeMap::new(),
             state: State::new(state),
             state_bytes_max: limits.state_bytes_max,
@@ -127,13 +134,25 @@ impl Context {
         self.state.load(key, value)
     }
 
-    /// Everything was said.
-    pub(crate) fn begin(&mut self) {
+    /// Everything was said: from here on the quota counts, and what is granted may be done.
+    pub(crate) fn begin(&mut self, pid: Pid) {
         self.state.limit(self.state_bytes_max);
+        let granted = self.channels.iter().filter(|channel| channel.granted).count();
+        let mut authority = Authority::new(pid, self.grants, granted);
+        for (index, channel) in self.channels.iter_mut().enumerate() {
+            channel.capability =
+                if channel.granted { authority.grant_channel(index) } else { None };
+        }
+        self.authority = authority;
     }
 
     pub(crate) fn open_channel(&mut self, name: &str, granted: bool) -> bool {
-        self.channels.push(Channel { name: name.into(), granted, inbox: Inbox::default() });
+        self.channels.push(Channel {
+            name: name.into(),
+            granted,
+            capability: None,
+            inbox: Inbox::default(),
+        });
         self.channels.len() <= CHANNELS_MAX
     }
 
@@ -151,7 +170,7 @@ impl Context {
     /// # Errors
     /// Denied without the grant; too large over [`TEXT_BYTES_MAX`] bytes.
     pub fn log_write(&mut self, level: LogLevel, text: String) -> Result<(), SyscallError> {
-        self.require(Grants::LOG)?;
+        self.authority.check(Interface::Log, Rights::WRITE)?;
         if text.len() > TEXT_BYTES_MAX {
             return Err(SyscallError::TooLarge);
         }
@@ -192,8 +211,8 @@ impl Context {
     ///
     /// # Errors
     /// Denied without the grant.
-    pub fn state_get(&self, key: &str) -> Result<Option<&[u8]>, SyscallError> {
-        self.require(Grants::STATE)?;
+    pub fn state_get(&mut self, key: &str) -> Result<Option<&[u8]>, SyscallError> {
+        self.authority.check(Interface::State, Rights::READ)?;
         Ok(self.state.get(key))
     }
 
@@ -202,7 +221,7 @@ impl Context {
     /// # Errors
     /// Denied without the grant; an unusable key; a value that is too large; the quota.
     pub fn state_set(&mut self, key: &str, value: Vec<u8>) -> Result<(), SyscallError> {
-        self.require(Grants::STATE)?;
+        self.authority.check(Interface::State, Rights::WRITE)?;
         self.state.set(key, value)
     }
 
@@ -211,7 +230,7 @@ impl Context {
     /// # Errors
     /// Denied without the grant; an unusable key.
     pub fn state_delete(&mut self, key: &str) -> Result<(), SyscallError> {
-        self.require(Grants::STATE)?;
+        self.authority.check(Interface::State, Rights::WRITE)?;
         self.state.delete(key)
     }
 
@@ -220,12 +239,12 @@ impl Context {
     /// # Errors
     /// Denied without the grant.
     pub fn state_keys(
-        &self,
+        &mut self,
         prefix: &str,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>, SyscallError> {
-        self.require(Grants::STATE)?;
+        self.authority.check(Interface::State, Rights::READ)?;
         Ok(self.state.keys(prefix, after, limit))
     }
 
@@ -239,9 +258,7 @@ impl Context {
             .iter_mut()
             .find(|channel| channel.name == name)
             .ok_or(SyscallError::UnknownChannel)?;
-        if !channel.granted {
-            return Err(SyscallError::Denied);
-        }
+        self.authority.check_channel(channel.capability)?;
         Ok(channel.inbox.receive(usize::try_from(max).unwrap_or(usize::MAX)))
     }
 
@@ -375,12 +392,8 @@ impl Context {
         self.at
     }
 
-    fn require(&self, grant: Grants) -> Result<(), SyscallError> {
-        if self.grants.contains(grant) { Ok(()) } else { Err(SyscallError::Denied) }
-    }
-
     fn check_metric(&mut self, name: &str) -> Result<(), SyscallError> {
-        self.require(Grants::METRIC)?;
+        self.authority.check(Interface::Metric, Rights::WRITE)?;
         check_metric_name(name).map_err(|error| match error {
             MetricNameError::TooLong { .. } => SyscallError::TooLarge,
             MetricNameError::Illegal => SyscallError::InvalidName,

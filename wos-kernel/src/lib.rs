@@ -19,6 +19,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod authority;
 mod context;
 #[cfg(feature = "wasmtime")]
 pub mod engine;

@@ -64,6 +64,12 @@ impl Rights {
         self.0 & other.0 == other.0
     }
 
+    /// The rights of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The set without the rights of `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
@@ -75,7 +81,7 @@ impl BitOr for Rights {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        self.union(other)
     }
 }
 

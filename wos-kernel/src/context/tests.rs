@@ -31,11 +31,15 @@ impl Machine for Still {
     }
 }
 
+/// A context with an open channel, `open`, and one that is not granted, `shut`.
 fn context(grants: Grants) -> Context {
     let limits = Limits { memory_bytes_max: 0, slice_budget_ns: 0, state_bytes_max: 1 << 20 };
     let accounts = Arc::new(Quotas::new(1, 1 << 30)).open(limits.memory_bytes_max).unwrap();
     let shared = Shared { log: Arc::default(), machine: Arc::new(Still), turn: Arc::default() };
-    Context::new(AT, grants, limits, accounts, shared)
+    let mut context = Context::new(AT, grants, limits, accounts, shared);
+    assert!(context.open_channel("open", true) && context.open_channel("shut", false));
+    context.begin(Pid(2));
+    context
 }
 
 fn everything() -> Grants {
@@ -55,7 +59,6 @@ fn each_refusal_of_the_contract_has_its_cause() {
 
     let mut free = context(everything());
     let mut bound = context(Grants::default());
-    assert!(free.open_channel("open", true) && free.open_channel("shut", false));
     let long = |bytes: usize| "a".repeat(bytes);
 
     let cases = [
@@ -110,14 +113,13 @@ fn the_number_of_metrics_and_of_writes_is_bounded() {
 fn messages_are_consumed_with_the_slice_and_never_over_the_window() {
     let mut context = context(everything());
     let message = |sequence| Message { sequence, payload: vec![b'x'] };
-    assert!(context.open_channel("lines", true));
     for sequence in 1..=CHANNEL_MESSAGES_MAX as u64 {
         assert!(context.deliver(0, message(sequence)));
     }
     assert!(!context.deliver(0, message(513)));
-    assert!(!context.deliver(1, message(1)));
+    assert!(!context.deliver(2, message(1)));
     assert!(!context.left_messages());
-    assert_eq!(context.channel_receive("lines", 500).unwrap().len(), 500);
+    assert_eq!(context.channel_receive("open", 500).unwrap().len(), 500);
     assert!(context.left_messages());
 
     let consumed = Event::Consumed { at: AT, channel: 0, sequence: 500 };

@@ -73,8 +73,9 @@ impl<E: Executor> Kernel<E> {
                 }
             }
             Command::Start { at } => {
-                if let Some(context) = self.described(at)? {
-                    context.begin();
+                let pid = self.table.row_of(at).and_then(|row| self.table.get(row)).map(|p| p.pid);
+                if let (Some(context), Some(pid)) = (self.described(at)?, pid) {
+                    context.begin(pid);
                 }
                 if let Some(row) = self.table.row_of(at) {
                     self.load(row);
