@@ -48,6 +48,8 @@
 //! | [`time`] | points in time that never overflow |
 //! | [`epitaph`] | the last words of a machine whose rules are broken |
 //!
+//! [`guide`] goes from one daemon to a node in six steps, with programs that run.
+//!
 //! # A supervised daemon
 //!
 //! A daemon that crashes comes back after its backoff. The owner of the supervisor would make a
@@ -98,6 +100,7 @@ pub mod backoff;
 pub mod bus;
 pub mod caps;
 pub mod epitaph;
+pub mod guide;
 pub mod health;
 pub mod ipc;
 pub mod lifecycle;
