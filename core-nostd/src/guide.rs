@@ -143,7 +143,8 @@
 //! let mut readings = Channel::new(7, places, [const { Seat::EMPTY }; 2], spec)?;
 //! let seat = readings.open(2)?;
 //! let mut powers = caps::Table::new(1, [const { caps::Slot::EMPTY }; 4], [LabelSlot::EMPTY; 1]);
-//! let holder = Lineage::new(&[Holder(u64::from(sensor))])?;
+//! let parents = [Holder(u64::from(sensor))];
+//! let holder = Lineage::new(&parents)?;
 //! let may_send = powers.grant(Grant {
 //!     object: Object(7),
 //!     rights: Rights::WRITE,
