@@ -471,6 +471,34 @@ mod tests {
         assert_eq!(found, [Some("1"), Some(" 2"), Some("3"), None, None]);
     }
 
+    /// The bounds of what is sent on, each met and passed by one.
+    #[test]
+    fn what_just_fits_is_kept() {
+        let with_own = |header: &str| {
+            let state = TraceState::from_tracestate(header).unwrap();
+            state.with("own", "1").unwrap().to_string()
+        };
+        let list = |range: core::ops::Range<usize>| {
+            range.map(|n| format!("k{n:02}=v")).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(with_own(&list(0..31)), format!("own=1,{}", list(0..31)));
+        assert_eq!(with_own(&list(0..32)), format!("own=1,{}", list(0..31)));
+
+        // With "own=1" and the commas 512 bytes: 5 + 1 + 250 + 1 + 255.
+        let member = |key: &str, bytes: usize| format!("{key}={}", "x".repeat(bytes - 2));
+        let (one, other) = (member("a", 250), member("b", 255));
+        assert_eq!(with_own(&format!("{one},{other}")), format!("own=1,{one},{other}"));
+        let longer = member("b", 256);
+        assert_eq!(with_own(&format!("{one},{longer}")), format!("own=1,{one}"));
+
+        // Of members up to 128 bytes the last goes, else the last of the longer ones.
+        let short = ["b", "c", "d"].map(|key| member(key, 127)).join(",");
+        let (limit, long) = (member("a", 128), member("a", 129));
+        let kept = short.rsplit_once(',').unwrap().0;
+        assert_eq!(with_own(&format!("{limit},{short}")), format!("own=1,{limit},{kept}"));
+        assert_eq!(with_own(&format!("{long},{short}")), format!("own=1,{short}"));
+    }
+
     /// The longest header that the grammar allows, and not a byte more.
     #[test]
     fn the_longest_header_is_read() {
