@@ -204,7 +204,7 @@ impl<'s> Report<'s> {
         message: String,
         help: String,
     ) {
-        if self.problems.len() == DIAGNOSTICS_MAX {
+        if self.is_full() {
             self.more += 1;
             return;
         }
@@ -212,6 +212,11 @@ impl<'s> Report<'s> {
         let file = self.file.map(Path::to_owned);
         let key = key.to_owned();
         self.problems.push((span.start, Diagnostic { file, place, key, value, message, help }));
+    }
+
+    /// Whether further problems are only counted.
+    pub(super) const fn is_full(&self) -> bool {
+        self.problems.len() >= DIAGNOSTICS_MAX
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -64,6 +64,8 @@ pub(super) fn resolve(
         }
     }
 
+    let mut names: Vec<&str> = index_of.keys().map(String::as_str).collect();
+    names.sort_unstable();
     let edges: Vec<Vec<Option<usize>>> = drafts
         .iter()
         .map(|draft| {
@@ -76,9 +78,9 @@ pub(super) fn resolve(
             for (wanted, span) in &draft.depends_on {
                 let index = index_of.get(wanted).copied();
                 if index.is_none() {
-                    let mut names: Vec<&str> = index_of.keys().map(String::as_str).collect();
-                    names.sort_unstable();
-                    let help = did_you_mean(wanted, names, || {
+                    // Every name is compared: only for what is shown.
+                    let known = if report.is_full() { &[][..] } else { &names };
+                    let help = did_you_mean(wanted, known.iter().copied(), || {
                         format!("add a [[daemon]] with name = \"{wanted}\", or remove it here")
                     });
                     report.add_value(span, &key, format!("no daemon is named `{wanted}`"), help);
