@@ -5,7 +5,8 @@
 //! together, so a line is counted once however often the daemon dies.
 //!
 //! Configuration: `window` (default 100), over how many requests the error ratio is taken;
-//! `error_ratio_alert` (default 0.05), above which it logs a warning, once until it recovers.
+//! `error_ratio_alert` (default 0.05), above which it logs a warning, once until it recovers. A reload puts a new one in force; one that makes
+//! no sense is logged, and the old one stays.
 //!
 //! Gauges: `requests_total`, `errors_total` (5xx), `malformed_total`, `bytes_total`, `status_1xx` to
 //! `status_5xx`, `error_ratio`, `latency_p50_us`, `latency_p90_us`, `latency_p99_us`, `rate_per_s`
@@ -13,7 +14,7 @@
 
 use core::time::Duration;
 
-use duende_sdk::{Context, Daemon, Instant, Level, Next, Sample, SampleKind, Wake};
+use duende_sdk::{Context, Daemon, Instant, Level, Next, Sample, SampleKind, Wake, WakeReasons};
 
 mod figures;
 mod line;
@@ -47,19 +48,7 @@ pub struct Sentinel {
 
 impl Daemon for Sentinel {
     fn init(context: &mut Context<'_>) -> Result<Self, String> {
-        let window = context.config().parse("window", 100_usize)?;
-        if !(1..=Window::REQUESTS_MAX).contains(&window) {
-            return Err(format!(
-                "config: `window = {window}` must be from 1 to {}",
-                Window::REQUESTS_MAX
-            ));
-        }
-        let error_ratio_alert = context.config().parse("error_ratio_alert", 0.05_f64)?;
-        if !(0.0..=1.0).contains(&error_ratio_alert) {
-            return Err(format!(
-                "config: `error_ratio_alert = {error_ratio_alert}` must be from 0.0 to 1.0"
-            ));
-        }
+        let Settings { window, error_ratio_alert } = Settings::read(context)?;
         let figures = match context.state().get(KEY)? {
             None => Figures::new(window),
             Some(bytes) => Figures::decode(&bytes, window).ok_or_else(|| {
@@ -72,6 +61,9 @@ impl Daemon for Sentinel {
     }
 
     fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
+        if wake.reasons.contains(WakeReasons::RELOAD) {
+            self.reload(context)?;
+        }
         let messages = context.receive("lines", LINES_PER_SLICE_MAX)?;
         for message in &messages {
             self.count(&message.payload, context)?;
@@ -104,7 +96,49 @@ impl Daemon for Sentinel {
     }
 }
 
+/// What `[daemon.config]` says.
+struct Settings {
+    window: usize,
+    error_ratio_alert: f64,
+}
+
+impl Settings {
+    fn read(context: &mut Context<'_>) -> Result<Self, String> {
+        let window = context.config().parse("window", 100_usize)?;
+        if !(1..=Window::REQUESTS_MAX).contains(&window) {
+            return Err(format!(
+                "config: `window = {window}` must be from 1 to {}",
+                Window::REQUESTS_MAX
+            ));
+        }
+        let error_ratio_alert = context.config().parse("error_ratio_alert", 0.05_f64)?;
+        if !(0.0..=1.0).contains(&error_ratio_alert) {
+            return Err(format!(
+                "config: `error_ratio_alert = {error_ratio_alert}` must be from 0.0 to 1.0"
+            ));
+        }
+        Ok(Self { window, error_ratio_alert })
+    }
+}
+
 impl Sentinel {
+    /// Puts a new configuration in force. One that makes no sense is said, and the old one stays: what
+    /// works goes on working.
+    fn reload(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        match Settings::read(context) {
+            Ok(Settings { window, error_ratio_alert }) => {
+                self.figures.window.resize(window);
+                self.error_ratio_alert = error_ratio_alert;
+                context.state().set(KEY, &self.figures.encode())?;
+                context.log(Level::Info, "the configuration was reloaded")?;
+            }
+            Err(reason) => {
+                context.log(Level::Error, &format!("the old configuration stays: {reason}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Counts one line and says when the error ratio passes the alert, in either direction.
     fn count(&mut self, payload: &[u8], context: &mut Context<'_>) -> Result<(), String> {
         match self.figures.count(payload, self.error_ratio_alert) {

@@ -64,6 +64,33 @@ fn the_alert_is_logged_once_and_survives_a_restart() {
 }
 
 #[test]
+fn a_reload_takes_effect_and_one_that_makes_no_sense_changes_nothing() {
+    let mut manager = manager().with_config("window", "10").with_config("error_ratio_alert", "0.9");
+    let mut sentinel = manager.start::<Sentinel>().unwrap();
+    for status in [200, 200, 500, 500, 500] {
+        manager.send("lines", &text(1, status));
+    }
+    manager.run_until_idle(&mut sentinel).unwrap();
+    assert_eq!(manager.gauge("error_ratio"), Some(0.6));
+    manager.configure("window", "3");
+    manager.configure("error_ratio_alert", "0.5");
+    manager.reload(&mut sentinel).unwrap();
+    assert_eq!(manager.gauge("error_ratio"), Some(1.0), "of the last three");
+    manager.take_lines();
+    manager.configure("window", "0");
+    manager.reload(&mut sentinel).unwrap();
+    let lines = manager.take_lines();
+    assert!(
+        matches!(&lines[..], [(Level::Error, text)] if text.contains("window = 0")),
+        "{lines:?}"
+    );
+    manager.send("lines", &text(2, 500));
+    manager.run_until_idle(&mut sentinel).unwrap();
+    let lines = manager.take_lines();
+    assert!(matches!(&lines[..], [(Level::Warn, text)] if text.contains("above 0.5")), "{lines:?}");
+}
+
+#[test]
 fn a_configuration_that_makes_no_sense_is_refused() {
     for (key, value) in [
         ("window", "0"),

@@ -61,6 +61,14 @@ impl Window {
         }
     }
 
+    /// Gives the window another capacity, 1 to [`REQUESTS_MAX`](Self::REQUESTS_MAX). The newest requests
+    /// stay.
+    pub fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity.clamp(1, Self::REQUESTS_MAX);
+        self.flags.drain(..self.flags.len().saturating_sub(self.capacity));
+        self.errors = self.flags.iter().filter(|flag| **flag).count();
+    }
+
     /// Failed requests of all in the window, 0.0 to 1.0; 0.0 when it is empty.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "at most REQUESTS_MAX")]
@@ -136,6 +144,8 @@ mod tests {
             prop_assert_eq!(&Window::from_words(&words, capacity).unwrap(), &window);
             let other = Window::from_words(&words, kept_with).unwrap();
             prop_assert_eq!(other.len(), window.len().min(kept_with));
+            window.resize(kept_with);
+            prop_assert_eq!(window, other);
         }
     }
 
