@@ -30,8 +30,20 @@ fn hogs() -> impl Strategy<Value = Vec<(u64, u64)>> {
     proptest::collection::vec(hog, 0..4)
 }
 
-/// Runs the population for so long and gives the longest wait of each task of the levels.
-fn longest_waits(tested: &mut Tested, plans: &[Plan], until_ns: u64) -> Vec<u64> {
+/// What a task inherits from one turn to the next, if anything.
+fn loans() -> impl Strategy<Value = Vec<(usize, Option<Level>)>> {
+    let loan = (0..12_usize, prop_oneof![Just(None), any_level().prop_map(Some)]);
+    proptest::collection::vec(loan, 1..40)
+}
+
+/// Runs the population for so long, one loan each turn, and gives the longest wait of each task of the levels.
+fn longest_waits(
+    tested: &mut Tested,
+    plans: &[Plan],
+    loans: &[(usize, Option<Level>)],
+    until_ns: u64,
+) -> Vec<u64> {
+    let mut loans = loans.iter().cycle();
     let mut now_ns = 0;
     let mut ready_at: Vec<Option<u64>> = vec![Some(0); plans.len()];
     let mut longest = vec![0; plans.len()];
@@ -46,6 +58,13 @@ fn longest_waits(tested: &mut Tested, plans: &[Plan], until_ns: u64) -> Vec<u64>
             }
             !is_due
         });
+        if let Some((task, loan)) = loans.next().filter(|(task, _)| *task < plans.len()) {
+            let task = u32::try_from(*task).unwrap();
+            match loan {
+                Some(from) => tested.inherit(task, at(now_ns), *from).unwrap(),
+                None => tested.disinherit(task).unwrap(),
+            }
+        }
         let Some(pick) = tested.pick(at(now_ns)) else {
             let wake = wakes.iter().map(|(wake_ns, _)| *wake_ns).min();
             let refill = tested.next_deadline().map(Instant::as_ns);
@@ -78,7 +97,11 @@ fn longest_waits(tested: &mut Tested, plans: &[Plan], until_ns: u64) -> Vec<u64>
 
 proptest! {
     #[test]
-    fn no_task_waits_longer_than_is_stated(plans in plans(), hogs in hogs()) {
+    fn no_task_waits_longer_than_is_stated(
+        plans in plans(),
+        hogs in hogs(),
+        loans in prop_oneof![Just(Vec::new()), loans()],
+    ) {
         let mut tested = scheduler(32, 8, Rules::default());
         for (plan, task) in plans.iter().zip(0..) {
             tested.add(task, plan.base).unwrap();
@@ -92,7 +115,7 @@ proptest! {
         }
         let bounds: Vec<u64> = plans.iter().map(|plan| tested.waiting_ns_max(plan.base)).collect();
         let until_ns = 4 * bounds.iter().max().unwrap();
-        let longest = longest_waits(&mut tested, &plans, until_ns.min(20_000 * MS));
+        let longest = longest_waits(&mut tested, &plans, &loans, until_ns.min(20_000 * MS));
         for ((longest, bound), plan) in longest.iter().zip(&bounds).zip(&plans) {
             prop_assert!(longest <= bound, "{} of {} ns, {:?}", longest, bound, plan);
         }
@@ -123,7 +146,7 @@ fn without_aging_a_task_starves() {
             tested.ready(task, Instant::ZERO).unwrap();
             Plan { base: level(base), percent: 100, pause_ns: 0 }
         });
-        let longest = longest_waits(&mut tested, &plans, 1_000 * MS);
+        let longest = longest_waits(&mut tested, &plans, &[], 1_000 * MS);
         assert_eq!(longest[1] < 100 * MS, runs, "{longest:?}");
     }
 }

@@ -125,6 +125,37 @@ fn a_sender_runs_at_the_level_that_it_inherits() {
 }
 
 #[test]
+fn inheritance_delays_nobody() {
+    // Ready since 0 ms at level 7, its rank is 35 ms. At level 1 it would be 45 ms from now on.
+    let mut tested = scheduler(2, 0, Rules::default());
+    tested.add(0, level(7)).unwrap();
+    tested.add(1, level(0)).unwrap();
+    tested.ready(0, Instant::ZERO).unwrap();
+    tested.ready(1, at(38 * MS)).unwrap();
+    tested.inherit(0, at(40 * MS), level(1)).unwrap();
+    assert_eq!(tested.check_invariants(), Ok(()));
+    let pick = tested.pick(at(40 * MS)).unwrap();
+    assert_eq!((pick.task, pick.class), (0, Class::Level(level(0))));
+    // In time it helps: 5 ms in place of 35 ms.
+    tested.ran(0, at(41 * MS), MS, Outcome::Again).unwrap();
+    assert_eq!(tested.view(0).unwrap().state, TaskState::Ready { level: level(1) });
+}
+
+#[test]
+fn without_aging_only_levels_count() {
+    for aging_ns in [u64::MAX, u64::MAX / 2] {
+        let mut tested = scheduler(7, 0, Rules { aging_ns, ..Rules::default() });
+        // The less urgent, the longer it waits.
+        for task in 0..7_u8 {
+            tested.add(task.into(), level(7 - task)).unwrap();
+            tested.ready(task.into(), at(u64::from(task) * MS)).unwrap();
+        }
+        let order: [_; 7] = core::array::from_fn(|_| tested.pick(at(10 * MS)).unwrap().task);
+        assert_eq!(order, [6, 5, 4, 3, 2, 1, 0]);
+    }
+}
+
+#[test]
 fn an_owner_is_told_who_goes_before_a_pick() {
     let mut tested = scheduler(4, 2, Rules::default());
     tested.add(0, level(4)).unwrap();
