@@ -16,7 +16,7 @@ use super::output::{self, Table, harmless};
 use super::verbs::connect;
 
 pub(super) fn history(
-    name: String,
+    name: &str,
     last: Duration,
     which: &Which,
     json: bool,
@@ -26,7 +26,7 @@ pub(super) fn history(
     let last_ms = u64::try_from(last.as_millis()).unwrap_or(u64::MAX);
     let mut figures: BTreeMap<String, Vec<HistorySample>> = BTreeMap::new();
     let mut sampling = json!(null);
-    let request = Request::History { name: name.clone(), last_ms };
+    let request = Request::History { name: name.to_owned(), last_ms };
     client.ask_quickly(&request, |response| -> Result<(), ClientError> {
         match response {
             Response::Sampling { interval_us, missed_total, refused_total } => {

@@ -114,7 +114,7 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
         }
         Verb::Events { follow, which } => verbs::events(follow, &which.into(), json, &surroundings),
         Verb::History { name, last, which } => {
-            history::history(name, last, &which, json, &surroundings)
+            history::history(&name, last, &which, json, &surroundings)
         }
         Verb::Check { file } => check::check(&file, json, &surroundings, runner),
         Verb::Doctor => show_doctor(json, &surroundings),

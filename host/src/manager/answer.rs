@@ -2,7 +2,7 @@
 //! daemon's own figures — is put aside; it is looked at again after each event.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     time::{Duration, Instant as WallInstant},
 };
 
@@ -141,7 +141,6 @@ impl Manager {
                 states.iter().all(|(_, state)| settled(state)).then(|| vec![Response::Ok])
             }
             Goal::Stopped(ids) => {
-                self.stop_the_next(ids);
                 let over = self.inputs.is_empty() && !ids.iter().any(|id| self.has_process(*id));
                 over.then(|| vec![Response::Ok])
             }
@@ -222,35 +221,19 @@ impl Manager {
                 return Err(invalid_state(format!("{name} {refusal}")));
             }
         }
-        for id in self.with_dependencies(&ids) {
-            self.inputs.push_back(Input::Start(id));
+        for id in &ids {
+            self.inputs.push_back(Input::StartWithDependencies(*id));
         }
         self.wait(reply, Goal::Ready(ids))
     }
 
     fn stop(&mut self, names: &[String], reply: &mpsc::Sender<Response>) -> Answered {
         self.refuse_when_halted()?;
-        let ids = self.with_dependents(&self.ids(names)?);
-        // What has no process has nothing to wait for, and must not come back meanwhile.
-        let idle = ids.iter().filter(|id| !self.has_process(**id)).map(|id| Input::Stop(*id));
-        let idle: Vec<_> = idle.collect();
-        self.inputs.extend(idle);
-        self.wait(reply, Goal::Stopped(ids))
-    }
-
-    /// Asks those to stop on which nothing that still runs depends.
-    fn stop_the_next(&mut self, ids: &[DaemonId]) {
-        let running = self.daemons.iter().filter(|daemon| self.has_process(daemon.id));
-        let needed: HashSet<DaemonId> =
-            running.flat_map(|daemon| daemon.depends_on.iter().copied()).collect();
-        for id in ids {
-            let state = self.supervisor.view(*id).map(|view| view.state);
-            let runs = state
-                .is_some_and(|state| state.has_process() && !matches!(state, State::Stopping(_)));
-            if runs && !needed.contains(id) {
-                self.inputs.push_back(Input::Stop(*id));
-            }
+        let ids = self.ids(names)?;
+        for id in &ids {
+            self.inputs.push_back(Input::StopWithDependents(*id));
         }
+        self.wait(reply, Goal::Stopped(ids))
     }
 
     fn has_process(&self, id: DaemonId) -> bool {
@@ -304,33 +287,6 @@ impl Manager {
             return Ok(self.daemons.iter().map(|daemon| daemon.id).collect());
         }
         names.iter().map(|name| self.find(name).map(|(_, id)| id)).collect()
-    }
-
-    /// These and all that they depend on, each after its dependencies.
-    fn with_dependencies(&self, ids: &[DaemonId]) -> Vec<DaemonId> {
-        // A dependency has a lower slot than its dependents: one pass from the top finds all.
-        let mut wanted: HashSet<DaemonId> = ids.iter().copied().collect();
-        for daemon in self.daemons.iter().rev().filter(|daemon| !daemon.depends_on.is_empty()) {
-            if wanted.contains(&daemon.id) {
-                wanted.extend(&daemon.depends_on);
-            }
-        }
-        self.in_order(&wanted)
-    }
-
-    /// These and all that depend on them, each after its dependencies.
-    fn with_dependents(&self, ids: &[DaemonId]) -> Vec<DaemonId> {
-        let mut wanted: HashSet<DaemonId> = ids.iter().copied().collect();
-        for daemon in &self.daemons {
-            if daemon.depends_on.iter().any(|dependency| wanted.contains(dependency)) {
-                wanted.insert(daemon.id);
-            }
-        }
-        self.in_order(&wanted)
-    }
-
-    fn in_order(&self, wanted: &HashSet<DaemonId>) -> Vec<DaemonId> {
-        self.daemons.iter().map(|daemon| daemon.id).filter(|id| wanted.contains(id)).collect()
     }
 
     fn name(&self, id: DaemonId) -> String {

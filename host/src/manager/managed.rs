@@ -63,8 +63,6 @@ impl Drop for Incarnation {
 pub(super) struct Managed {
     pub(super) id: DaemonId,
     pub(super) config: Arc<DaemonConfig>,
-    /// What it depends on, without a detour over the configuration.
-    pub(super) depends_on: Vec<DaemonId>,
     pub(super) log: LogWriter,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) counters: BTreeMap<String, u64>,
@@ -79,16 +77,10 @@ pub(super) struct Managed {
 }
 
 impl Managed {
-    pub(super) fn new(
-        id: DaemonId,
-        config: DaemonConfig,
-        depends_on: Vec<DaemonId>,
-        log: LogWriter,
-    ) -> Self {
+    pub(super) fn new(id: DaemonId, config: DaemonConfig, log: LogWriter) -> Self {
         Self {
             id,
             config: Arc::new(config),
-            depends_on,
             log,
             incarnation: None,
             counters: BTreeMap::new(),

@@ -318,7 +318,7 @@ impl Manager {
             ids.insert(index, id);
             let log = LogWriter::new(&log_path(&self.fleet.log_dir, &config.name));
             self.by_name.insert(config.name.clone(), self.daemons.len());
-            self.daemons.push(Managed::new(id, config.clone(), dependencies, log));
+            self.daemons.push(Managed::new(id, config.clone(), log));
         }
         Ok(())
     }
