@@ -16,30 +16,36 @@ const TURN_NS: u64 = 1_000;
 const FLAT: f64 = 1.5;
 
 pub(crate) fn measure_in(report: &mut Report) -> Result<()> {
+    let [fewest, .., most] = TASKS;
     let mut contenders = Vec::new();
     for tasks in TASKS {
-        contenders.push(turns(name(tasks), tasks, |place| place)?);
+        contenders.push(turns(name(tasks), tasks, |place| place, but_one(tasks))?);
     }
-    contenders.push(turns(format!("{}, shuffled", name(100_000)), 100_000, shuffled)?);
+    contenders.push(turns(name(most) + ", shuffled", most, shuffled, but_one(most))?);
+    let all_levels = |place| u8::try_from(place % u32::from(LEVELS)).ok().and_then(Level::new);
+    contenders.push(turns(name(most) + ", aging", most, |place| place, all_levels)?);
     let what = "pick the next task, and put it back after its turn, of so many that are ready";
     let mut measured = measure("scheduler", what, contenders);
-    let [fewest, .., most] = TASKS.map(name);
     for tasks in TASKS.map(name) {
         measured = measured.at_most_ns(&tasks, Rank::P50, 30.0).without_allocations(&tasks);
     }
-    report.add(measured.ratio_at_most(&most, &fewest, FLAT));
+    report.add(measured.ratio_at_most(&name(most), &name(fewest), FLAT));
     Ok(())
 }
 
-/// Tasks of all levels that are ready. Each turn takes 1 µs and leaves the task ready, so that aging
-/// boosts one after the other. `at` is the task that stands at a place of the queue.
-fn turns(name: String, tasks: u32, at: impl Fn(u32) -> u32) -> Result<Contender<'static>> {
+/// Tasks that are ready. Each turn takes 1 µs and leaves the task ready. `task_at` is the task that
+/// stands at a place of the queue, `level_at` its level.
+fn turns(
+    name: String,
+    tasks: u32,
+    task_at: impl Fn(u32) -> u32,
+    level_at: impl Fn(u32) -> Option<Level>,
+) -> Result<Contender<'static>> {
     let slots = vec![Slot::EMPTY; usize::try_from(tasks)?].into_boxed_slice();
     let mut scheduler = Scheduler::new(slots, Rules::default());
     for place in 0..tasks {
-        let level = u8::try_from(place % u32::from(LEVELS)).ok().and_then(Level::new);
-        let task = at(place);
-        scheduler.add(task, level.unwrap_or_default())?;
+        let task = task_at(place);
+        scheduler.add(task, level_at(place).unwrap_or_default())?;
         scheduler.ready(task, Instant::ZERO)?;
     }
     let mut now_ns = 0;
@@ -47,8 +53,14 @@ fn turns(name: String, tasks: u32, at: impl Fn(u32) -> u32) -> Result<Contender<
         let picked = scheduler.pick(Instant::from_ns(now_ns));
         now_ns += TURN_NS;
         let now = Instant::from_ns(now_ns);
-        picked.map(|pick| scheduler.ran(pick.task, now, TURN_NS, Outcome::Again).is_ok())
+        picked.is_some_and(|pick| scheduler.ran(pick.task, now, TURN_NS, Outcome::Again).is_ok())
     }))
+}
+
+/// One task is of the least urgent level, so that each pick has a wait to compare; the others share a
+/// level. In the row with aging all levels have as many tasks, and most picks boost others too.
+fn but_one(tasks: u32) -> impl Fn(u32) -> Option<Level> {
+    move |place| (place + 1 == tasks).then_some(Level::LEAST_URGENT)
 }
 
 fn name(tasks: u32) -> String {
