@@ -5,6 +5,7 @@
 //! `ARCHITECTURE.md` at the top of the repository. The feature `formats` is the part of it that reads
 //! what others wrote.
 
+pub mod bus;
 pub mod daemon;
 
 #[cfg(feature = "manager")]
@@ -34,6 +35,7 @@ pub mod store;
 #[cfg(feature = "manager")]
 pub mod worker;
 
+pub use bus::{Bus, Subscriber};
 pub use daemon::{
     CONFIG_BYTES_MAX, CONFIG_ENTRIES_MAX, CheckResult, ConfigView, Daemon, DaemonContext,
     DaemonError, DaemonId, DaemonMetrics, ExitReason, HealthCheck, HealthStatus, METRICS_MAX,

@@ -69,6 +69,15 @@ pub struct SubscriberId {
     serial: u64,
 }
 
+impl SubscriberId {
+    /// Its place among the seats of its bus, for owners who keep more about a subscriber. Others sit
+    /// there after it has left.
+    #[must_use]
+    pub const fn seat(self) -> u32 {
+        self.seat
+    }
+}
+
 impl core::fmt::Display for SubscriberId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "subscriber {}.{} of bus {}", self.seat, self.serial, self.bus)

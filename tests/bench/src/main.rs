@@ -9,12 +9,14 @@
 //! - [`sched`]: picking the next task, for 10 to 100,000 of them
 //! - [`caps`]: checking and revoking capabilities, and the record of it
 //! - [`flow`]: what is counted, encoded and told: histogram, frames, bus
+//! - [`shared_bus`]: the bus across threads and tasks
 
 mod caps;
 mod flow;
 mod rounds;
 mod rules;
 mod sched;
+mod shared_bus;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -47,6 +49,7 @@ fn run() -> Result<bool> {
     sched::measure_in(&mut report)?;
     caps::measure_in(&mut report)?;
     flow::measure_in(&mut report)?;
+    shared_bus::measure_in(&mut report)?;
     std::fs::write(&json, report.to_json()?)
         .map_err(|error| format!("{}: {error}", json.display()))?;
     print!("{report}");
