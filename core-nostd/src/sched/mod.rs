@@ -55,6 +55,7 @@ mod queue;
 mod run_queue;
 mod scheduler;
 mod server;
+mod view;
 
 pub use aging::waiting_ns_max;
 pub use deadline::{PERIOD_NS_MIN, SERVERS_MAX, Server};
