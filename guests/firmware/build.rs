@@ -13,5 +13,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rustc-link-search={}", Path::new(&out).display());
     // cortex-m-rt's script, which includes ours.
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    // Sections need not begin at a page: there are none.
+    println!("cargo::rustc-link-arg-bins=--nmagic");
     Ok(())
 }

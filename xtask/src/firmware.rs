@@ -5,10 +5,11 @@
 //! QEMU is missing it is installed, or the verb fails and says what to install.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::shell::{self, Error, at, say};
-use crate::wasm::{THUMBV7EM, Toolchain};
+use crate::wasm::{THUMBV7EM, Target, Toolchain, WASM32};
 use crate::{debian, guests};
 
 /// The emulator, and Debian's package of it.
@@ -31,32 +32,71 @@ const MACHINE: [&str; 12] = [
     "enable=on,target=native",
 ];
 
-const PACKAGE: &str = "duende-firmware";
-
-/// The function that the panic handler calls, which nobody defines.
+/// The function that the panic handlers call, which nobody defines.
 const UNDEFINED: &str = "undefined symbol: a_panic_is_reachable";
 
-/// Images: the name in `artifacts/`, and the feature that makes it.
-const IMAGES: [(&str, &str); 2] =
-    [("firmware.elf", "board"), ("firmware-broken.elf", "board,prove-epitaph")];
+/// A program for the board.
+#[derive(Clone, Copy)]
+struct Image {
+    package: &'static str,
+    program: &'static str,
+    features: &'static str,
+    /// Its name in `artifacts/`.
+    artifact: &'static str,
+}
+
+const FIRMWARE: Image = Image {
+    package: "duende-firmware",
+    program: "firmware",
+    features: "board",
+    artifact: "firmware.elf",
+};
+
+/// It breaks an invariant of its own.
+const BROKEN: Image =
+    Image { features: "board,prove-epitaph", artifact: "firmware-broken.elf", ..FIRMWARE };
+
+/// A panic is reachable in it.
+const PANICKING: Image = Image { features: "prove-panic-check", ..FIRMWARE };
+
+/// Plays a recorded run.
+const REPLAY: Image = Image {
+    package: "duende-replay",
+    program: "replay-metal",
+    features: "metal",
+    artifact: "replay.elf",
+};
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     shell::no_arguments(arguments)?;
     prepare_emulator()?;
     build()?;
-    let image = shell::root().join("artifacts").join(IMAGES[0].0);
+    let image = artifact(FIRMWARE.artifact);
     shell::run(Command::new(QEMU).args(MACHINE).arg("-kernel").arg(image).stdin(Stdio::null()))
 }
 
-/// Builds the images that tests run, into `artifacts/`.
+/// Builds the images that tests run, and the replay as WebAssembly, into `artifacts/`.
 pub(crate) fn build() -> Result<(), Error> {
-    IMAGES.into_iter().try_for_each(image)
+    let artifacts = artifact("");
+    fs::create_dir_all(&artifacts).map_err(at(&artifacts))?;
+    for image in [FIRMWARE, BROKEN, REPLAY] {
+        shell::run(&mut cargo("build", image)?)?;
+        let built = built(THUMBV7EM).join(image.program);
+        guests::copy_if_changed(&built, &artifact(image.artifact))?;
+    }
+    // Both kinds, as a package that is a component and a library has them: cargo then does not optimise
+    // the program together with the standard library, which not every compiler here could.
+    let mut cargo = Toolchain::prepare(WASM32)?.cargo("rustc")?;
+    cargo.args(["--quiet", "--lib", "-p", REPLAY.package, "--crate-type", "cdylib,rlib"]);
+    // Plain functions of numbers: a module, and no component.
+    shell::run(cargo.args(["--", "-Clink-arg=--skip-wit-component"]))?;
+    guests::copy_if_changed(&built(WASM32).join("duende_replay.wasm"), &artifact("replay.wasm"))
 }
 
 /// Shows that the linker refuses an image in which a panic is reachable.
 pub(crate) fn prove_panic_check() -> Result<(), Error> {
-    let mut cargo = cargo("build", "prove-panic-check")?;
+    let mut cargo = cargo("build", PANICKING)?;
     let output = cargo.output().map_err(|source| shell::start_error(&cargo, source))?;
     let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
@@ -68,9 +108,12 @@ pub(crate) fn prove_panic_check() -> Result<(), Error> {
     }
 }
 
-/// Lints the image, which is other code than the library; warnings are errors.
+/// Lints the images, which are other code than the libraries; warnings are errors.
 pub(crate) fn clippy() -> Result<(), Error> {
-    shell::run(cargo("clippy", "board")?.args(["--bins", "--", "-D", "warnings"]))
+    for image in [FIRMWARE, REPLAY] {
+        shell::run(cargo("clippy", image)?.args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// Finds the emulator, or installs it.
@@ -94,17 +137,19 @@ fn is_there() -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-/// Builds one image, if it is out of date.
-fn image((name, features): (&str, &str)) -> Result<(), Error> {
-    shell::run(cargo("build", features)?.args(["--bin", "firmware"]))?;
-    let built = shell::target_dir().join("guests").join(THUMBV7EM.triple).join("guest/firmware");
-    let artifacts = shell::root().join("artifacts");
-    fs::create_dir_all(&artifacts).map_err(at(&artifacts))?;
-    guests::copy_if_changed(&built, &artifacts.join(name))
+/// A file that tests use.
+fn artifact(name: &str) -> PathBuf {
+    shell::root().join("artifacts").join(name)
 }
 
-fn cargo(verb: &str, features: &str) -> Result<Command, Error> {
+/// Where cargo puts what it builds for a target.
+fn built(target: Target) -> PathBuf {
+    shell::target_dir().join("guests").join(target.triple).join("guest")
+}
+
+fn cargo(verb: &str, image: Image) -> Result<Command, Error> {
     let mut cargo = Toolchain::prepare(THUMBV7EM)?.cargo(verb)?;
-    cargo.args(["--quiet", "-p", PACKAGE, "--features", features]);
+    let Image { package, program, features, .. } = image;
+    cargo.args(["--quiet", "-p", package, "--bin", program, "--features", features]);
     Ok(cargo)
 }

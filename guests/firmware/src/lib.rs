@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | [`sensor`](task::sensor) | 1 | reads a temperature every 100 ms and sends it |
 //! | [`logger`](task::logger) | 4 | needs the sensor; receives the readings and prints a mean now and then |
-//! | [`radio`](task::radio) | 6 | sends beacons through a modem that is broken: it fails, in four ways |
+//! | [`radio`](task::radio) | 6 | sends beacons through a modem that is broken: it fails, in five ways |
 //!
 //! The radio is started again after its backoff, until its restart limit puts it in quarantine. Then an
-//! operator replaces the modem and releases it, and it works.
+//! operator replaces the modem and releases it, and it works. Meanwhile the logger is held still for a
+//! second, and the channel drops the readings that are older than those it has room for.
 //!
 //! # What it shows
 //!
@@ -52,11 +53,17 @@ pub trait Board {
 }
 
 /// What the operator does, and when.
-const SCRIPT: [(Duration, Act); 2] =
-    [(Duration::from_secs(12), Act::ReleaseRadio), (Duration::from_secs(20), Act::StopAll)];
+const SCRIPT: [(Duration, Act); 4] = [
+    (Duration::from_secs(6), Act::PauseLogger),
+    (Duration::from_secs(7), Act::ResumeLogger),
+    (Duration::from_secs(12), Act::ReleaseRadio),
+    (Duration::from_secs(20), Act::StopAll),
+];
 
 #[derive(Clone, Copy)]
 enum Act {
+    PauseLogger,
+    ResumeLogger,
     ReleaseRadio,
     StopAll,
 }
@@ -76,6 +83,14 @@ pub fn run(board: &mut dyn Board, storage: &mut Storage) -> Result<(), Epitaph> 
         let due = |(after, _): &&(Duration, Act)| Instant::ZERO.saturating_add(*after) <= now;
         while let Some((_, act)) = script.next_if(due) {
             match act {
+                Act::PauseLogger => {
+                    board.print(format_args!("operator  holds the logger still"));
+                    node.tell(board, Input::Pause(node.id(Kind::Logger)))?;
+                }
+                Act::ResumeLogger => {
+                    board.print(format_args!("operator  lets the logger go on"));
+                    node.tell(board, Input::Resume(node.id(Kind::Logger)))?;
+                }
                 Act::ReleaseRadio => {
                     board.print(format_args!("operator  replaces the modem, releases the radio"));
                     node.replace_modem();

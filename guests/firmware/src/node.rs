@@ -6,7 +6,8 @@
 //! 2. A task runs only while the supervisor knows of it: it exists exactly while its state has a process.
 //! 3. One slice at a time, of the most urgent task that is ready. A slice that took longer than
 //!    [`SLICE_BUDGET`] ends its task.
-//! 4. A task is ready for others after its first slice.
+//! 4. A task is ready for others after its first slice, and each later one is a sign of life for its
+//!    watchdog.
 //! 5. When there is nothing to do, the earliest deadline says how long.
 
 use core::fmt;
@@ -15,7 +16,7 @@ use core::time::Duration;
 use duende_core::epitaph::Epitaph;
 use duende_core::ipc::{Channel, Place, Qos, Seat, Spec as ChannelSpec};
 use duende_core::limiter::RestartLimit;
-use duende_core::probe::{ProbeSpec, Probes};
+use duende_core::probe::ProbeSpec;
 use duende_core::restart::Exit;
 use duende_core::sched::{Link, RunQueue};
 use duende_core::supervise::{DaemonId, Effect, Input, InputError, Slot, Spec, Supervisor};
@@ -101,8 +102,8 @@ struct Running {
     next: Next,
     /// It was asked to end.
     stop: bool,
-    /// It is paused: it is given no slice.
-    held: bool,
+    /// It is held still.
+    paused: bool,
     /// Its first slice is over.
     said_ready: bool,
 }
@@ -123,13 +124,14 @@ fn spec(kind: Kind, sensor: Option<DaemonId>) -> Result<Spec, Epitaph> {
                 period: Duration::from_secs(60),
                 ..RestartLimit::default()
             };
-            spec.probes = Probes::liveness(ProbeSpec {
+            spec.probes.liveness = Some(ProbeSpec {
                 initial_delay: Duration::from_millis(500),
                 period: Duration::from_millis(500),
                 timeout: Duration::from_millis(100),
                 failure_threshold: 2,
                 ..ProbeSpec::default()
             });
+            spec.watchdog = Some(Duration::from_secs(1));
         }
     }
     Ok(spec)
@@ -292,7 +294,7 @@ impl Floor<'_> {
                         task: Task::start(kind, incarnation),
                         next: Next::Again,
                         stop: false,
-                        held: false,
+                        paused: false,
                         said_ready: false,
                     });
                 }
@@ -313,21 +315,20 @@ impl Floor<'_> {
                     self.report(Input::Exited { id, incarnation, exit: KILLED });
                 }
             }
-            Effect::Pause { id, incarnation } | Effect::Resume { id, incarnation } => {
-                let held = matches!(effect, Effect::Pause { .. });
-                if let Some(running) = self.incarnation_mut(id, incarnation) {
-                    running.held = held;
-                }
-            }
-            // What a task reads is compiled in: there is nothing to read anew.
-            Effect::Reload { id, incarnation } => self.report(Input::Reloaded { id, incarnation }),
-            Effect::ReloadTimedOut { .. } => {}
-            Effect::Probe { id, incarnation, kind: _, token } => {
+            Effect::Probe { id, incarnation, token, .. } => {
                 if let Some(running) = self.incarnation_mut(id, incarnation) {
                     let healthy = running.task.is_healthy();
                     self.report(Input::Probed { id, incarnation, token, healthy });
                 }
             }
+            Effect::Pause { id, incarnation } | Effect::Resume { id, incarnation } => {
+                if let Some(running) = self.incarnation_mut(id, incarnation) {
+                    running.paused = matches!(effect, Effect::Pause { .. });
+                }
+            }
+            // Tasks keep no configuration that could be another one now.
+            Effect::Reload { id, incarnation } => self.report(Input::Reloaded { id, incarnation }),
+            Effect::ReloadTimedOut { .. } => {}
             Effect::Halt(epitaph) => self.broken = Some(epitaph),
         }
     }
@@ -336,7 +337,10 @@ impl Floor<'_> {
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Epitaph> {
         let mut wake_at: Option<Instant> = None;
         for (kind, running) in Kind::ALL.iter().zip(&self.running) {
-            let Some(running) = running.as_ref().filter(|running| !running.held) else { continue };
+            let Some(running) = running else { continue };
+            if running.paused {
+                continue;
+            }
             let is_ready = match running.next {
                 Next::Again => true,
                 Next::Until(at) => at <= now,
@@ -388,6 +392,8 @@ impl Floor<'_> {
             self.report(Input::Exited { id, incarnation, exit });
         } else if !core::mem::replace(&mut running.said_ready, true) {
             self.report(Input::Ready { id, incarnation });
+        } else {
+            self.report(Input::Alive { id, incarnation });
         }
         self.broken.take().map_or(Ok(()), Err)
     }

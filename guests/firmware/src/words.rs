@@ -28,8 +28,8 @@ impl fmt::Display for InWords {
                 failure(reason, f)
             }
             State::Stopped(StopCause::Operator) => f.write_str("is stopped"),
-            State::Stopped(StopCause::GaveUp) => f.write_str("has given up"),
             State::Stopped(StopCause::Finished) => f.write_str("has finished"),
+            State::Stopped(StopCause::GaveUp) => f.write_str("is stopped: its group gave up"),
             State::Backoff { until, failure: reason } => {
                 if let Some(reason) = reason {
                     f.write_str("failed: ")?;
