@@ -344,7 +344,10 @@ impl Context {
     }
 
     /// What is to be done at a tick of the preemption clock.
-    #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "called by the engine"))]
+    #[cfg_attr(
+        not(any(test, feature = "wasmtime")),
+        expect(dead_code, reason = "called by the engine")
+    )]
     pub(crate) fn tick(&mut self) -> Tick {
         self.meter.tick(
             &self.shared.turn,

@@ -19,6 +19,7 @@ use super::*;
 use crate::context::Context;
 use crate::executor::{Call, Executor, Fault, Health, ImageState, Next, Progress, Return};
 use crate::machine::Machine;
+use crate::meter::Tick;
 use crate::process::Phase;
 
 /// A machine whose clock moves by a microsecond whenever it is read.
@@ -57,6 +58,8 @@ enum Act {
     Exit,
     Again,
     Until(u64),
+    /// Runs until it is told to yield, or is over its budget.
+    Compute,
 }
 
 /// Counts messages in `state`, and does what its script says.
@@ -72,6 +75,8 @@ struct ScriptedExecutor {
     habit: Option<Act>,
     /// The clock, and how much of it a turn takes.
     takes: Option<(Arc<TestMachine>, u64)>,
+    /// How long each turn was for who runs until it is told to yield, in ticks.
+    ticks: Vec<u32>,
 }
 
 struct ScriptedInstance {
@@ -127,13 +132,31 @@ impl Executor for ScriptedExecutor {
         let habit = self.habit.filter(|_| is_run).unwrap_or(Act::Return);
         let act = self.script.pop_front().unwrap_or(habit);
         self.turns.push(context.address());
-        if let Some((machine, turn_ns)) = &self.takes {
+        if let Some((machine, turn_ns)) = &self.takes
+            && !matches!(act, Act::Compute)
+        {
             machine.now_ns.fetch_add(*turn_ns, Ordering::Relaxed);
         }
         let progress = match act {
             Act::Preempt => {
                 instance.returned = Some(returned);
                 return Progress::Preempted;
+            }
+            Act::Compute => {
+                let Some((machine, tick_ns)) = &self.takes else { panic!("there is no clock") };
+                instance.returned = Some(returned);
+                for ticks in 1.. {
+                    machine.now_ns.fetch_add(*tick_ns, Ordering::Relaxed);
+                    match context.tick() {
+                        Tick::Continue => {}
+                        Tick::Yield => {
+                            self.ticks.push(ticks);
+                            return Progress::Preempted;
+                        }
+                        Tick::OverBudget => break,
+                    }
+                }
+                Progress::Failed(Fault::SliceBudget)
             }
             Act::Trap => Progress::Failed(Fault::Trap("told to".into())),
             Act::Fail if is_run => Progress::Returned(Return::Run(Err("told to".into()))),

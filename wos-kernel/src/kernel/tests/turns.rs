@@ -51,6 +51,32 @@ fn whoever_is_urgent_and_busy_starves_nobody() {
 }
 
 #[test]
+fn a_turn_is_as_long_as_its_level_allows_and_a_slice_as_its_budget() {
+    for (level, ticks) in [(0, 1), (4, 5), (7, 8)] {
+        let (mut kernel, machine) = kernel_of(&[level]);
+        while step(&mut kernel) {}
+        kernel.executor().takes = Some((machine, MS_NS));
+        kernel.executor().habit = Some(Act::Compute);
+        let at = Address { daemon: 0, incarnation: 1 };
+        let message = Command::Message { at, channel: 0, sequence: 1, payload: b"m" };
+        kernel.command(message, &mut |_| {}).unwrap();
+        let mut ended = Vec::new();
+        let mut note = |event: Event<'_>| {
+            if let Event::Exited { outcome, .. } = event {
+                ended.push(outcome);
+            }
+        };
+        // The kernel's own reading of the clock takes time in this test, and none of a slice's.
+        while kernel.step(&mut note).unwrap() {}
+        assert_eq!(ended, [Outcome::SliceBudget]);
+        let turns = &kernel.executor().ticks;
+        assert!(turns.iter().all(|turn| *turn == ticks), "{turns:?}");
+        let running_ms = u32::try_from(turns.len()).unwrap() * ticks;
+        assert!((900..=1_000).contains(&running_ms), "{running_ms} of 1000 ms");
+    }
+}
+
+#[test]
 fn turns_go_round_within_a_level_and_the_urgent_go_first() {
     let (mut kernel, _) = kernel_of(&[4, 4, 1]);
     while step(&mut kernel) {}
