@@ -40,7 +40,7 @@ impl Share {
 }
 
 /// The numbers that a scheduler goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// A task goes before one of the next more urgent level once it has waited longer by this, in
     /// nanoseconds. Zero: first come, first served, whatever the level. `u64::MAX`: it never does.
@@ -58,7 +58,7 @@ impl Default for Rules {
 
 /// The task that runs next. It is picked until the scheduler is told that it
 /// [`ran`](super::Scheduler::ran), or it is [put back](super::Scheduler::put_back).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "the task is picked: run it, or put it back"]
 pub struct Pick {
     /// The task.
@@ -71,7 +71,7 @@ pub struct Pick {
 }
 
 /// By which rule a task was picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// It has the earliest deadline.
     Deadline(Instant),
@@ -81,7 +81,7 @@ pub enum Class {
 }
 
 /// How a turn ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The task has more to do: of its own will, or it was interrupted.
     Again,
@@ -90,7 +90,7 @@ pub enum Outcome {
 }
 
 /// Why a task was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AddError {
     /// The scheduler's storage has no slot of this number.
     #[error("task {task} has no slot in a scheduler for {capacity} tasks")]
@@ -140,17 +140,17 @@ pub enum AddError {
 }
 
 /// There is no task of this number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("task {0} was not added, or was removed")]
 pub struct UnknownTask(pub u32);
 
 /// The task of this number is not picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("task {0} is not picked")]
 pub struct NotPicked(pub u32);
 
 /// How a task is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskView {
     /// Its own level.
     pub base: Level,
@@ -163,7 +163,7 @@ pub struct TaskView {
 }
 
 /// What a task does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskState {
     /// It waits for something to happen.
     Waits,
@@ -177,7 +177,7 @@ pub enum TaskState {
 }
 
 /// How the server of a task is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServerView {
     /// What it may use in each period, in nanoseconds.
     pub budget_ns: u64,

@@ -38,27 +38,30 @@ pub fn calm(court: &mut Court, done: &mut Vec<Step>) -> Result<(), Failure> {
         for answer in answers {
             play(court, 0, answer)?;
         }
-        let before = states(court);
+        let unfinished = !settled(&states(court)) || waits_for_nothing(court).is_err();
         let at_ns = court.world.next_deadline().map(duende_core::time::Instant::as_ns);
-        let at_ns = at_ns.filter(|_| !settled(&before));
+        let at_ns = at_ns.filter(|_| unfinished);
         let elapsed_ns = at_ns.map_or(0, |at| {
             i64::try_from(at.saturating_sub(court.world.now().as_ns())).unwrap_or(i64::MAX)
         });
-        play(court, elapsed_ns, Input::Tick)?;
-        rests = idle && settled(&states(court));
+        // Time passes, and then comes a sign of life from all that owe one.
+        play(court, elapsed_ns, Input::Dump)?;
+        for sign in signs(court) {
+            play(court, 0, sign)?;
+        }
+        play(court, 0, Input::Tick)?;
+        rests = idle && settled(&states(court)) && waits_for_nothing(court).is_ok();
         if rests {
             break;
         }
     }
+    waits_for_nothing(court)?;
     hold!(
         rests,
         "liveness: a daemon runs again once faults end",
         "{:?} after {ROUNDS} rounds",
         states(court)
     );
-    for slot in 0..DAEMONS {
-        check(court, slot)?;
-    }
     drain(court, &mut play)
 }
 
@@ -71,6 +74,7 @@ fn answers(court: &Court) -> Vec<Input> {
             continue;
         };
         let of = Process { slot, incarnation: process.incarnation };
+        let probed = process.probe.map(|(token, ..)| Input::Probed { of, token, healthy: true });
         match process.told {
             Told::Terminate => answers.push(Input::Exited { of, end: End::Code(0) }),
             Told::Kill => answers.push(Input::Exited { of, end: End::Signal(9) }),
@@ -78,16 +82,25 @@ fn answers(court: &Court) -> Vec<Input> {
                 State::Starting(Starting::Spawning { .. }) => {
                     answers.extend([Input::Spawned(of), Input::Ready(of)]);
                 }
-                State::Starting(Starting::Initialising { .. }) => answers.push(Input::Ready(of)),
-                _ => {
-                    if let Some(token) = process.probe {
-                        answers.push(Input::Probed { of, token, healthy: true });
-                    }
+                State::Starting(Starting::Initialising { .. }) => {
+                    answers.push(Input::Ready(of));
+                    answers.extend(probed);
                 }
+                State::Reloading { .. } => answers.push(Input::Reloaded(of)),
+                _ => answers.extend(probed),
             },
         }
     }
     answers
+}
+
+/// A sign of life of every process that is watched.
+fn signs(court: &Court) -> Vec<Input> {
+    let watched = (0..).zip(&court.oracles.daemons.slots).filter_map(|(slot, daemon)| {
+        let process = daemon.as_ref().filter(|daemon| daemon.is_watched())?.process?;
+        Some(Input::Alive(Process { slot, incarnation: process.incarnation }))
+    });
+    watched.collect()
 }
 
 fn states(court: &Court) -> Vec<Option<State>> {
@@ -102,6 +115,7 @@ fn settled(states: &[Option<State>]) -> bool {
             state,
             State::Created
                 | State::Running
+                | State::Paused
                 | State::Stopped(_)
                 | State::Failed(_)
                 | State::Starting(Starting::Waiting)
@@ -110,6 +124,10 @@ fn settled(states: &[Option<State>]) -> bool {
 }
 
 /// Who waits, waits for one that does not run and will not.
+fn waits_for_nothing(court: &Court) -> Result<(), Failure> {
+    (0..DAEMONS).try_for_each(|slot| check(court, slot))
+}
+
 fn check(court: &Court, slot: usize) -> Result<(), Failure> {
     let Some(daemon) = &court.oracles.daemons.slots[slot] else { return Ok(()) };
     if daemon.state != State::Starting(Starting::Waiting) {

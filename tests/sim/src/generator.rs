@@ -16,7 +16,7 @@ use crate::oracle::Oracles;
 use crate::swarm::{Clock, Entropy, Swarm};
 
 /// How many kinds of inputs chance has to choose from: those of [`Generator::any`].
-const KINDS: usize = 46;
+const KINDS: usize = 48;
 
 const ENDS: [End; 10] = [
     End::Code(0),
@@ -39,6 +39,7 @@ pub struct Generator {
     /// What the environment does, and when.
     due: Vec<(u64, Input)>,
     made: u64,
+    incarnations: [u32; DAEMONS],
     /// The stream of frames, so that it is not cut at random everywhere.
     frames: bytes::Frames,
 }
@@ -49,7 +50,14 @@ impl Generator {
     pub fn new(seed: u64, world: u64) -> Self {
         let mut draw = Draw::new(seed, world);
         let swarm = Swarm::new(&mut draw, KINDS);
-        Self { draw, swarm, due: Vec::new(), made: 0, frames: bytes::Frames::default() }
+        Self {
+            draw,
+            swarm,
+            due: Vec::new(),
+            made: 0,
+            incarnations: [0; DAEMONS],
+            frames: bytes::Frames::default(),
+        }
     }
 
     /// The next step; `None` when the world is over.
@@ -78,6 +86,12 @@ impl Generator {
             && self.draw.per_mille(self.swarm.prompt)
         {
             let (_, input) = self.due.swap_remove(index);
+            if let Input::Alive(of) = input
+                && oracles.daemons.is_current(of)
+                && !self.draw.per_mille(self.swarm.disobeys)
+            {
+                self.later(now_ns, 5_000_000, Input::Alive(of));
+            }
             return Some(self.step(0, input));
         }
         if self.draw.per_mille(self.swarm.prompt / 2) {
@@ -106,6 +120,7 @@ impl Generator {
         match **effect {
             Effect::Spawn { id, incarnation } => {
                 let of = process(id, incarnation);
+                self.incarnations[usize::from(of.slot)] = incarnation;
                 if disobeys {
                     let end = self.draw.pick(&ENDS);
                     match self.draw.below(3) {
@@ -133,6 +148,17 @@ impl Generator {
                 let of = process(id, incarnation);
                 let within = if disobeys { 500_000_000 } else { 1_000_000 };
                 self.later(world_ns, within, Input::Exited { of, end: End::Signal(9) });
+            }
+            Effect::Changed { id, from, to } if to.is_up() && !from.is_up() => {
+                let slot = u8::try_from(id.slot()).unwrap_or(u8::MAX);
+                let of = Process { slot, incarnation: self.incarnations[usize::from(slot)] };
+                self.later(world_ns, 5_000_000, Input::Alive(of));
+            }
+            Effect::Reload { id, incarnation } => {
+                let of = process(id, incarnation);
+                if !disobeys {
+                    self.later(world_ns, 7_000_000, Input::Reloaded(of));
+                }
             }
             Effect::Probe { id, incarnation, token, .. } => {
                 let of = process(id, incarnation);
@@ -219,7 +245,8 @@ impl Generator {
             0 => Input::Tick,
             1 => {
                 let depends_on = if self.draw.per_mille(500) { 0 } else { self.draw.byte(255) };
-                Input::Add { template: self.draw.byte(TEMPLATES), depends_on }
+                let group = self.draw.byte(6);
+                Input::Add { template: self.draw.byte(TEMPLATES), depends_on, group }
             }
             2 => Input::Remove { slot: self.slot() },
             3 | 4 => Input::Start { slot: self.slot() },
@@ -338,6 +365,21 @@ impl Generator {
                     Input::Frame(chunk)
                 }
             },
+            45 => match self.draw.below(3) {
+                0 => Input::Reloaded(self.process(oracles)),
+                _ => Input::Alive(self.process(oracles)),
+            },
+            46 => {
+                let slot = self.slot();
+                match self.draw.below(8) {
+                    0 => Input::StartChain { slot },
+                    1 => Input::StopChain { slot },
+                    2 => Input::Forgive { slot },
+                    3 | 4 => Input::Pause { slot },
+                    5 | 6 => Input::Resume { slot },
+                    _ => Input::Reload { slot },
+                }
+            }
             _ => Input::Dump,
         }
     }

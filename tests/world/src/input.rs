@@ -57,6 +57,8 @@ pub enum Input {
         template: u8,
         /// What it depends on.
         depends_on: u8,
+        /// The [group](crate::GROUPS_OF_DAEMONS) that it belongs to; none from there on.
+        group: u8,
     },
     /// A daemon is removed.
     Remove {
@@ -78,8 +80,42 @@ pub enum Input {
         /// Which.
         slot: u8,
     },
+    /// An operator starts a daemon and what it depends on.
+    StartChain {
+        /// Which.
+        slot: u8,
+    },
+    /// An operator stops a daemon and what depends on it.
+    StopChain {
+        /// Which.
+        slot: u8,
+    },
+    /// An operator forgets what a daemon did.
+    Forgive {
+        /// Which.
+        slot: u8,
+    },
+    /// An operator holds a daemon still.
+    Pause {
+        /// Which.
+        slot: u8,
+    },
+    /// An operator lets a daemon go on.
+    Resume {
+        /// Which.
+        slot: u8,
+    },
+    /// An operator has a daemon read its configuration anew.
+    Reload {
+        /// Which.
+        slot: u8,
+    },
     /// An operator stops all daemons.
     StopAll,
+    /// A process has read its configuration anew.
+    Reloaded(Process),
+    /// A process gives a sign of life.
+    Alive(Process),
     /// A process exists.
     Spawned(Process),
     /// A process is ready.
@@ -105,9 +141,9 @@ pub enum Input {
         /// Which.
         slot: u8,
     },
-    /// The next task runs, and then waits or goes to the end of its turn.
+    /// The next task runs, and then waits or goes to the end of its turn. The clock goes on meanwhile.
     Run {
-        /// For how long, in microseconds.
+        /// For how long, in microseconds; at most as long as the scheduler lets it.
         ran_us: u16,
         /// Whether it then waits.
         waits: bool,

@@ -52,7 +52,7 @@ mod trace;
 mod wires;
 mod world;
 
-pub use daemons::{TEMPLATES, template};
+pub use daemons::{GROUPS_OF_DAEMONS, TEMPLATES, template};
 pub use digest::Digest;
 pub use input::{
     CHUNK_BYTES_MAX, Chunk, DAEMONS, End, Flow, GROUPS, HANDLES, Input, LISTENERS, OWN,

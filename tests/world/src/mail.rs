@@ -63,8 +63,10 @@ impl Mail {
             [ReceiverSeat::EMPTY; LISTENERS],
             spec(setup.fanout),
         );
+        let mut channel = channel.map_err(|error| Epitaph::new(format_args!("{error}")))?;
+        channel.set_receiver_level(Level::MOST_URGENT);
         Ok(Self {
-            channel: channel.map_err(|error| Epitaph::new(format_args!("{error}")))?,
+            channel,
             fanout: fanout.map_err(|error| Epitaph::new(format_args!("{error}")))?,
             receivers: [None; LISTENERS],
             number: 0,
@@ -101,6 +103,11 @@ impl Mail {
 
     pub(crate) fn cancel(&mut self, sender: SenderId, out: &mut Out<'_>) {
         out.tell(&Seen::Reserved(self.channel.cancel(sender)));
+    }
+
+    /// The level that a sender inherits, if it has not left.
+    pub(crate) fn inherited_level(&self, sender: SenderId) -> Option<Option<Level>> {
+        self.channel.inherited_level(sender).ok()
     }
 
     pub(crate) fn receive(&mut self, now: Instant, out: &mut Out<'_>) {

@@ -13,7 +13,7 @@ use duende_core::policy::breaker::{BreakerRefusal, BreakerState};
 use duende_core::policy::bucket::RateLimitError;
 use duende_core::policy::gate::{Busy, GateEffect, Offered, QueueEmpty};
 use duende_core::policy::quota::{self, ChargeError, GroupId, PressureChange, RefundError};
-use duende_core::sched::Level;
+use duende_core::sched::{self, Level, Pick};
 use duende_core::supervise::{AddError, DaemonId, Effect, InputError, RemoveError};
 use duende_core::time::Instant;
 use duende_core::trace::{TraceContext, TraceparentError, TracestateError};
@@ -38,22 +38,42 @@ pub enum Seen<'a> {
     Supervised(Result<(), InputError>),
     /// When the supervisor wants the next tick.
     NextTick(Option<Instant>),
-    /// A task was put into the run queue; not if it waited there.
-    Woken {
+    /// A daemon that came up is a task, or can't be one.
+    TaskAdded {
         /// Which.
         task: u32,
         /// Whether.
-        queued: bool,
+        added: Result<(), sched::AddError>,
     },
-    /// A task was taken out of the run queue, because its process ended.
-    Withdrawn {
+    /// A task is ready to run, if there is one.
+    TaskReady(u32),
+    /// A task is held still.
+    TaskHeld(u32),
+    /// A task is none any more, because its process ended.
+    TaskRemoved {
         /// Which.
         task: u32,
-        /// Whether it was there.
-        queued: bool,
+        /// Whether it was one.
+        removed: bool,
     },
-    /// A task ran, or none was there.
-    Ran(Option<(u32, Level)>),
+    /// A task inherits a level, or none.
+    TaskInherits {
+        /// Which.
+        task: u32,
+        /// Which level.
+        level: Option<Level>,
+    },
+    /// A task was picked, or none was ready.
+    Picked(Option<Pick>),
+    /// The task that was picked has run.
+    Ran {
+        /// Which.
+        task: u32,
+        /// For so long, in nanoseconds.
+        used_ns: u64,
+        /// What it does then.
+        outcome: sched::Outcome,
+    },
     /// A daemon that became Running got a seat in the channel.
     Opened {
         /// Which.

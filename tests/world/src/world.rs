@@ -2,12 +2,13 @@
 
 use duende_core::epitaph::Epitaph;
 use duende_core::lifecycle::State;
-use duende_core::supervise::{self, DaemonId, Slot, Supervisor, View};
+use duende_core::sched::Level;
+use duende_core::supervise::{self, DaemonId, GroupId, View};
 use duende_core::time::Instant;
 
 use crate::Digest;
-use crate::daemons::{self, Surroundings};
-use crate::input::{DAEMONS, Input, Process, REMOVED, Setup, Step};
+use crate::daemons::{self, Daemons, GROUPS_OF_DAEMONS, Surroundings};
+use crate::input::{Input, Process, REMOVED, Setup, Step};
 use crate::seen::{Out, Seen};
 use crate::wires::Wires;
 
@@ -16,7 +17,8 @@ use crate::wires::Wires;
 pub struct World {
     now: Instant,
     digest: Digest,
-    supervisor: Supervisor<[Slot; DAEMONS]>,
+    supervisor: Daemons,
+    groups: [Option<GroupId>; GROUPS_OF_DAEMONS],
     /// The daemon that was removed last: its identifier is stale.
     removed: Option<DaemonId>,
     surroundings: Surroundings,
@@ -29,10 +31,12 @@ impl World {
     /// An [`Epitaph`], if a machine can't be made as it is made here: a mistake of this crate.
     pub fn new(setup: Setup) -> Result<Self, Epitaph> {
         let now = Instant::ZERO;
+        let (supervisor, groups) = daemons::supervisor();
         Ok(Self {
             now,
             digest: Digest::EMPTY,
-            supervisor: Supervisor::new([const { Slot::EMPTY }; DAEMONS]),
+            supervisor,
+            groups,
             removed: None,
             surroundings: Surroundings::new(now, setup)?,
         })
@@ -73,6 +77,12 @@ impl World {
         self.supervisor.view(self.supervisor.id_of_slot(u32::from(slot))?)
     }
 
+    /// The longest that a task of a level waits if the processor is never idle, in nanoseconds.
+    #[must_use]
+    pub fn waiting_ns_max(&self, level: Level) -> u64 {
+        self.surroundings.waiting_ns_max(level)
+    }
+
     /// When the supervisor wants to be called again.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Instant> {
@@ -91,7 +101,7 @@ impl World {
             let id = self.supervisor.id_of_slot(slot);
             let state = id.and_then(|id| self.supervisor.view(id)).map(|view| view.state);
             let alive = state.is_some_and(State::has_process);
-            if !alive && self.surroundings.is_queued(slot) {
+            if !alive && self.surroundings.is_task(slot) {
                 return Err(Epitaph::new(format_args!("{name} is a task without a process")));
             }
             let healthy = status == duende_core::health::Status::Healthy;
@@ -108,11 +118,35 @@ impl World {
         match *input {
             Input::Begin(setup) => self.begin(setup, 0, out),
             Input::Tick => self.tick(entropy, out),
-            Input::Add { template, depends_on } => self.add(template, depends_on, out),
+            Input::Add { template, depends_on, group } => {
+                self.add(template, depends_on, group, out);
+            }
             Input::Remove { slot } => self.remove(slot, out),
             Input::Start { slot } => self.operate(entropy, slot, supervise::Input::Start, out),
             Input::Stop { slot } => self.operate(entropy, slot, supervise::Input::Stop, out),
             Input::Restart { slot } => self.operate(entropy, slot, supervise::Input::Restart, out),
+            Input::StartChain { slot } => {
+                self.operate(entropy, slot, supervise::Input::StartWithDependencies, out);
+            }
+            Input::StopChain { slot } => {
+                self.operate(entropy, slot, supervise::Input::StopWithDependents, out);
+            }
+            Input::Forgive { slot } => self.operate(entropy, slot, supervise::Input::Forgive, out),
+            Input::Pause { slot } => self.operate(entropy, slot, supervise::Input::Pause, out),
+            Input::Resume { slot } => self.operate(entropy, slot, supervise::Input::Resume, out),
+            Input::Reload { slot } => self.operate(entropy, slot, supervise::Input::Reload, out),
+            Input::Reloaded(of) => {
+                self.hear(entropy, of, out, |id, incarnation| supervise::Input::Reloaded {
+                    id,
+                    incarnation,
+                });
+            }
+            Input::Alive(of) => {
+                self.hear(entropy, of, out, |id, incarnation| supervise::Input::Alive {
+                    id,
+                    incarnation,
+                });
+            }
             Input::StopAll => self.supervise(entropy, supervise::Input::StopAll, out),
             Input::Spawned(of) => {
                 self.hear(entropy, of, out, |id, incarnation| supervise::Input::Spawned {
@@ -141,19 +175,13 @@ impl World {
                     healthy,
                 });
             }
-            Input::Wake { slot } => around.wake(slot, out),
-            Input::Run { ran_us: _, waits } => around.run(waits, out),
+            Input::Wake { slot } => around.wake(now, slot, out),
+            Input::Run { ran_us, waits } => self.now = around.run(now, ran_us, waits, out),
             Input::Send { slot, handle, tag, length } => {
                 around.send(now, slot, handle, (tag, length), out);
             }
-            Input::Reserve { slot } => match around.last_sender(slot) {
-                Some(sender) => around.mail.reserve(sender, out),
-                None => out.tell(&Seen::Nothing),
-            },
-            Input::Cancel { slot } => match around.last_sender(slot) {
-                Some(sender) => around.mail.cancel(sender, out),
-                None => out.tell(&Seen::Nothing),
-            },
+            Input::Reserve { slot } => around.reserve(now, slot, false, out),
+            Input::Cancel { slot } => around.reserve(now, slot, true, out),
             Input::Receive => around.mail.receive(now, out),
             Input::Abandon => around.mail.abandon(out),
             Input::Join { into, level } => around.mail.join(into, level, out),
@@ -235,7 +263,7 @@ impl World {
         if let Ok(surroundings) = Surroundings::new(self.now, setup) {
             self.surroundings = surroundings;
         }
-        self.supervisor = Supervisor::new([const { Slot::EMPTY }; DAEMONS]);
+        (self.supervisor, self.groups) = daemons::supervisor();
         self.removed = None;
         out.tell(&Seen::Begun);
     }
@@ -247,8 +275,9 @@ impl World {
         self.surroundings.policies.tick(self.now, out);
     }
 
-    fn add(&mut self, template: u8, depends_on: u8, out: &mut Out<'_>) {
+    fn add(&mut self, template: u8, depends_on: u8, group: u8, out: &mut Out<'_>) {
         let mut spec = daemons::template(template);
+        spec.group = self.groups.get(usize::from(group)).copied().flatten();
         for slot in (0..8_u8).filter(|slot| depends_on & (1 << slot) != 0) {
             if let Some(id) = self.daemon(slot) {
                 // There are as many places as slots.
@@ -332,7 +361,7 @@ mod tests {
     }
 
     const RUNNING: [Input; 4] = [
-        Input::Add { template: 0, depends_on: 0 },
+        Input::Add { template: 0, depends_on: 0, group: u8::MAX },
         Input::Start { slot: 0 },
         Input::Spawned(Process { slot: 0, incarnation: 1 }),
         Input::Ready(Process { slot: 0, incarnation: 1 }),

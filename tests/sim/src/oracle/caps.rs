@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use duende_core::caps::{DelegateError, GrantError, Handle, Refusal, Rights};
-use duende_core::lifecycle::State;
 use duende_core::supervise::Effect;
 use duende_core::time::Instant;
 use duende_world::{DAEMONS, HANDLES, Input, OWN, Seen, Step};
@@ -323,8 +322,8 @@ impl Oracle for Caps {
                 }
                 Ok(())
             }
-            Seen::Effect(Effect::Changed { id, to, .. }) => {
-                if *to == State::Running || !to.has_process() {
+            Seen::Effect(Effect::Changed { id, from, to }) => {
+                if (to.is_up() && !from.is_up()) || !to.has_process() {
                     self.arriving = u8::try_from(id.slot()).unwrap_or(0);
                 }
                 Ok(())

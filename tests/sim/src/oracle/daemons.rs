@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use duende_core::lifecycle::{FailureReason, Starting, State, StopCause, Stopping, Then};
+use duende_core::probe::ProbeKind;
 use duende_core::supervise::Effect;
 use duende_core::time::Instant;
-use duende_world::{DAEMONS, End, Input, Seen, Step, TEMPLATES, World};
+use duende_world::{DAEMONS, End, GROUPS_OF_DAEMONS, Input, Seen, Step, TEMPLATES, World};
 
 use super::Oracle;
 use crate::failure::{Failure, hold};
@@ -32,8 +33,8 @@ pub struct Process {
     pub incarnation: u32,
     /// What it was told.
     pub told: Told,
-    /// The question about its health that it has not answered.
-    pub probe: Option<u64>,
+    /// The question about its health that it has not answered, and when it was asked.
+    pub probe: Option<(u64, ProbeKind, u64)>,
 }
 
 /// What is known of one daemon.
@@ -46,10 +47,20 @@ pub struct Daemon {
     /// Its process.
     pub process: Option<Process>,
     incarnation: u32,
+    /// Whether it belongs to a group.
+    grouped: bool,
     failures: u32,
+    /// Since when it is up, put forward by its pauses.
     ready_at: Option<u64>,
-    /// When it was started again after a failure.
+    paused_at: Option<u64>,
+    /// When it was started again, as its limit counts.
     stamps: Vec<u64>,
+    /// The last sign of life, put forward by its pauses.
+    alive_at: u64,
+    /// Questions whether it works since the last answer that said so.
+    asked: u32,
+    /// Answers in a row, each in time, that said that it does not work.
+    unwell: u32,
 }
 
 /// All daemons.
@@ -65,6 +76,8 @@ pub struct Daemons {
     step: Option<Step>,
     /// Some may be on their way out with the others.
     stopping_all: bool,
+    /// Some were told to stop before others.
+    stopping_chain: bool,
     /// Where the daemon of this step was at its beginning.
     before: Option<State>,
 }
@@ -78,6 +91,7 @@ impl Default for Daemons {
             heard: 0,
             step: None,
             stopping_all: false,
+            stopping_chain: false,
             before: None,
         }
     }
@@ -88,12 +102,22 @@ impl Daemons {
         self.slots.get_mut(usize::try_from(slot).ok()?)?.as_mut()
     }
 
-    fn is_running(&self, slot: u32) -> bool {
-        let place = usize::try_from(slot).ok().and_then(|slot| self.slots.get(slot));
-        place.and_then(Option::as_ref).is_some_and(|daemon| daemon.state == State::Running)
+    /// Whether a process is there, as far as the supervisor knows.
+    #[must_use]
+    pub fn is_current(&self, of: duende_world::Process) -> bool {
+        let daemon = self.slots.get(usize::from(of.slot)).and_then(Option::as_ref);
+        let process = daemon.and_then(|daemon| daemon.process);
+        process.is_some_and(|process| process.incarnation == of.incarnation)
     }
 
-    fn added(&mut self, slot: u32, template_number: u8, depends_on: u8) {
+    fn is_running(&self, slot: u32) -> bool {
+        let place = usize::try_from(slot).ok().and_then(|slot| self.slots.get(slot));
+        place
+            .and_then(Option::as_ref)
+            .is_some_and(|daemon| matches!(daemon.state, State::Running | State::Reloading { .. }))
+    }
+
+    fn added(&mut self, slot: u32, template_number: u8, depends_on: u8, group: u8) {
         let depends_on: Vec<u32> = (0..8_u32)
             .filter(|on| depends_on & (1 << on) != 0)
             .filter(|on| {
@@ -108,9 +132,14 @@ impl Daemons {
             state: State::Created,
             process: None,
             incarnation,
+            grouped: usize::from(group) < GROUPS_OF_DAEMONS,
             failures: 0,
             ready_at: None,
+            paused_at: None,
             stamps: Vec::new(),
+            alive_at: 0,
+            asked: 0,
+            unwell: 0,
         });
     }
 
@@ -167,10 +196,20 @@ impl Daemons {
             Effect::Kill { id, incarnation } => {
                 self.told(id.slot(), incarnation, Told::Kill).map(drop)
             }
-            Effect::Probe { id, incarnation, kind: _, token } => {
+            Effect::Probe { id, incarnation, kind, token } => {
                 let process = self.told(id.slot(), incarnation, Told::Nothing)?;
-                process.probe = Some(token);
-                hold!(self.is_running(id.slot()), "supervisor: probed what does not run", "{id}");
+                process.probe = Some((token, kind, heard));
+                if let Some(daemon) = self.daemon(id.slot())
+                    && kind == ProbeKind::Liveness
+                {
+                    daemon.asked += 1;
+                }
+                let startup = kind == ProbeKind::Startup;
+                hold!(
+                    self.is_running(id.slot()) || startup,
+                    "supervisor: probed what does not run",
+                    "{id}"
+                );
                 Ok(())
             }
             Effect::Pause { id, incarnation }
@@ -201,6 +240,8 @@ impl Daemons {
 
     fn changed(&mut self, slot: u32, from: State, to: State) -> Result<(), Failure> {
         let (heard, step, stopping_all) = (self.heard, self.step.clone(), self.stopping_all);
+        let (stopping_chain, operator_starts) = (self.stopping_chain, self.operator_starts());
+        let chained = matches!(step.as_ref().map(|s| &s.input), Some(Input::StartChain { .. }));
         let entropy = step.as_ref().map_or(0, |step| step.entropy);
         let Some(daemon) = self.daemon(slot) else {
             return Err(Failure::new("supervisor: effect on nobody", format!("slot {slot}")));
@@ -222,20 +263,61 @@ impl Daemons {
             _ => None,
         };
         if from.has_process() && !to.has_process() {
-            let Some(exit) = exit else {
+            let Some(end) = exit else {
                 return Err(Failure::new(
                     "supervisor: a process is over without an exit",
                     format!("slot {slot}: {from:?} → {to:?}"),
                 ));
             };
             daemon.process = None;
-            let expected = daemon.verdict(from, exit, heard, entropy);
-            let leaves = stopping_all && to == State::Stopped(StopCause::Operator);
-            hold!(
-                to == expected || leaves,
-                "supervisor: the verdict on an exit",
-                "slot {slot}: {from:?}, {exit:?} → {to:?} instead of {expected:?}"
-            );
+            let kept = (daemon.failures, daemon.stamps.clone());
+            let expected = daemon.verdict(from, end, heard, entropy);
+            if to != expected {
+                // It was to leave with others, and only waited for its turn: that is no failure of its
+                // own. Or it was one too many for its group, which quarantines it.
+                let by_group = daemon.grouped
+                    && matches!(to, State::Failed(FailureReason::Quarantined { restarts: 3, .. }));
+                let left = match to {
+                    State::Stopped(StopCause::Operator) => stopping_all || stopping_chain,
+                    State::Stopped(StopCause::GaveUp) => daemon.grouped,
+                    State::Backoff { until, failure: None } => {
+                        daemon.grouped && until.as_ns() == heard
+                    }
+                    _ => false,
+                };
+                hold!(
+                    left || by_group,
+                    "supervisor: the verdict on an exit",
+                    "slot {slot}: {from:?}, {end:?} → {to:?} instead of {expected:?}"
+                );
+                if left {
+                    (daemon.failures, daemon.stamps) = kept;
+                }
+            }
+        }
+        // An operator's start of what has no process forgets what it did before.
+        let starts = !from.has_process() && matches!(to, State::Starting(Starting::Waiting));
+        if starts && operator_starts {
+            daemon.failures = 0;
+            if chained {
+                daemon.started_by_operator(heard);
+            }
+        }
+        match (from, to) {
+            (_, State::Paused) => daemon.paused_at = Some(heard),
+            (State::Paused, _) => {
+                let length = heard.saturating_sub(daemon.paused_at.take().unwrap_or(heard));
+                daemon.ready_at = daemon.ready_at.map(|at| at.saturating_add(length));
+                daemon.alive_at = daemon.alive_at.saturating_add(length);
+                if let Some((_, _, at)) = daemon.process.as_mut().and_then(|p| p.probe.as_mut()) {
+                    *at = at.saturating_add(length);
+                }
+            }
+            _ => {}
+        }
+        if to.is_up() && !from.is_up() {
+            (daemon.ready_at, daemon.alive_at) = (Some(heard), heard);
+            (daemon.asked, daemon.unwell) = (0, 0);
         }
         match (from, to) {
             (
@@ -255,21 +337,33 @@ impl Daemons {
                 State::Stopping(Stopping::Condemned(FailureReason::StartTimeout)),
             ) => {
                 hold!(
-                    deadline.as_ns() <= heard,
+                    deadline.as_ns() <= heard || daemon.plan.comes_up_by_probe,
                     "supervisor: condemned before its start timeout",
                     "slot {slot}: {deadline:?} at {heard}"
                 );
             }
             (State::Backoff { until, .. }, State::Starting(_)) => {
-                let asked = self.operator_asked(slot);
                 hold!(
-                    until.as_ns() <= heard || asked,
+                    until.as_ns() <= heard || operator_starts,
                     "supervisor: started again before its backoff is over",
                     "slot {slot}: {until:?} at {heard}"
                 );
             }
-            (_, State::Running) => {
-                daemon.ready_at = Some(heard);
+            (_, State::Stopping(Stopping::Condemned(FailureReason::Unhealthy))) => {
+                let (asked, threshold) = (daemon.asked, daemon.plan.failures_max);
+                hold!(
+                    threshold.is_some_and(|threshold| asked >= threshold),
+                    "supervisor: condemned before its checks failed often enough",
+                    "slot {slot}: asked {asked} times, {threshold:?}"
+                );
+            }
+            (_, State::Stopping(Stopping::Condemned(FailureReason::Watchdog))) => {
+                let silent = heard.saturating_sub(daemon.alive_at);
+                hold!(
+                    daemon.plan.watched && (silent >= WATCHDOG_NS || heard == u64::MAX),
+                    "supervisor: condemned before its watchdog's time is over",
+                    "slot {slot}: {silent} ns after a sign of life"
+                );
             }
             (_, State::Starting(Starting::Spawning { .. })) => daemon.ready_at = None,
             _ => {}
@@ -277,17 +371,55 @@ impl Daemons {
         Ok(())
     }
 
-    /// Whether this step is an operator's word on this daemon.
-    fn operator_asked(&self, slot: u32) -> bool {
+    /// Whether in this step an operator starts a daemon, or several.
+    fn operator_starts(&self) -> bool {
         matches!(
             self.step.as_ref().map(|step| &step.input),
-            Some(Input::Start { slot: asked } | Input::Restart { slot: asked })
-                if u32::from(*asked) == slot
+            Some(Input::Start { .. } | Input::StartChain { .. } | Input::Restart { .. })
         )
+    }
+
+    /// What a process has answered.
+    fn answered(&mut self, input: &Input) {
+        let heard = self.heard;
+        match *input {
+            Input::Alive(of) => {
+                if let Some(daemon) = self.daemon(u32::from(of.slot))
+                    && daemon.process.is_some_and(|p| p.incarnation == of.incarnation)
+                {
+                    daemon.alive_at = daemon.paused_at.unwrap_or(heard);
+                }
+            }
+            Input::Probed { of, token, healthy } => {
+                let Some(daemon) = self.daemon(u32::from(of.slot)) else { return };
+                let paused = daemon.paused_at.is_some();
+                let Some(process) = &mut daemon.process else { return };
+                if process.incarnation != of.incarnation {
+                    return;
+                }
+                let Some((_, kind, at)) = process.probe.take_if(|(asked, _, _)| *asked == token)
+                else {
+                    return;
+                };
+                let in_time = heard < at.saturating_add(PROBE_TIMEOUT_NS) || paused;
+                if kind != ProbeKind::Liveness || !in_time {
+                    return;
+                }
+                (daemon.asked, daemon.unwell) =
+                    if healthy { (0, 0) } else { (daemon.asked, daemon.unwell + 1) };
+            }
+            _ => {}
+        }
     }
 }
 
 impl Daemon {
+    /// Whether it has to give signs of life.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.plan.watched && self.state.is_up()
+    }
+
     /// The slots of what it depends on.
     #[must_use]
     pub fn depends_on(&self) -> &[u32] {
@@ -297,7 +429,8 @@ impl Daemon {
     /// What should become of an exit: the rules of `supervise` and `restart`, said again.
     fn verdict(&mut self, from: State, end: End, now: u64, entropy: u64) -> State {
         let plan = self.plan;
-        if self.ready_at.is_some_and(|at| now.saturating_sub(at) >= STABLE_NS) {
+        let until = self.paused_at.unwrap_or(now);
+        if self.ready_at.is_some_and(|at| until.saturating_sub(at) >= STABLE_NS) {
             self.failures = 0;
         }
         let failure = match from {
@@ -311,28 +444,55 @@ impl Daemon {
             State::Stopping(Stopping::Condemned(reason)) => Some(reason),
             _ => failure(end),
         };
-        let Some(reason) = failure else {
-            if !plan.after_success {
-                return State::Stopped(StopCause::Finished);
+        match failure {
+            None if !plan.after_success => return State::Stopped(StopCause::Finished),
+            None => {}
+            Some(reason) => {
+                let used_up = plan.retries_max.is_some_and(|max| self.failures >= max);
+                if !plan.after_failure || reason == FailureReason::Refused || used_up {
+                    return State::Failed(reason);
+                }
             }
-            return State::Backoff { until: self.until(0, now, entropy), failure: None };
-        };
-        let used_up = plan.retries_max.is_some_and(|max| self.failures >= max);
-        if !plan.after_failure || reason == FailureReason::Refused || used_up {
-            return State::Failed(reason);
         }
-        // OTP's `add_restart`, to the letter: of those within the period, how many?
-        if let Some((restarts, period)) = plan.limit {
-            let from = u128::from(now).saturating_sub(period.as_nanos());
-            self.stamps.retain(|stamp| u128::from(*stamp) >= from);
-            if self.stamps.len() >= usize::try_from(restarts).unwrap_or(usize::MAX) {
-                return State::Failed(FailureReason::Quarantined { restarts, period });
+        if (failure.is_some() || plan.fixed_window)
+            && let Some((restarts, period)) = plan.limit
+            && !self.admit(now)
+        {
+            return State::Failed(FailureReason::Quarantined { restarts, period });
+        }
+        let row = if failure.is_some() { self.failures } else { 0 };
+        self.failures += u32::from(failure.is_some());
+        State::Backoff { until: self.until(row, now, entropy), failure }
+    }
+
+    /// Whether the limit admits a start.
+    fn admit(&mut self, now: u64) -> bool {
+        let Some((restarts, period)) = self.plan.limit else { return true };
+        let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        if self.plan.fixed_window {
+            // systemd's: the first of them opens a window, and the next after its end another one.
+            if self.stamps.first().is_some_and(|begin| now.saturating_sub(*begin) > period_ns) {
+                self.stamps.clear();
             }
+        } else {
+            // OTP's `add_restart`, to the letter: of those within the period, how many?
+            self.stamps.retain(|stamp| *stamp >= now.saturating_sub(period_ns));
+        }
+        let admitted = self.stamps.len() < usize::try_from(restarts).unwrap_or(usize::MAX);
+        if admitted {
             self.stamps.push(now);
         }
-        let until = self.until(self.failures, now, entropy);
-        self.failures += 1;
-        State::Backoff { until, failure: Some(reason) }
+        admitted
+    }
+
+    /// An operator starts it anew, which forgives it; but systemd's limit counts that, too.
+    fn started_by_operator(&mut self, now: u64) {
+        self.failures = 0;
+        if self.plan.fixed_window {
+            self.admit(now);
+        } else {
+            self.stamps.clear();
+        }
     }
 
     /// Doubling one at a time, and full jitter.
@@ -349,6 +509,9 @@ impl Daemon {
 const BACKOFF_NS_MAX: u64 = 8_000_000;
 const STABLE_NS: u64 = 40_000_000;
 
+const WATCHDOG_NS: u64 = 6_000_000;
+const PROBE_TIMEOUT_NS: u64 = 1_000_000;
+
 /// What a template of the world comes to, in this oracle's words.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
@@ -357,25 +520,43 @@ struct Plan {
     retries_max: Option<u32>,
     /// So many restarts in so much time; none is no limit.
     limit: Option<(u32, Duration)>,
+    /// Whether the limit counts as systemd does; else as OTP does.
+    fixed_window: bool,
     /// The longest wait after the first failure.
     backoff_ns: u64,
+    /// How many questions whether it works may fail in a row.
+    failures_max: Option<u32>,
+    watched: bool,
+    comes_up_by_probe: bool,
 }
 
 impl Plan {
     fn of(template: u8) -> Self {
+        let ms = Duration::from_millis;
         let base = Self {
             after_success: false,
             after_failure: true,
             retries_max: None,
-            limit: Some((5, Duration::from_millis(60))),
+            limit: Some((5, ms(60))),
+            fixed_window: false,
             backoff_ns: 1_000_000,
+            failures_max: None,
+            watched: false,
+            comes_up_by_probe: false,
         };
         match template % TEMPLATES {
-            1 | 6 => Self { after_success: true, ..base },
+            1 => Self { after_success: true, ..base },
+            2 => Self { failures_max: Some(2), ..base },
             3 => Self { retries_max: Some(3), limit: None, ..base },
             4 => Self { after_failure: false, ..base },
             5 => Self { backoff_ns: 0, ..base },
-            7 => Self { limit: Some((1, Duration::from_millis(10))), ..base },
+            6 => Self { after_success: true, failures_max: Some(1), ..base },
+            7 => Self { limit: Some((1, ms(10))), ..base },
+            8 => Self { watched: true, ..base },
+            9 => Self { comes_up_by_probe: true, ..base },
+            11 => {
+                Self { after_success: true, limit: Some((4, ms(50))), fixed_window: true, ..base }
+            }
             _ => base,
         }
     }
@@ -407,6 +588,10 @@ impl Oracle for Daemons {
                 self.stopping_all = true;
                 None
             }
+            Input::StopChain { .. } => {
+                self.stopping_chain = true;
+                None
+            }
             _ => None,
         };
     }
@@ -417,28 +602,31 @@ impl Oracle for Daemons {
             Seen::Supervised(handled) => {
                 self.heard = self.heard.max(self.now.as_ns());
                 let input = self.step.as_ref().map(|step| step.input.clone());
-                if let Some(Input::Probed { of, token, .. }) = input
-                    && let Some(daemon) = self.daemon(u32::from(of.slot))
-                    && let Some(process) = &mut daemon.process
-                    && process.incarnation == of.incarnation
-                {
-                    process.probe.take_if(|asked| *asked == token);
+                if let Some(input) = &input {
+                    self.answered(input);
                 }
-                // An operator's start of what has no process forgets what it did before.
-                if let (Ok(()), Some(Input::Start { slot } | Input::Restart { slot })) =
-                    (handled, input)
-                    && self.before.is_some_and(|state| !state.has_process())
-                    && let Some(daemon) = self.daemon(u32::from(slot))
+                if let (Ok(()), Some(Input::Forgive { slot })) = (handled, &input)
+                    && let Some(daemon) = self.daemon(u32::from(*slot))
                 {
                     (daemon.failures, daemon.stamps) = (0, Vec::new());
+                }
+                // A restart of what waits changes no state, and forgives it too.
+                if let (Ok(()), Some(Input::Start { slot } | Input::Restart { slot })) =
+                    (handled, &input)
+                    && self.before.is_some_and(|state| !state.has_process())
+                {
+                    let heard = self.heard;
+                    if let Some(daemon) = self.daemon(u32::from(*slot)) {
+                        daemon.started_by_operator(heard);
+                    }
                 }
                 Ok(())
             }
             Seen::Added(Ok(id)) => {
-                if let Some(Input::Add { template, depends_on }) =
+                if let Some(Input::Add { template, depends_on, group }) =
                     self.step.as_ref().map(|step| step.input.clone())
                 {
-                    self.added(id.slot(), template, depends_on);
+                    self.added(id.slot(), template, depends_on, group);
                 }
                 Ok(())
             }
@@ -456,6 +644,16 @@ impl Oracle for Daemons {
 
     fn done(&mut self, world: &World) -> Result<(), Failure> {
         for (slot, daemon) in (0..).zip(&self.slots) {
+            if let Some(daemon) = daemon
+                && let Some(threshold) = daemon.plan.failures_max
+            {
+                let unwell = daemon.unwell;
+                hold!(
+                    unwell < threshold || !daemon.state.is_up(),
+                    "supervisor: who is unwell often enough is condemned",
+                    "{slot}: {unwell} times in a row"
+                );
+            }
             let (seen, known) =
                 (world.view(slot).map(|view| view.state), daemon.as_ref().map(|d| d.state));
             hold!(seen == known, "supervisor: changes are told", "{slot}: {seen:?}, {known:?}");
