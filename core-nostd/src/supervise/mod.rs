@@ -152,6 +152,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             return Err(RemoveError::HasDependents { id, dependents });
         }
         let depends_on = daemon.spec.depends_on.clone();
+        if daemon.round.is_some() {
+            // Others may have waited for its backoff only: a tick lets them go on.
+            let now = self.now;
+            self.wake_by(Some(now));
+        }
         if let Some(slot) = self.slot_mut(id) {
             slot.daemon = None;
             slot.generation = slot.generation.wrapping_add(1);
@@ -314,7 +319,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 invariant!(heard, "{id}: its deadline is overslept");
             }
             if daemon.state() == State::Starting(Starting::Waiting) {
-                let waits = self.waits_for(daemon).is_some();
+                let waits = self.waits_for(daemon).is_some() || self.tick_is_due();
                 invariant!(waits, "{id} waits for nothing");
             }
         }

@@ -189,7 +189,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 invariant!(self.round_is_open, "{id}: its round is overlooked");
                 invariant!(daemon.spec.group.is_some(), "{id}: a round without a group");
                 let waits = daemon.state() == State::Starting(Starting::Waiting);
-                let held = !waits || self.who_holds(round).is_some();
+                // Who held it may have been removed; then a tick is due.
+                let held = !waits || self.tick_is_due() || self.who_holds(round).is_some();
                 invariant!(held, "{id}: its round waits for nobody");
             }
         }

@@ -295,6 +295,10 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         if alive && self.incarnation(id)? == incarnation { news(self) } else { Ok(()) }
     }
 
+    pub(super) fn tick_is_due(&self) -> bool {
+        self.wake_at.is_some_and(|wake_at| wake_at <= self.now)
+    }
+
     pub(super) fn wake_by(&mut self, deadline: Option<Instant>) {
         self.wake_at = match (self.wake_at, deadline) {
             (Some(wake_at), Some(deadline)) => Some(wake_at.min(deadline)),

@@ -259,6 +259,24 @@ fn what_kills_itself_before_its_turn_comes_back_with_the_others() {
 }
 
 #[test]
+fn who_is_removed_from_a_round_holds_nobody() {
+    let mut world = World::new(3);
+    let [web, sentinel, alert] = chain_in(&mut world, Strategy::OneForAll);
+    world.exit(alert, CRASH);
+    world.exit(sentinel, CRASH);
+    world.exit(web, CRASH);
+    // All have ended, and the other two wait for the backoff of this one.
+    assert!(matches!(world.state(alert), State::Backoff { .. }));
+    assert_eq!(world.state(web), State::Starting(Starting::Waiting));
+    assert_eq!(world.supervisor.remove(alert), Ok(()));
+    assert_eq!(world.supervisor.check_invariants(), Ok(()));
+    // Nothing else may happen for a long time: the supervisor asks for a tick itself.
+    assert!(world.supervisor.next_deadline().is_some_and(|at| at <= world.now));
+    world.must(Input::Tick);
+    assert!(matches!(world.state(web), State::Starting(Starting::Spawning { .. })));
+}
+
+#[test]
 fn groups_are_kept_as_long_as_they_have_children() {
     let mut supervisor = Supervisor::with_groups([Slot::EMPTY], [const { GroupSlot::EMPTY }; 2]);
     let top = supervisor.add_group(GroupSpec::default()).unwrap();
