@@ -130,7 +130,9 @@ fn waits_for_nothing(court: &Court) -> Result<(), Failure> {
 
 fn check(court: &Court, slot: usize) -> Result<(), Failure> {
     let Some(daemon) = &court.oracles.daemons.slots[slot] else { return Ok(()) };
-    if daemon.state != State::Starting(Starting::Waiting) {
+    // At the end of the clock no answer comes before its deadline, so nobody gets ready by one.
+    let ends = court.world.now() == duende_core::time::Instant::MAX;
+    if daemon.state != State::Starting(Starting::Waiting) || ends {
         return Ok(());
     }
     let running = |on: &u32| {
