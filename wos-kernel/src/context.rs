@@ -13,6 +13,7 @@ use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec, vec::
 use duende_core::epitaph::Epitaph;
 use duende_core::{
     caps::{Handle, Rights},
+    metrics::Counter,
     policy::quota::ChargeError,
     wire::{
         MetricNameError, check_metric_name,
@@ -76,7 +77,7 @@ pub struct Context {
     /// The quota of `state`, which counts from the start on.
     state_bytes_max: u64,
     channels: Vec<Channel>,
-    counters: BTreeMap<String, u64>,
+    counters: BTreeMap<String, Counter>,
     gauges: BTreeMap<String, f64>,
     /// Every metric name that this incarnation used, so that their number is bounded.
     metric_names: BTreeMap<String, ()>,
@@ -268,8 +269,7 @@ impl Context {
     /// Denied without the grant; an unusable name; too many metrics.
     pub fn counter_add(&mut self, name: &str, delta: u64) -> Result<(), SyscallError> {
         self.check_metric(name)?;
-        let total = self.counters.entry(name.into()).or_default();
-        *total = total.saturating_add(delta);
+        self.counters.entry(name.into()).or_default().add(delta);
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl Context {
             }
         }
         while let Some((name, delta)) = self.counters.pop_first() {
-            emit(Event::CounterAdd { at, name: &name, delta });
+            emit(Event::CounterAdd { at, name: &name, delta: delta.get() });
             any = true;
         }
         while let Some((name, value)) = self.gauges.pop_first() {

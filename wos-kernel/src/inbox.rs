@@ -10,13 +10,15 @@ use alloc::{boxed::Box, vec, vec::Vec};
 #[cfg(test)]
 use duende_core::epitaph::Epitaph;
 use duende_core::{
-    ipc::{self, Place, Qos, Schema, Seat, SenderId, Spec},
+    ipc::{self, Overflow, Place, Schema, Seat, SenderId, Spec},
     time::Instant,
     wire::link::{CHANNEL_MESSAGES_MAX, VALUE_BYTES_MAX},
 };
 
 use crate::limits::RECEIVE_BYTES_MAX;
 
+/// Nobody waits in this channel, so time plays no part.
+const NOW: Instant = Instant::ZERO;
 /// The one kind of message: bytes, of whose form the kernel knows nothing.
 const SCHEMA: Schema = Schema { tag: 0, version: 0, length_bytes_max: 65_536 };
 const _: () = assert!(SCHEMA.length_bytes_max as usize == VALUE_BYTES_MAX);
@@ -56,11 +58,7 @@ impl Inbox {
         }
         let Some((channel, manager)) = &mut self.queue else { return false };
         let message = ipc::Message { tag: SCHEMA.tag, version: SCHEMA.version, payload: message };
-        // With the place reserved first, the policy for messages without credit never comes to bear,
-        // and with it no time. What the channel would refuse must not reserve one.
-        SCHEMA.check(&message).is_ok()
-            && channel.reserve(*manager).is_ok()
-            && channel.send(Instant::ZERO, *manager, message).is_ok()
+        channel.send(NOW, *manager, message).is_ok()
     }
 
     /// Takes up to `max` messages out, the oldest first, and no more than [`RECEIVE_BYTES_MAX`] bytes
@@ -76,7 +74,7 @@ impl Inbox {
             if bytes > RECEIVE_BYTES_MAX && !messages.is_empty() {
                 break;
             }
-            let Some(received) = channel.receive(Instant::ZERO) else { break };
+            let Some(received) = channel.receive(NOW) else { break };
             let message = received.message.payload;
             self.received = Some(message.sequence);
             messages.push(message);
@@ -109,8 +107,8 @@ impl Inbox {
 /// other.
 fn open() -> Option<(Channel, SenderId)> {
     let places = vec![Place::EMPTY; CHANNEL_MESSAGES_MAX].into_boxed_slice();
-    let overflow = Qos::LatencySensitive.overflow();
-    let spec = Spec { schema: SCHEMA, overflow, credits_max: CHANNEL_MESSAGES_MAX };
+    let spec =
+        Spec { schema: SCHEMA, overflow: Overflow::RejectNew, credits_max: CHANNEL_MESSAGES_MAX };
     let mut channel = Channel::new(0, places, [Seat::EMPTY], spec).ok()?;
     let manager = channel.open(CHANNEL_MESSAGES_MAX).ok()?;
     Some((channel, manager))

@@ -1,13 +1,15 @@
 //! The limits of a WOS, each with its unit. Those that cross the link stand in
 //! `duende_core::wire::link`.
 
+use core::num::NonZeroU32;
+
 /// Most processes, PID 1 included: what WOS's authors published.
 pub const PROCESSES_MAX: u32 = 1_001;
 /// Most slices that are open (preempted) at once: each holds a stack. When as many are open, only
 /// they run, the oldest first.
 pub const OPEN_SLICES_MAX: usize = 256;
 /// Most log lines that wait for the kernel's owner. A line over it is dropped and counted.
-pub const LOG_LINES_MAX: usize = 1_024;
+pub const LOG_LINES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(1_023);
 /// Most keys that one slice writes.
 pub const SLICE_WRITES_MAX: usize = 1_024;
 /// Most bytes that one `entropy.bytes` yields.

@@ -5,10 +5,17 @@
 //! context, and survives the slice.
 
 use alloc::{collections::VecDeque, string::String};
-use duende_core::wire::link::{Address, LogLevel};
+use duende_core::{
+    policy::gate::{Gate, Place},
+    time::Instant,
+    wire::link::{Address, LogLevel},
+};
 use spin::Mutex;
 
 use crate::limits::LOG_LINES_MAX;
+
+/// Nobody waits before this gate, so time plays no part.
+const NOW: Instant = Instant::ZERO;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,37 +28,50 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A bounded queue of lines. Over [`LOG_LINES_MAX`] the newest are dropped and counted.
-#[derive(Default)]
+/// A bounded queue of lines. Over [`LOG_LINES_MAX`] the newest are dropped and counted: whether a line
+/// is taken in is for the core's gate to say.
 pub struct LogRing {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
+    gate: Gate<[Place; 0]>,
     lines: VecDeque<LogLine>,
-    dropped: u64,
+    /// How many of the dropped lines were told of.
+    told: u64,
+}
+
+impl Default for LogRing {
+    fn default() -> Self {
+        let gate = Gate::rejecting(LOG_LINES_MAX);
+        Self { inner: Mutex::new(Inner { gate, lines: VecDeque::new(), told: 0 }) }
+    }
 }
 
 impl LogRing {
     /// Appends a line, or counts it as dropped.
     pub fn push(&self, line: LogLine) {
         let mut inner = self.inner.lock();
-        if inner.lines.len() >= LOG_LINES_MAX {
-            inner.dropped = inner.dropped.saturating_add(1);
-        } else {
+        let bytes = u32::try_from(line.text.len()).unwrap_or(u32::MAX);
+        if inner.gate.offer(NOW, bytes, &mut |_| {}).is_ok() {
             inner.lines.push_back(line);
         }
     }
 
     /// Takes the oldest line.
     pub fn pop(&self) -> Option<LogLine> {
-        self.inner.lock().lines.pop_front()
+        let mut inner = self.inner.lock();
+        let line = inner.lines.pop_front()?;
+        // Refused only for an empty queue.
+        let _ = inner.gate.take(NOW, &mut |_| {});
+        Some(line)
     }
 
     /// How many lines were dropped since the last call.
     pub fn take_dropped(&self) -> u64 {
-        core::mem::take(&mut self.inner.lock().dropped)
+        let mut inner = self.inner.lock();
+        let rejected = inner.gate.counts().rejected_total;
+        rejected.saturating_sub(core::mem::replace(&mut inner.told, rejected))
     }
 }
 
@@ -63,11 +83,15 @@ mod tests {
     fn a_full_ring_drops_the_newest_and_counts_them() {
         let ring = LogRing::default();
         let at = Address { daemon: 1, incarnation: 1 };
-        for index in 0..LOG_LINES_MAX + 3 {
+        for index in 0..LOG_LINES_MAX.get() + 3 {
             ring.push(LogLine { at, level: LogLevel::Info, text: alloc::format!("{index}") });
         }
         assert_eq!(ring.take_dropped(), 3);
         assert_eq!(ring.take_dropped(), 0);
         assert_eq!(ring.pop().unwrap().text, "0");
+        let lines = core::iter::from_fn(|| ring.pop()).count();
+        assert_eq!(lines, LOG_LINES_MAX.get() as usize - 1);
+        ring.push(LogLine { at, level: LogLevel::Info, text: "there is room".into() });
+        assert_eq!((ring.take_dropped(), ring.pop().is_some()), (0, true));
     }
 }

@@ -15,6 +15,8 @@
 
 mod message;
 
+use core::num::NonZeroU32;
+
 pub use message::{Busy, GateCounts, GateEffect, GateError, Offered, Place, QueueEmpty, Ticket};
 
 pub use super::overflow::Overflow;
@@ -54,6 +56,32 @@ pub struct Gate<S> {
     counts: GateCounts,
 }
 
+impl Gate<[Place; 0]> {
+    /// A gate before an empty queue that refuses what it has no room for: it needs no waiting room, and
+    /// no time.
+    #[must_use]
+    pub const fn rejecting(capacity: NonZeroU32) -> Self {
+        Self::closed([], capacity.get(), Overflow::RejectNew)
+    }
+}
+
+impl<S> Gate<S> {
+    const fn closed(places: S, capacity: u32, overflow: Overflow) -> Self {
+        Self {
+            places,
+            first: 0,
+            waiting: 0,
+            waiting_bytes: 0,
+            first_ticket: 0,
+            capacity,
+            depth: 0,
+            overflow,
+            now: Instant::ZERO,
+            counts: GateCounts::NONE,
+        }
+    }
+}
+
 impl<S: AsRef<[Place]> + AsMut<[Place]>> Gate<S> {
     /// A gate before an empty queue for `capacity` messages. `places` is the waiting room, for parked
     /// senders or spilled messages; the other policies need none.
@@ -68,18 +96,7 @@ impl<S: AsRef<[Place]> + AsMut<[Place]>> Gate<S> {
         if overflow.keeps_aside() && places.as_ref().is_empty() {
             return Err(GateError::NoWaitingRoom);
         }
-        Ok(Self {
-            places,
-            first: 0,
-            waiting: 0,
-            waiting_bytes: 0,
-            first_ticket: 0,
-            capacity,
-            depth: 0,
-            overflow,
-            now: Instant::ZERO,
-            counts: GateCounts::default(),
-        })
+        Ok(Self::closed(places, capacity, overflow))
     }
 
     /// A message of so many bytes is offered.

@@ -42,6 +42,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use duende_core::wire::link::{
     Address, CHANNEL_MESSAGES_MAX, Command, Event, Grants, HealthReport, Limits, LogLevel,
 };
+use duende_core::{metrics::Counter, sched};
 use wos_kernel::{Call, Executor, ImageState, Kernel, Machine, Progress, Return};
 
 use crate::daemon::Daemon;
@@ -50,9 +51,7 @@ use crate::types::{Health, Level, Next, Sample, SampleKind};
 
 /// Memory and running time of a test are its own affair; `state` holds what it holds by default.
 const LIMITS: Limits =
-    Limits { memory_bytes_max: u64::MAX, slice_budget_ns: u64::MAX, state_bytes_max: 1 << 20 };
-/// The level by default.
-const LEVEL: u8 = 4;
+    Limits { memory_bytes_max: u64::MAX, slice_budget_ns: u64::MAX, state_bytes_max: 16 << 20 };
 
 /// Why a question has no answer.
 const OVER: &str = "the incarnation is over";
@@ -63,7 +62,7 @@ pub struct Manager {
     config: BTreeMap<String, String>,
     state: BTreeMap<String, Vec<u8>>,
     channels: Vec<(String, VecDeque<Vec<u8>>)>,
-    counters: BTreeMap<String, u64>,
+    counters: BTreeMap<String, Counter>,
     gauges: BTreeMap<String, f64>,
     machine: Arc<TestMachine>,
     incarnations: u32,
@@ -124,8 +123,8 @@ impl Manager {
         let executor = Witness { inner: NativeExecutor::new(), returned: None };
         let mut kernel = Kernel::new(executor, PROCESSES, self.machine.clone());
         let grants = Grants::LOG.union(Grants::STATE).union(Grants::METRIC);
-        let create =
-            Command::Create { at, name: "test", image: "", limits: LIMITS, level: LEVEL, grants };
+        let level = sched::Level::default().number();
+        let create = Command::Create { at, name: "test", image: "", limits: LIMITS, level, grants };
         let config = self.config.iter().map(|(key, value)| Command::ConfigEntry { at, key, value });
         let state = self.state.iter().map(|(key, value)| Command::StateEntry { at, key, value });
         let channels =
@@ -304,7 +303,7 @@ impl Manager {
     /// The committed value of a counter, 0 if it was never added to.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
-        self.counters.get(name).copied().unwrap_or(0)
+        self.counters.get(name).copied().unwrap_or_default().get()
     }
 
     /// The committed value of a gauge.
@@ -396,8 +395,7 @@ impl Manager {
                 }
             }
             Event::CounterAdd { name, delta, .. } => {
-                let total = self.counters.entry(name.to_owned()).or_default();
-                *total = total.saturating_add(delta);
+                self.counters.entry(name.to_owned()).or_default().add(delta);
             }
             Event::GaugeSet { name, value, .. } => {
                 self.gauges.insert(name.to_owned(), value);

@@ -118,3 +118,15 @@ pub struct GateCounts {
     /// Had to wait or were set aside.
     pub waited_total: u64,
 }
+
+impl GateCounts {
+    /// Nothing was counted yet.
+    pub(super) const NONE: Self = Self {
+        queued_total: 0,
+        taken_total: 0,
+        dropped_total: 0,
+        rejected_total: 0,
+        timed_out_total: 0,
+        waited_total: 0,
+    };
+}

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use duende_core::supervise::Spec;
 use duende_core::wire::link::{Address, Command, Event, Outcome};
 use wos_kernel::{Kernel, Machine};
 
@@ -13,9 +14,6 @@ use super::link::{Inbox, Outbox, Read};
 use super::machine::ProcessMachine;
 use crate::daemon::Daemon;
 use crate::executor::{NativeExecutor, PROCESSES};
-
-/// How long `shutdown` may take when no grace was named, in nanoseconds: the manager's default.
-const STOP_GRACE_NS: u64 = 10_000_000_000;
 
 /// A kernel with one daemon, and its link.
 pub(super) struct Driver<T: Daemon> {
@@ -134,7 +132,9 @@ impl<T: Daemon> Driver<T> {
             self.events.outcome = Some(Outcome::Graceful);
             return Ok(());
         };
-        let shutdown = Command::Shutdown { at, grace_ns: STOP_GRACE_NS };
+        // Nobody has named a grace: it has the one that daemons have by default.
+        let grace_ns = u64::try_from(Spec::default().stop_grace.as_nanos()).unwrap_or(u64::MAX);
+        let shutdown = Command::Shutdown { at, grace_ns };
         Ok(self.kernel.command(shutdown, &mut |event| self.events.send(&event))?)
     }
 }
