@@ -15,8 +15,10 @@ pub(super) struct Shared<M> {
     state: Mutex<State<M>>,
 }
 
+type Boxed<M> = bus::Bus<M, Box<[Slot<M>]>, Box<[Seat]>>;
+
 struct State<M> {
-    bus: bus::Bus<M, Box<[Slot<M>]>, Box<[Seat]>>,
+    bus: Boxed<M>,
     waiters: Waiters,
     /// Once closed, how many were published since then.
     closed: Option<u64>,
