@@ -12,7 +12,8 @@
 //!   two seconds for each mutant; then those that survived meet all tests of the crate, with more
 //!   cases. Both from a fixed seed, and no failing case is kept from one mutant to the next.
 //! - The score is the share of viable mutants that a test caught, or made run into the time limit.
-//!   What does not compile is not viable. Excludes stand in `.cargo/mutants.toml`, with reasons.
+//!   What does not compile is not viable. Nothing is excluded: a mutant that no test can tell from the
+//!   crate itself stands among the survivors, with that reason.
 //! - Reasons are written into the table of survivors by hand, and are kept when it is written anew.
 //! - Below [`SCORE_PER_MILLE_MIN`], over all modules of the table, the verb fails.
 //!

@@ -23,6 +23,7 @@ pub mod control;
 pub mod fleet;
 pub mod link;
 pub mod log_entry;
+pub mod message;
 mod stream;
 pub mod trace;
 
@@ -35,5 +36,6 @@ pub const PARSERS: &[Parser] = &[
     ("fleet", fleet::check),
     ("link", link::check),
     ("log_entry", log_entry::check),
+    ("message", message::check),
     ("trace", trace::check),
 ];

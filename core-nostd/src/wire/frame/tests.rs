@@ -282,6 +282,8 @@ fn a_frame_is_never_longer_than_the_limit() {
     assert_eq!(encode(&largest, &mut out), Ok(FRAME_BYTES_MAX));
     let over = message(FRAME_BYTES_MAX - overhead + 1);
     assert_eq!(encode(&over, &mut out), Err(EncodeError::TooLarge));
+    // Nor does a buffer of exactly the limit make the buffer's length the reason.
+    assert_eq!(encode(&over, &mut out[..FRAME_BYTES_MAX]), Err(EncodeError::TooLarge));
     for short in [0, HEADER_BYTES, 100] {
         let error = EncodeError::BufferTooSmall { bytes: short };
         assert_eq!(encode(&largest, &mut out[..short]), Err(error));
