@@ -20,14 +20,21 @@ pub mod log_ring;
 
 /// What `wos-kernel` bounds its log ring by, smaller.
 mod limits {
-    pub(crate) const LOG_LINES_MAX: usize = 2;
+    use core::num::NonZeroU32;
+
+    pub(crate) const LOG_LINES_MAX: NonZeroU32 = NonZeroU32::MIN;
 }
 
 /// Loom's lock behind the face of `spin`'s.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
+    /// Of a value.
+    pub fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
     /// Waits for the lock.
     pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
