@@ -418,6 +418,7 @@ fn bad_specifications_are_refused() {
         (next.slot(), supervisor.remove(id)),
         (id.slot(), Err(RemoveError::UnknownDaemon(id)))
     );
+    assert_eq!((id.generation(), next.generation()), (0, 1));
     assert_eq!(supervisor.view(id), None);
 }
 

@@ -132,6 +132,14 @@ fn the_bound_is_the_formula() {
     let half = Share::from_ppm(500_000).unwrap();
     assert_eq!(waiting_ns_max(level(2), 11, rules, half, 11 * MS), 2 * (48 + 22) * MS);
     assert_eq!(waiting_ns_max(level(0), 0, rules, Share::ZERO, 0), 8 * MS);
+    // A scheduler knows how many tasks it has, and the budgets of its servers.
+    let mut tested = scheduler(4, 2, rules);
+    assert_eq!(tested.add(0, level(2)), Ok(()));
+    assert_eq!(tested.waiting_ns_max(level(2)), waiting_ns_max(level(2), 1, rules, Share::ZERO, 0));
+    assert_eq!(tested.add_deadline(1, 5 * MS, 20 * MS), Ok(()));
+    assert_eq!(tested.add_deadline(2, 6 * MS, 24 * MS), Ok(()));
+    let stated = waiting_ns_max(level(2), 3, rules, half, 11 * MS);
+    assert_eq!(tested.waiting_ns_max(level(2)), stated);
     let never = Rules { aging_ns: u64::MAX, ..rules };
     let nearly_all = Share::from_ppm(999_999).unwrap();
     assert_eq!(waiting_ns_max(level(7), u32::MAX, never, nearly_all, u64::MAX), u64::MAX);

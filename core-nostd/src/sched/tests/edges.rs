@@ -30,6 +30,9 @@ fn what_cannot_be_kept_is_refused() {
     assert_eq!(tested.len(), 3);
     assert_eq!(tested.check_invariants(), Ok(()));
     assert_eq!(Share::from_ppm(1_000_000), None);
+    // The shortest period is one.
+    assert!(tested.remove(2));
+    assert_eq!(tested.add_deadline(2, 1, PERIOD_NS_MIN), Ok(()));
 }
 
 #[test]
