@@ -203,6 +203,20 @@ fn who_is_put_back_goes_first() {
 }
 
 #[test]
+fn who_is_put_back_has_what_it_inherited_meanwhile() {
+    let mut tested = scheduler(1, 0, Rules::default());
+    tested.add(0, level(7)).unwrap();
+    tested.ready(0, Instant::ZERO).unwrap();
+    for (now_ns, from, stands) in [(MS, 3, 3), (2 * MS, 5, 3), (30 * MS, 0, 3)] {
+        let pick = tested.pick(at(now_ns)).unwrap();
+        tested.inherit(0, at(now_ns), level(from)).unwrap();
+        tested.put_back(pick, at(now_ns)).unwrap();
+        assert_eq!(tested.view(0).unwrap().state, TaskState::Ready { level: level(stands) });
+        assert_eq!(tested.check_invariants(), Ok(()));
+    }
+}
+
+#[test]
 fn those_put_back_in_another_order_have_waited_alike() {
     let mut tested = scheduler(2, 0, Rules::default());
     let picks = [(0, 0), (1, 3 * MS)].map(|(task, now_ns)| {
