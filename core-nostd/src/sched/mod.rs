@@ -52,7 +52,6 @@ mod invariants;
 mod level;
 mod message;
 mod queue;
-mod run_queue;
 mod scheduler;
 mod server;
 mod view;
@@ -65,7 +64,6 @@ pub use message::{
     TaskView, UnknownTask,
 };
 pub use queue::Slot;
-pub use run_queue::{Link, PushError, RunQueue};
 pub use scheduler::Scheduler;
 pub use server::CHARGE_NS_MIN;
 

@@ -17,7 +17,7 @@
 //!
 //! - [`node`]: everything that the owner of a [`Supervisor`](duende_core::supervise::Supervisor) has to
 //!   do: perform its effects, tell it what came of them, and sleep until the next deadline. Tasks are
-//!   cooperative: they run one slice at a time, picked by the core's run queue, and talk over one of its
+//!   cooperative: they run one slice at a time, picked by the core's scheduler, and talk over one of its
 //!   channels.
 //! - `board/` (the feature `board`): the same on a Cortex-M4, with the time from SysTick and text by
 //!   semihosting. Its panic handler calls a symbol that does not exist, so it links only if no panic is

@@ -18,7 +18,7 @@ use duende_core::ipc::{Channel, Place, Qos, Seat, Spec as ChannelSpec};
 use duende_core::limiter::RestartLimit;
 use duende_core::probe::ProbeSpec;
 use duende_core::restart::Exit;
-use duende_core::sched::{Link, RunQueue};
+use duende_core::sched::{self, Outcome, Rules, Scheduler};
 use duende_core::supervise::{DaemonId, Effect, Input, InputError, Slot, Spec, Supervisor};
 use duende_core::time::Instant;
 use heapless::Deque;
@@ -86,7 +86,7 @@ pub struct Node<'a> {
 struct Floor<'a> {
     /// By [`Kind::index`].
     running: [Option<Running>; TASKS],
-    ready: RunQueue<[Link; TASKS]>,
+    scheduler: Scheduler<[sched::Slot; TASKS]>,
     readings: Readings<'a>,
     modem: Modem,
     news: Deque<Input, NEWS_MAX>,
@@ -152,9 +152,13 @@ impl<'a> Node<'a> {
             ChannelSpec { schema: SCHEMA, overflow: Qos::BestEffort.overflow(), credits_max: 4 };
         let readings = Channel::new(0, places.as_mut_slice(), seats.as_mut_slice(), channel)
             .map_err(broken)?;
+        let mut scheduler = Scheduler::new([sched::Slot::EMPTY; TASKS], Rules::default());
+        for kind in Kind::ALL {
+            scheduler.add(number(kind), kind.level()).map_err(broken)?;
+        }
         let floor = Floor {
             running: [const { None }; TASKS],
-            ready: RunQueue::new([Link::default(); TASKS]),
+            scheduler,
             readings,
             modem: Modem::default(),
             news: Deque::new(),
@@ -225,7 +229,7 @@ impl<'a> Node<'a> {
         }
         self.check_invariants()?;
         let wake_at = self.floor.wake(now)?;
-        let Some(kind) = self.floor.pick() else {
+        let Some(kind) = self.floor.pick(now) else {
             let until = [self.supervisor.next_deadline(), wake_at].into_iter().flatten().min();
             return Ok(Turn::Idle { until });
         };
@@ -239,7 +243,7 @@ impl<'a> Node<'a> {
     /// An [`Epitaph`] that names what does not.
     pub fn check_invariants(&self) -> Result<(), Epitaph> {
         self.supervisor.check_invariants()?;
-        self.floor.ready.check_invariants()?;
+        self.floor.scheduler.check_invariants()?;
         self.floor.readings.check_invariants()?;
         for (kind, running) in Kind::ALL.iter().zip(&self.floor.running) {
             let view = self.supervisor.view(self.id(*kind));
@@ -322,8 +326,12 @@ impl Floor<'_> {
                 }
             }
             Effect::Pause { id, incarnation } | Effect::Resume { id, incarnation } => {
+                let paused = matches!(effect, Effect::Pause { .. });
                 if let Some(running) = self.incarnation_mut(id, incarnation) {
-                    running.paused = matches!(effect, Effect::Pause { .. });
+                    running.paused = paused;
+                    if paused && let Some(kind) = kind_of(id) {
+                        self.withdraw(kind);
+                    }
                 }
             }
             // Tasks keep no configuration that could be another one now.
@@ -347,9 +355,8 @@ impl Floor<'_> {
                 Next::Reading => !self.readings.is_empty(),
                 Next::Answer | Next::Exit(_) => false,
             };
-            let task = number(*kind);
-            if is_ready && !self.ready.contains(task) {
-                self.ready.push(task, kind.level()).map_err(broken)?;
+            if is_ready {
+                self.scheduler.ready(number(*kind), now).map_err(broken)?;
             }
             if let Next::Until(at) = running.next {
                 wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at)));
@@ -359,9 +366,9 @@ impl Floor<'_> {
     }
 
     /// Takes the most urgent task that is ready.
-    fn pick(&mut self) -> Option<Kind> {
-        let (task, _) = self.ready.pop()?;
-        Kind::ALL.into_iter().find(|kind| number(*kind) == task)
+    fn pick(&mut self, now: Instant) -> Option<Kind> {
+        let pick = self.scheduler.pick(now)?;
+        Kind::ALL.into_iter().find(|kind| number(*kind) == pick.task)
     }
 
     fn run_slice(
@@ -382,10 +389,14 @@ impl Floor<'_> {
             board: &mut *board,
         };
         let mut next = running.task.slice(&mut context);
-        if board.now().saturating_since(now) > SLICE_BUDGET {
+        let over = board.now();
+        if over.saturating_since(now) > SLICE_BUDGET {
             next = Next::Exit(Exit::SliceBudget);
         }
         running.next = next;
+        let used_ns = over.as_ns().saturating_sub(now.as_ns());
+        // Whether it has more to do is found out when tasks are next made ready.
+        self.scheduler.ran(number(kind), over, used_ns, Outcome::Waits).map_err(broken)?;
         let incarnation = running.incarnation;
         if let Next::Exit(exit) = next {
             self.end(id);
@@ -401,9 +412,16 @@ impl Floor<'_> {
     /// Drops a task with all that it holds.
     fn end(&mut self, id: DaemonId) {
         let Some(kind) = kind_of(id) else { return };
-        self.ready.remove(number(kind));
+        self.withdraw(kind);
         if let Some(running) = self.running.get_mut(kind.index()).and_then(Option::take) {
             running.task.end(&mut self.readings);
+        }
+    }
+
+    /// A task is given no slice, though it had something to do.
+    fn withdraw(&mut self, kind: Kind) {
+        if let Err(error) = self.scheduler.unready(number(kind)) {
+            self.broken = Some(broken(error));
         }
     }
 
@@ -424,7 +442,7 @@ fn kind_of(id: DaemonId) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| number(*kind) == id.slot())
 }
 
-/// A task's number in the run queue.
+/// A task's number for the scheduler.
 const fn number(kind: Kind) -> u32 {
     kind as u32
 }

@@ -41,7 +41,7 @@ impl Kind {
     /// All tasks; the place in this list is the task's number.
     pub const ALL: [Self; 3] = [Self::Sensor, Self::Logger, Self::Radio];
 
-    /// Its number, in the run queue and in the node's tables.
+    /// Its number, for the scheduler and in the node's tables.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
