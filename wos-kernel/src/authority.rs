@@ -1,4 +1,4 @@
-//! What a process may do: its capabilities, in a table of the core's ([`caps`]).
+//! What a process may do: its capabilities, in a table of the core's ([`caps`](duende_core::caps)).
 //!
 //! Rules:
 //! 1. A process gets its capabilities when it starts: one for each interface that the configuration

@@ -3,7 +3,7 @@
 //! Rules:
 //! 1. A pause takes effect at a slice boundary. A slice that is open is finished, and its budget
 //!    bounds how long that takes: so a paused process holds no stack and no open transaction.
-//! 2. Time does not pass for a paused process: its clock stands ([`Process::now_ns`]), so its timer
+//! 2. Time does not pass for a paused process: its clock stands (`Process::on_its_clock_ns`), so its timer
 //!    has as far to go after the pause as before it.
 //! 3. What arrives waits for the first slice after the pause, which is told
 //!    [`RESUMED`](WakeReasons::RESUMED).

@@ -7,7 +7,7 @@
 //!    nothing more, and [`Kernel::step`] gives its epitaph. Its owner writes down [`Kernel::dump`] and
 //!    ends it: what was committed is with the manager, and what was not is done again.
 //! 3. Besides what a step comes across, one row of the process table is looked over in each
-//!    [`PATROL_STEPS`](crate::limits::PATROL_STEPS) steps, whoever runs.
+//!    [`PATROL_STEPS`] steps, whoever runs.
 
 use core::fmt;
 
