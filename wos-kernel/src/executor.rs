@@ -100,7 +100,41 @@ pub enum Call {
     Metrics,
 }
 
+/// The exports of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Export {
+    Init,
+    Run,
+    Shutdown,
+    HealthCheck,
+    Metrics,
+}
+
+impl Export {
+    /// Its name in the contract.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Run => "run",
+            Self::Shutdown => "shutdown",
+            Self::HealthCheck => "health-check",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
 impl Call {
+    /// Which export it calls.
+    pub(crate) const fn export(self) -> Export {
+        match self {
+            Self::Init => Export::Init,
+            Self::Run(_) => Export::Run,
+            Self::Shutdown { .. } => Export::Shutdown,
+            Self::HealthCheck => Export::HealthCheck,
+            Self::Metrics => Export::Metrics,
+        }
+    }
+
     /// Whether it is a `run` that is told this reason.
     pub(crate) const fn tells(self, reason: WakeReasons) -> bool {
         matches!(self, Self::Run(wake) if wake.reasons.contains(reason))

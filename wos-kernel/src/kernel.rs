@@ -74,6 +74,8 @@ pub struct Kernel<E: Executor> {
     /// Rows that PID 1 has to reap.
     zombies: Vec<u32>,
     recorder: Recorder<Entry, Box<[recorder::Slot<Entry>]>>,
+    /// The quantum that was recorded last, if nothing was recorded since.
+    last_quantum: Option<Entry>,
     /// Why nothing goes on any more.
     halted: Option<Epitaph>,
     steps: u32,
@@ -98,6 +100,7 @@ impl<E: Executor> Kernel<E> {
             open: VecDeque::new(),
             zombies: Vec::new(),
             recorder: Recorder::new(records),
+            last_quantum: None,
             halted: None,
             steps: 0,
             patrolled: 0,

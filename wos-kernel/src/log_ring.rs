@@ -5,6 +5,11 @@
 //! context, and survives the slice.
 
 use alloc::{collections::VecDeque, string::String};
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+
 use duende_core::{
     policy::gate::{Gate, Place},
     time::Instant,
@@ -31,6 +36,8 @@ pub struct LogLine {
 /// A bounded queue of lines. Over [`LOG_LINES_MAX`] the newest are dropped and counted: whether a line
 /// is taken in is for the core's gate to say.
 pub struct LogRing {
+    /// Whether there may be a line: most looks find none, and need no lock.
+    has_lines: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -44,7 +51,8 @@ struct Inner {
 impl Default for LogRing {
     fn default() -> Self {
         let gate = Gate::rejecting(LOG_LINES_MAX);
-        Self { inner: Mutex::new(Inner { gate, lines: VecDeque::new(), told: 0 }) }
+        let inner = Mutex::new(Inner { gate, lines: VecDeque::new(), told: 0 });
+        Self { has_lines: AtomicBool::new(false), inner }
     }
 }
 
@@ -55,13 +63,19 @@ impl LogRing {
         let bytes = u32::try_from(line.text.len()).unwrap_or(u32::MAX);
         if inner.gate.offer(NOW, bytes, &mut |_| {}).is_ok() {
             inner.lines.push_back(line);
+            self.has_lines.store(true, Release);
         }
     }
 
     /// Takes the oldest line.
     pub fn pop(&self) -> Option<LogLine> {
+        if !self.has_lines.load(Acquire) {
+            return None;
+        }
         let mut inner = self.inner.lock();
-        let line = inner.lines.pop_front()?;
+        let line = inner.lines.pop_front();
+        self.has_lines.store(!inner.lines.is_empty(), Release);
+        let line = line?;
         // Refused only for an empty queue.
         let _ = inner.gate.take(NOW, &mut |_| {});
         Some(line)

@@ -17,6 +17,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Turn {
     began_ns: AtomicU64,
     length_ns: AtomicU64,
+    /// The last tick in it, or its beginning.
+    seen_ns: AtomicU64,
 }
 
 impl Turn {
@@ -24,6 +26,13 @@ impl Turn {
     pub(crate) fn begin(&self, now_ns: u64, length_ns: u64) {
         self.began_ns.store(now_ns, Relaxed);
         self.length_ns.store(length_ns, Relaxed);
+        self.seen_ns.store(now_ns, Relaxed);
+    }
+
+    /// When the turn that has just ended was over, to a tick: the scheduler counts in ticks, and needs
+    /// no look at the clock after each turn.
+    pub(crate) fn over_ns(&self) -> u64 {
+        self.seen_ns.load(Relaxed)
     }
 }
 
@@ -58,6 +67,7 @@ impl Meter {
 
     /// Called at each tick of the preemption clock while the slice runs.
     pub(crate) fn tick(&mut self, turn: &Turn, now_ns: u64, attention: bool) -> Tick {
+        turn.seen_ns.store(now_ns, Relaxed);
         let turn_ns = now_ns.saturating_sub(turn.began_ns.load(Relaxed));
         let used_ns = self.used_ns.saturating_add(turn_ns);
         if used_ns >= self.budget_ns {
@@ -91,6 +101,7 @@ mod tests {
             // The next turn is at a level with a longer one.
             turn.begin(slice_ns + 700, 8);
             assert_eq!(meter.tick(&turn, slice_ns + 702, false), Tick::Continue);
+            assert_eq!(turn.over_ns(), slice_ns + 702);
             assert_eq!(meter.tick(&turn, slice_ns + 703, false), Tick::OverBudget);
         }
     }

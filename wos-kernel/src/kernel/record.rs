@@ -2,7 +2,8 @@
 //!
 //! Rules:
 //! 1. Every command but messages, every quantum and every end is recorded, the last
-//!    [`RECORDS_MAX`](crate::limits::RECORDS_MAX) of them. Messages would push out all else.
+//!    [`RECORDS_MAX`](crate::limits::RECORDS_MAX) of them. Messages would push out all else, and so
+//!    would a busy process: of quanta that differ in nothing the first is recorded.
 //! 2. A kernel that finds a rule of its own broken halts: it takes nothing, runs nothing and says
 //!    nothing more, and [`Kernel::step`] gives its epitaph. Its owner writes down [`Kernel::dump`] and
 //!    ends it: what was committed is with the manager, and what was not is done again.
@@ -18,7 +19,11 @@ use duende_core::{
 };
 
 use super::Kernel;
-use crate::{executor::Executor, limits::PATROL_STEPS, process::Phase};
+use crate::{
+    executor::{Executor, Export, Progress},
+    limits::PATROL_STEPS,
+    process::Phase,
+};
 
 /// One thing that the kernel did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +31,35 @@ pub(super) enum Entry {
     /// It took a command.
     Command { what: &'static str, at: Address },
     /// It ran a process for a quantum.
-    Quantum { at: Address, call: &'static str, how: &'static str },
+    Quantum { at: Address, export: Export, how: How },
     /// A process ended.
     Ended { at: Address, outcome: Outcome },
+}
+
+/// How a quantum ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Preempted,
+    Returned,
+    Failed,
+}
+
+impl How {
+    pub(super) const fn of(progress: &Progress) -> Self {
+        match progress {
+            Progress::Preempted => Self::Preempted,
+            Progress::Returned(_) => Self::Returned,
+            Progress::Failed(_) => Self::Failed,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Preempted => "was preempted",
+            Self::Returned => "returned",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl fmt::Display for Entry {
@@ -37,7 +68,7 @@ impl fmt::Display for Entry {
         write!(f, "{}.{} ", at.daemon, at.incarnation)?;
         match self {
             Self::Command { what, .. } => f.write_str(what),
-            Self::Quantum { call, how, .. } => write!(f, "{call} {how}"),
+            Self::Quantum { export, how, .. } => write!(f, "{} {}", export.name(), how.name()),
             Self::Ended { outcome, .. } => write!(f, "ended: {outcome:?}"),
         }
     }
@@ -79,7 +110,16 @@ impl<E: Executor> Kernel<E> {
     }
 
     pub(super) fn record(&mut self, now_ns: u64, entry: Entry) {
+        self.last_quantum = None;
         self.recorder.record(Instant::from_ns(now_ns), entry);
+    }
+
+    /// Records a quantum, unless it is like the one that was recorded last.
+    pub(super) fn record_quantum(&mut self, now_ns: u64, entry: Entry) {
+        if self.last_quantum != Some(entry) {
+            self.record(now_ns, entry);
+            self.last_quantum = Some(entry);
+        }
     }
 
     /// Halts, unless the kernel has halted before: the first broken rule explains the others.

@@ -15,7 +15,7 @@ use duende_core::{
 use super::{
     Emit, Kernel, ProtocolError,
     ends::{bounded, drain},
-    record::Entry,
+    record::{Entry, How},
 };
 use crate::{
     executor::{Call, Executor, Fault, Health, Next, Progress, Return, Sample, Wake, WakeReasons},
@@ -41,7 +41,10 @@ impl<E: Executor> Kernel<E> {
     pub fn step(&mut self, emit: Emit<'_>) -> Result<bool, Epitaph> {
         self.patrol();
         let ran = self.halted.is_none() && self.run_next(emit);
-        self.halted.clone().map_or(Ok(ran), Err)
+        match &self.halted {
+            None => Ok(ran),
+            Some(epitaph) => Err(epitaph.clone()),
+        }
     }
 
     fn run_next(&mut self, emit: Emit<'_>) -> bool {
@@ -55,13 +58,9 @@ impl<E: Executor> Kernel<E> {
         };
         self.shared.turn.begin(now_ns, run_for_ns);
         let progress = self.executor.resume(&mut instance);
-        let over_ns = self.shared.machine.monotonic_ns();
-        let how = match &progress {
-            Progress::Preempted => "was preempted",
-            Progress::Returned(_) => "returned",
-            Progress::Failed(_) => "failed",
-        };
-        self.record(now_ns, Entry::Quantum { at, call: name_of(call), how });
+        let over_ns = self.shared.turn.over_ns();
+        let how = How::of(&progress);
+        self.record_quantum(now_ns, Entry::Quantum { at, export: call.export(), how });
         match progress {
             Progress::Preempted => {
                 self.set_phase(row, Phase::Open { instance, call });
@@ -82,7 +81,7 @@ impl<E: Executor> Kernel<E> {
                     Fault::Trap(reason) => (Outcome::Trap, reason),
                     Fault::SliceBudget => (
                         Outcome::SliceBudget,
-                        format!("a call of {} passed the slice budget", name_of(call)),
+                        format!("a call of {} passed the slice budget", call.export().name()),
                     ),
                     Fault::Refused(reason) => (Outcome::Refused, reason),
                 };
@@ -339,14 +338,4 @@ fn emit_samples(at: Address, token: u64, samples: &[Sample], emit: Emit<'_>) {
         });
     }
     emit(Event::SamplesEnd { at, token });
-}
-
-fn name_of(call: Call) -> &'static str {
-    match call {
-        Call::Init => "init",
-        Call::Run(_) => "run",
-        Call::Shutdown { .. } => "shutdown",
-        Call::HealthCheck => "health-check",
-        Call::Metrics => "metrics",
-    }
 }

@@ -136,6 +136,7 @@ impl Executor for ScriptedExecutor {
             && !matches!(act, Act::Compute)
         {
             machine.now_ns.fetch_add(*turn_ns, Ordering::Relaxed);
+            let _ = context.tick();
         }
         let progress = match act {
             Act::Preempt => {
