@@ -19,14 +19,14 @@ bitflags::bitflags! {
         const SIGNAL = 1 << 3;
         /// The configuration changed: read it again. Stays set until a slice has seen it.
         const RELOAD = 1 << 4;
-        /// The daemon was paused and goes on, or it was restored, forked or moved. Stays set until a
-        /// slice has seen it.
+        /// The kernel had paused the daemon, and it goes on; or it was restored, forked or moved. Stays
+        /// set until a slice has seen it. A native process is paused by signals and notices nothing.
         const RESUMED = 1 << 5;
     }
 }
 
-/// A point on the daemon's monotonic clock, which stands while the daemon is paused. Its zero is
-/// unspecified: instants are compared with each other and never stored in `state`.
+/// A point on the daemon's monotonic clock, which on WOS stands while the daemon is paused. Its zero
+/// is unspecified: instants are compared with each other and never stored in `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant {
     /// Since the clock's zero.
