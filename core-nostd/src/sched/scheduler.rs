@@ -107,7 +107,8 @@ where
         Ok(())
     }
 
-    /// Removes a task, whatever it does. Whether there was one.
+    /// Removes a task, whatever it does. Whether there was one. Its server goes with it, with what that
+    /// has used: who adds the task again at once gives it a whole budget.
     pub fn remove(&mut self, task: u32) -> bool {
         let Some(&Slot { kind, .. }) = self.task(task) else { return false };
         self.unlist(task);

@@ -12,8 +12,9 @@ where
     S: AsRef<[Slot]> + AsMut<[Slot]>,
     D: AsRef<[Server]> + AsMut<[Server]>,
 {
-    /// Whether something that is ready at `now` should run in place of this pick: a task of a more
-    /// urgent level, or one with an earlier deadline. An owner asks at its ticks.
+    /// Whether something that is ready at `now` may go before this pick: a task of a more urgent level,
+    /// one with an earlier deadline, or a throttled one whose budget has come. An owner asks at its
+    /// ticks, and ends the turn.
     #[must_use]
     pub fn is_outranked(&self, pick: &Pick, now: Instant) -> bool {
         let now_ns = self.now_ns.max(now.as_ns());
