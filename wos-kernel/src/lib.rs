@@ -12,6 +12,11 @@
 //! 4. **The manager decides about restarts.** PID 1 is the parent of what the manager creates: it
 //!    reaps and reports, and starts nothing again by itself.
 //! 5. **Everything is bounded**, by named limits: see [`limits`].
+//! 6. **The rules are the core's.** Who runs next (`duende_core::sched`), how much of a channel waits
+//!    (`ipc`), what a process may call (`caps`) and hold (`policy::quota`), which lines of a log are
+//!    dropped (`policy::gate`), what is remembered for a halt (`recorder`): the kernel says what
+//!    happened, and does what they answer. Its own are the transaction, the order of questions, pauses,
+//!    and the bound on open slices.
 //!
 //! The same crate is hosted by `duende wos-worker` and, without `std`, boots on bare metal.
 

@@ -158,7 +158,11 @@ impl<E: Executor> Kernel<E> {
         if let Err(error) = self.scheduler.put_back(pick, now) {
             self.halt(Epitaph::new(format_args!("{error}")));
         }
-        self.scheduler.pick_task(oldest, now)
+        let pick = self.scheduler.pick_task(oldest, now);
+        if pick.is_none() {
+            self.halt(Epitaph::new(format_args!("row {oldest} is open, and not ready")));
+        }
+        pick
     }
 
     fn next_call(process: &mut Process<E::Instance>, now_ns: u64) -> Call {
