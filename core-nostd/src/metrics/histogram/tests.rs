@@ -104,6 +104,7 @@ proptest! {
 fn every_bucket_keeps_the_error() {
     for bits in 0..=Precision::FINEST.bits() {
         let precision = Precision::new(bits).unwrap();
+        assert_eq!(precision.bits(), bits);
         let buckets = precision.buckets_for(u64::MAX);
         let mut low = 0_u64;
         for index in 0..buckets {
@@ -123,6 +124,7 @@ fn every_bucket_keeps_the_error() {
         }
     }
     assert_eq!(Precision::new(13), None);
+    assert_eq!(Precision::FINEST.bits(), 12);
 }
 
 #[test]

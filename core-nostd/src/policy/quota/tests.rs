@@ -320,6 +320,12 @@ fn what_was_spent_is_forgotten_with_the_period_and_told() {
 }
 
 #[test]
+fn resources_have_names_with_their_units() {
+    let names = Resource::ALL.map(Resource::name);
+    assert_eq!(names, ["cpu time (ns)", "memory (bytes)", "messages", "log bytes"]);
+}
+
+#[test]
 fn a_tree_has_its_bounds() {
     let none = QuotaSpec { period: Duration::ZERO, ..SPEC };
     assert_eq!(QuotaTree::new([Slot::EMPTY], none).err(), Some(PeriodIsZero));
