@@ -185,7 +185,16 @@ impl Fleet {
     /// # Panics
     /// It does not.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// As [`start`](Self::start), with more in its environment.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = duende(self.home());
+        command.envs(environment.iter().copied());
         let said = std::fs::File::options()
             .create(true)
             .append(true)

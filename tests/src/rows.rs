@@ -88,6 +88,33 @@ impl Event {
     }
 }
 
+/// What `history --json` prints.
+#[derive(Debug, Deserialize)]
+pub struct History {
+    /// How samples are taken.
+    pub sampling: Sampling,
+    /// By the name of the figure.
+    pub figures: BTreeMap<String, Vec<HistorySample>>,
+}
+
+/// See [`History`].
+#[derive(Debug, Deserialize)]
+pub struct Sampling {
+    /// From one to the next, in microseconds.
+    pub interval_us: u64,
+    /// How often none was taken.
+    pub missed_total: u64,
+}
+
+/// See [`History`].
+#[derive(Debug, Deserialize)]
+pub struct HistorySample {
+    /// When, in microseconds since 1970.
+    pub time_unix_us: u64,
+    /// How much.
+    pub value: f64,
+}
+
 /// What a verb prints when it was not done.
 #[derive(Debug, Deserialize)]
 pub struct Failure {

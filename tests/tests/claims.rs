@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test: its helpers fail it too")]
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -345,4 +346,126 @@ fn f095_the_binary_runs_on_linux() {
     let doctor = Outcome::of(duende(home.path()).args(["--json", "doctor"])).done();
     assert!(doctor.json::<serde_json::Value>().is_object());
     report("F095", &format!("x86-64 ELF, executed in {:.1?}", began.elapsed()), "executes");
+}
+
+/// Debian's libfaketime, which `cargo xtask setup` installs.
+fn libfaketime() -> PathBuf {
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut found = libraries.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
+    found
+        .find(|path| path.is_file())
+        .expect("libfaketime is not installed: `cargo xtask setup`, or `apt-get install faketime`")
+}
+
+#[test]
+fn f101_a_clock_that_jumps_back_hangs_no_daemon() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let quick = "[daemon.health]\nperiod = \"50ms\"\n\
+                 [daemon.restart]\nbackoff_initial = \"5ms\"\nbackoff_max = \"5ms\"\n";
+    let sentinel = format!("{SENTINEL}{quick}");
+    let daemons = linked("native", "log-sentinel", &sentinel)
+        + &component("wos", "log-sentinel", &sentinel)
+        + &script("plain", "exec sleep infinity", "");
+    let mut fleet = Fleet::new("f101", &daemons);
+    let mut log = AccessLog::create(&fleet.home().join("access.log"));
+    let clock = fleet.home().join("clock");
+    let set_clock = |offset: &str| {
+        // Renamed, so that nobody reads half of it.
+        let next = clock.with_extension("next");
+        fs::write(&next, offset).unwrap();
+        fs::rename(&next, &clock).unwrap();
+    };
+    set_clock("+0");
+    fleet.start_with(&[
+        ("LD_PRELOAD", libfaketime().to_str().unwrap()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        // The time of day jumps. No system lets its monotonic clock do so.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]);
+    log.write(100);
+    for sentinel in ["native", "wos"] {
+        fleet.wait_row(sentinel, |row| row.count("requests_total") == 100);
+    }
+    let running = fleet.next("plain", "running");
+    set_clock("-1h");
+
+    // What runs goes on: lines are counted, and no health check fails.
+    log.write(100);
+    for sentinel in ["native", "wos"] {
+        let row = fleet.wait_row(sentinel, |row| {
+            row.count("requests_total") == 200 && row.health == "healthy"
+        });
+        assert_eq!(row.incarnation, 1, "{row:?}");
+    }
+    // What ends is started again, after its backoff of milliseconds.
+    let began = Instant::now();
+    for daemon in ["native", "plain"] {
+        let _ = Process::of(fleet.row(daemon).pid.unwrap()).kill();
+        fleet.wait_row(daemon, |row| row.incarnation == 2 && row.state == "running");
+    }
+    let _ = Process::of(fleet.row("wos").worker_pid.unwrap()).kill();
+    fleet.wait_row("wos", |row| row.incarnation == 2 && row.state == "running");
+    let took = began.elapsed();
+    // The clock did jump, for the manager at least.
+    let again = loop {
+        let event = fleet.next("plain", "running");
+        if event.incarnation == 2 {
+            break event;
+        }
+    };
+    let back = between(again.time_unix_us, running.time_unix_us);
+    assert!(back > HOUR - Duration::from_secs(60), "only {back:?} back");
+    log.write(100);
+    for sentinel in ["native", "wos"] {
+        fleet.wait_row(sentinel, |row| row.count("requests_total") == 300);
+    }
+    fleet.down();
+
+    // The core's clock is injected, so even that one can step back: nothing that runs is disturbed by
+    // it, and what fails comes back once the clock has made up for the step.
+    let back = supervisor_after_a_jump(HOUR);
+    assert!((HOUR..HOUR + Duration::from_secs(1)).contains(&back), "{back:?}");
+    report(
+        "F101",
+        &format!("3 restarts in {took:.1?} after the jump"),
+        "daemon continues, no hang",
+    );
+}
+
+/// How long after its clock has stepped back a supervisor starts a daemon again that crashes then. It
+/// must not touch one that runs.
+fn supervisor_after_a_jump(step: Duration) -> Duration {
+    use duende_core::restart::Exit;
+    use duende_core::supervise::{Effect, Input, Slot, Spec, Supervisor};
+    use duende_core::time::Instant as Clock;
+
+    let mut supervisor = Supervisor::new([const { Slot::EMPTY }; 1]);
+    let id = supervisor.add(Spec::default()).unwrap();
+    let (mut spawned, mut ended) = (0, 0);
+    let mut tell = |now: Clock, input| {
+        supervisor
+            .handle(now, u64::MAX, input, &mut |effect| match effect {
+                Effect::Spawn { incarnation, .. } => spawned = incarnation,
+                Effect::Terminate { .. } | Effect::Kill { .. } => ended += 1,
+                _ => {}
+            })
+            .unwrap();
+        assert_eq!((ended, supervisor.check_invariants()), (0, Ok(())));
+        (spawned, supervisor.next_deadline())
+    };
+    let late = Clock::ZERO.saturating_add(2 * step);
+    tell(late, Input::Start(id));
+    tell(late, Input::Ready { id, incarnation: 1 });
+    let early = Clock::ZERO.saturating_add(step);
+    tell(early, Input::Tick);
+    tell(early, Input::Exited { id, incarnation: 1, exit: Exit::Signal(11) });
+    let mut now = early;
+    loop {
+        let (spawned, deadline) = tell(now, Input::Tick);
+        if spawned == 2 {
+            return now.saturating_since(early);
+        }
+        now = deadline.expect("it is to be started again").max(now);
+    }
 }

@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use duende_core::metrics::{Sample, Series};
-use duende_tests::{Figures, Fleet, Process, component, linked, report};
+use duende_tests::rows::History;
+use duende_tests::{Figures, Fleet, Process, component, linked, report, wait_for};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What `flaky` needs.
@@ -136,4 +137,44 @@ fn f053_a_ring_buffer_takes_the_same_time_for_every_push() {
     // Linear is 2, quadratic 4.
     report("F053", &measured, "2M take 1.5 to 2.5 times as long as 1M");
     assert!((1.5..2.5).contains(&ratio), "{measured}");
+}
+
+#[test]
+fn f056_metrics_are_sampled_at_their_interval() {
+    const SAMPLES: usize = 41;
+    let _alone = alone();
+    let interval = Duration::from_millis(100);
+    let daemons = "metrics_interval = \"100ms\"\n".to_owned()
+        + &linked("native", "flaky", LOG)
+        + &component("wos", "flaky", LOG);
+    let mut fleet = Fleet::up("f056", &daemons);
+    for daemon in ["native", "wos"] {
+        fleet.wait_state(daemon, "running");
+        let history = wait_for("samples", || {
+            let history: History = fleet.run(&["history", daemon]).done().json();
+            history
+                .figures
+                .get("memory_bytes")
+                .is_some_and(|all| all.len() >= SAMPLES)
+                .then_some(history)
+        });
+        assert_eq!(history.sampling.interval_us, 100_000);
+        let samples = &history.figures["memory_bytes"];
+        assert!(samples.iter().all(|sample| sample.value >= 4_096.0), "{samples:?}");
+        let times: Vec<u64> = samples.iter().map(|sample| sample.time_unix_us).collect();
+        let intervals: Figures = times.windows(2).map(|pair| between(pair[0], pair[1])).collect();
+        let median = intervals.percentile(50);
+        let count = u32::try_from(intervals.count()).unwrap_or(u32::MAX);
+        let mean = between(times[0], times[times.len() - 1]) / count;
+        let (least, most) = (intervals.percentile(10), intervals.percentile(90));
+        let measured = format!(
+            "{daemon}, {count} intervals: mean {mean:.1?}, p10 {least:.1?}, p50 {median:.1?}, p90 {most:.1?}"
+        );
+        report("F056", &measured, "within 10 % of 100ms");
+        for actual in [mean, median] {
+            let off = actual.abs_diff(interval);
+            assert!(off <= interval / 10, "{measured}");
+        }
+    }
+    fleet.down();
 }
