@@ -41,3 +41,22 @@ pub use daemon::{
     DaemonError, DaemonId, DaemonMetrics, ExitReason, HealthCheck, HealthStatus, METRICS_MAX,
     Priority, Reload, SHUTDOWN_TIMEOUT_DEFAULT, Sample, Signal, log, run_daemon,
 };
+
+#[cfg(feature = "formats")]
+pub use config::DaemonConfig;
+#[cfg(feature = "formats")]
+pub use control::protocol::HealthState;
+/// What the quick start of the specification names, as the core has it.
+#[doc(inline)]
+pub use duende_core::{
+    backoff::Backoff as BackoffConfig,
+    bus::KernelEvent,
+    lifecycle::FailureReason,
+    policy::{
+        breaker::Breaker as CircuitBreaker, jidoka::JidokaGate, thresholds::PolicyThresholds,
+    },
+    restart::RestartPolicy,
+    trace::TraceContext,
+};
+#[cfg(feature = "manager")]
+pub use monitor::DaemonMonitor;

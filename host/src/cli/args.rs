@@ -66,6 +66,21 @@ pub(super) enum Verb {
         #[command(flatten)]
         names: Names,
     },
+    /// Hold daemons still, until `resume`
+    Pause {
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Let paused daemons go on
+    Resume {
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Make daemons read their configuration anew, without a restart
+    Reload {
+        #[command(flatten)]
+        names: Names,
+    },
     /// Show what happened
     Events {
         /// Go on with what happens next
@@ -289,6 +304,9 @@ mod tests {
         check("duende ps -f edge.toml --fleet edge", false);
         check("duende logs web -f -n 5 --fleet edge", true);
         check("duende events -f --file edge.toml", true);
+        check("duende pause a b", true);
+        check("duende resume", false);
+        check("duende reload a --fleet edge", true);
         check("duende history web --last 30s -f edge.toml", true);
         check("duende history web --last soon", false);
         check("duende stop", false);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::{self, DaemonConfig, Isolation, Overrides};
+use crate::config::{self, DaemonConfig, FleetConfig, Isolation, Overrides, RestartPolicy};
 use crate::platform::Surroundings;
 
 use super::error::CliError;
@@ -75,20 +75,48 @@ pub(super) fn check(
                     "image": report,
                     "error": error,
                     "imports_denied": finding.denied(),
+                    "restart": supervision(finding.daemon, &fleet),
                 })
             })
             .collect();
         output::json(&json!({ "valid": !bad, "fleet": fleet.name, "daemons": daemons }))?;
     } else {
-        output::line(render(&findings, output::stdout_has_colour()).trim_end())?;
+        output::line(render(&fleet, &findings, output::stdout_has_colour()).trim_end())?;
         let verdict = if bad { "not valid" } else { "valid" };
         output::line(&format!("{}: {verdict}", file.display()))?;
     }
     Ok(if bad { ExitCode::ConfigInvalid } else { ExitCode::Success })
 }
 
-fn render(findings: &[Finding<'_>], colour: bool) -> String {
-    let mut table = Table::new(&["DAEMON", "ISOLATION", "RUNS", "RESULT"]);
+/// What follows its end, and how trouble is noticed, in a few words.
+fn supervision(daemon: &DaemonConfig, fleet: &FleetConfig) -> String {
+    let restart = &daemon.restart;
+    let time = |time| humantime::format_duration(time).to_string();
+    let (first, last) = (restart.backoff.ceiling(0), restart.backoff.ceiling(u32::MAX));
+    let delay =
+        if first == last { time(first) } else { format!("{}..{}", time(first), time(last)) };
+    let policy = match restart.policy {
+        RestartPolicy::Never => "never",
+        RestartPolicy::OnFailure => "on-failure",
+        RestartPolicy::Always => "always",
+        RestartPolicy::UnlessStopped => "unless-stopped",
+    };
+    let limit = restart.limit;
+    let mut text = format!("{policy} after {delay}");
+    if !limit.period.is_zero() {
+        text += &format!(", {} in {}", limit.intensity, time(limit.period));
+    }
+    if let Some(watchdog) = daemon.watchdog {
+        text += &format!(", watchdog {}", time(watchdog));
+    }
+    if let Some(group) = daemon.member_of.and_then(|index| fleet.groups.get(index)) {
+        text += &format!(", in {}", group.name);
+    }
+    text
+}
+
+fn render(fleet: &FleetConfig, findings: &[Finding<'_>], colour: bool) -> String {
+    let mut table = Table::new(&["DAEMON", "ISOLATION", "RUNS", "RESTART", "RESULT"]);
     for finding in findings {
         let runs = match &finding.daemon.isolation {
             Isolation::Wos(wos) => &wos.image,
@@ -108,6 +136,7 @@ fn render(findings: &[Finding<'_>], colour: bool) -> String {
             (finding.daemon.name.clone(), None),
             (finding.daemon.isolation.as_str().to_owned(), None),
             (output::harmless(&runs.display().to_string()), None),
+            (supervision(finding.daemon, fleet), None),
             (output::harmless(&result), Some(style)),
         ]);
     }

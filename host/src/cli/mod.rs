@@ -112,6 +112,9 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
         Verb::Restart { names } => {
             verbs::change(verbs::Change::Restart, names, json, &surroundings)
         }
+        Verb::Pause { names } => verbs::change(verbs::Change::Pause, names, json, &surroundings),
+        Verb::Resume { names } => verbs::change(verbs::Change::Resume, names, json, &surroundings),
+        Verb::Reload { names } => verbs::change(verbs::Change::Reload, names, json, &surroundings),
         Verb::Events { follow, which } => verbs::events(follow, &which.into(), json, &surroundings),
         Verb::History { name, last, which } => {
             history::history(&name, last, &which, json, &surroundings)

@@ -109,7 +109,17 @@ fn cut(text: &str) -> String {
 pub(super) fn manager_line(info: &ManagerInfo) -> String {
     let uptime = human_duration(Duration::from_millis(info.uptime_ms));
     let file = info.config_file.as_deref().unwrap_or("(from flags)");
-    let text = format!("fleet {}: manager {}, up {uptime}, {file}", info.fleet, info.pid);
+    let health = &info.health;
+    let missing = match &health.missing[..] {
+        [] => String::new(),
+        missing => format!(" (not ready: {})", missing.join(", ")),
+    };
+    let text = format!(
+        "fleet {}: manager {}, up {uptime}, {}{missing}, {file}",
+        info.fleet,
+        info.pid,
+        health.status.as_str()
+    );
     harmless(&text)
 }
 
@@ -173,6 +183,7 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::Backoff
         | EventKind::Stopping
         | EventKind::SourceGap
+        | EventKind::ReloadTimedOut
         | EventKind::Lagged => Some(Colour::Yellow),
         EventKind::Failed
         | EventKind::Quarantined
@@ -181,9 +192,11 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::WorkerExited
         | EventKind::KeepExited
         | EventKind::Halted => Some(Colour::Red),
-        EventKind::Started | EventKind::Reloading | EventKind::Stopped | EventKind::Shutdown => {
-            None
-        }
+        EventKind::Started
+        | EventKind::ConfigUpdated
+        | EventKind::Reloading
+        | EventKind::Stopped
+        | EventKind::Shutdown => None,
     };
     let at = std::time::UNIX_EPOCH + Duration::from_micros(event.time_unix_us);
     let subject = if event.daemon.is_empty() { "-" } else { &event.daemon };

@@ -80,6 +80,9 @@ pub(super) enum Change {
     Start,
     Stop,
     Restart,
+    Pause,
+    Resume,
+    Reload,
 }
 
 pub(super) fn change(
@@ -95,6 +98,9 @@ pub(super) fn change(
         Change::Start => (Request::Start { names }, "starting", "started"),
         Change::Stop => (Request::Stop { names }, "stopping", "stopped"),
         Change::Restart => (Request::Restart { names }, "restarting", "restarted"),
+        Change::Pause => (Request::Pause { names }, "pausing", "paused"),
+        Change::Resume => (Request::Resume { names }, "resuming", "resumed"),
+        Change::Reload => (Request::Reload { names }, "reloading", "reloaded"),
     };
     let progress = Progress::new(format!("{doing} {list}"));
     wait(&mut client, &request, progress, |_| Ok(()))?;

@@ -2,15 +2,19 @@
 //! `native`.
 
 use std::ops::Range;
+use std::time::Duration;
+
+use duende_core::supervise::Spec;
 
 use super::channel::{read_channels, read_grants};
 use super::diagnostic::Report;
 use super::graph::Draft;
-use super::model::{DaemonConfig, Isolation, START_TIMEOUT, STOP_GRACE};
+use super::health::read_health;
+use super::model::{DaemonConfig, Isolation, probes_default};
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 use super::reader::Section;
 use super::reading::{FROM_1_MS, FROM_ZERO, Reading};
-use super::recovery::{read_health, read_restart};
+use super::recovery::read_restart;
 use super::table::read_config;
 use super::{native, wos};
 
@@ -46,7 +50,10 @@ pub(super) fn read(
     let stop_grace = section.take("stop_grace").and_then(|entry| entry.duration(report, FROM_ZERO));
     let start_timeout =
         section.take("start_timeout").and_then(|entry| entry.duration(report, FROM_1_MS));
+    let reload_timeout =
+        section.take("reload_timeout").and_then(|entry| entry.duration(report, FROM_1_MS));
     let isolation = read_isolation(&mut section, reading, report);
+    let watchdog = read_watchdog(&mut section, &isolation, report);
     let contract = match &isolation {
         Isolation::Wos(_) => true,
         Isolation::Native(native) => native.link.is_some(),
@@ -81,31 +88,55 @@ pub(super) fn read(
         .unwrap_or_default();
     let health = contract_key("health", report)
         .and_then(|entry| entry.section(report, "{ period = \"10s\" }"))
-        .map(|section| read_health(section, report))
-        .unwrap_or_default();
+        .map_or_else(probes_default, |section| read_health(section, report));
     let config = contract_key("config", report)
         .and_then(|entry| read_config(&entry, report))
         .unwrap_or_default();
     let restart = section
         .take("restart")
         .and_then(|entry| entry.section(report, "{ policy = \"on-failure\" }"))
-        .map(|section| read_restart(section, report))
+        .map(|section| read_restart(section, matches!(isolation, Isolation::Wos(_)), report))
         .unwrap_or_default();
+    let member_of = section
+        .take("member_of")
+        .and_then(|entry| Some((entry.string(report)?.to_owned(), entry.span.clone())));
     section.finish(report);
 
+    let default = Spec::default();
     let config = DaemonConfig {
         name,
         isolation,
         depends_on: Vec::new(),
         grants,
         channels,
-        stop_grace: stop_grace.unwrap_or(STOP_GRACE),
-        start_timeout: start_timeout.unwrap_or(START_TIMEOUT),
+        stop_grace: stop_grace.unwrap_or(default.stop_grace),
+        start_timeout: start_timeout.unwrap_or(default.start_timeout),
+        reload_timeout: reload_timeout.unwrap_or(default.reload_timeout),
+        watchdog,
+        member_of: None,
         health,
         restart,
         config,
     };
-    Draft { config, name_span, depends_on, stdin_span }
+    Draft { config, name_span, depends_on, member_of, stdin_span }
+}
+
+/// Reads `watchdog`. What has no process of its own can't send signs of life.
+fn read_watchdog(
+    section: &mut Section<'_>,
+    isolation: &Isolation,
+    report: &mut Report<'_>,
+) -> Option<Duration> {
+    match isolation {
+        Isolation::Native(_) => {
+            section.take("watchdog").and_then(|entry| entry.duration(report, FROM_1_MS))
+        }
+        Isolation::Wos(_) => {
+            let why = "a component sends no signs of life: its slices have a budget";
+            section.refuse(report, "watchdog", why, "use slice_budget and health");
+            None
+        }
+    }
 }
 
 fn read_name(section: &mut Section<'_>, report: &mut Report<'_>) -> (String, Range<usize>) {

@@ -13,6 +13,7 @@ use super::daemon;
 use super::diagnostic::{Diagnostics, Place, Report, whole_file};
 use super::dirs;
 use super::graph;
+use super::groups::Groups;
 use super::model::{
     DAEMONS_MAX, FILE_BYTES_MAX, FleetConfig, METRICS_INTERVAL, SOCKET_PATH_BYTES_MAX,
 };
@@ -161,8 +162,10 @@ pub fn parse(
             }
         }
     }
+    let groups = top.take("group").map(|entry| Groups::read(&entry, &mut report));
+    let groups = groups.unwrap_or_default();
     top.finish(&mut report);
-    let daemons = graph::resolve(drafts, source, &mut report);
+    let daemons = graph::resolve(drafts, &groups, source, &mut report);
 
     let name = fleet.name;
     let runtime_dir = dirs::runtime_dir(surroundings);
@@ -183,8 +186,16 @@ pub fn parse(
         (None, _) => dirs::log_dir(surroundings, &name, &state_dir),
     };
     let metrics_interval = fleet.metrics_interval.unwrap_or(METRICS_INTERVAL);
-    let file = Some(file);
-    Ok(FleetConfig { name, file, state_dir, log_dir, runtime_dir, metrics_interval, daemons })
+    Ok(FleetConfig {
+        name,
+        file: Some(file),
+        state_dir,
+        log_dir,
+        runtime_dir,
+        metrics_interval,
+        groups: groups.configs,
+        daemons,
+    })
 }
 
 /// Whether the control socket's path is one that the system can bind.

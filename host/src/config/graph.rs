@@ -7,6 +7,7 @@ use std::ops::Range;
 use duende_core::supervise::DEPENDENCIES_MAX;
 
 use super::diagnostic::{Place, Report};
+use super::groups::Groups;
 use super::model::{DaemonConfig, Source};
 use super::suggest::did_you_mean;
 
@@ -16,6 +17,8 @@ pub(super) struct Draft {
     pub(super) name_span: Range<usize>,
     /// The names in `depends_on`, each with its place.
     pub(super) depends_on: Vec<(String, Range<usize>)>,
+    /// The name in `member_of`, and its place.
+    pub(super) member_of: Option<(String, Range<usize>)>,
     /// Where a channel is fed from standard input.
     pub(super) stdin_span: Option<Range<usize>>,
 }
@@ -23,6 +26,7 @@ pub(super) struct Draft {
 /// Resolves the relations. The result is meaningful only if nothing was reported.
 pub(super) fn resolve(
     drafts: Vec<Draft>,
+    groups: &Groups,
     source: &str,
     report: &mut Report<'_>,
 ) -> Vec<DaemonConfig> {
@@ -98,7 +102,11 @@ pub(super) fn resolve(
             let mut depends_on: Vec<usize> = edges.into_iter().flatten().collect();
             depends_on.sort_unstable();
             depends_on.dedup();
-            DaemonConfig { depends_on, ..draft.config }
+            let member_of = draft.member_of.and_then(|(name, span)| {
+                let key = format!("daemon.{}.member_of", draft.config.name);
+                groups.find(&name, &span, &key, report)
+            });
+            DaemonConfig { depends_on, member_of, ..draft.config }
         })
         .collect()
 }

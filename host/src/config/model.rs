@@ -9,6 +9,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use duende_core::backoff::Backoff;
+use duende_core::limiter::RestartLimit;
+use duende_core::probe::{ProbeSpec, Probes};
+use duende_core::restart::ExitRules;
+pub use duende_core::restart::RestartPolicy;
+use duende_core::supervise::{Spec, Strategy};
+
 /// Longest configuration file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Most daemons of one fleet.
@@ -18,10 +25,6 @@ pub const NAME_BYTES_MAX: usize = duende_core::wire::link::NAME_BYTES_MAX;
 /// Longest path of a control socket, in bytes: what `sun_path` holds, less its final zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Default of `stop_grace`.
-pub const STOP_GRACE: Duration = Duration::from_secs(10);
-/// Default of `start_timeout`.
-pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of `slice_budget`.
 pub const SLICE_BUDGET: Duration = Duration::from_secs(1);
 /// Default of `metrics_interval`.
@@ -32,6 +35,12 @@ pub const PRIORITY: u8 = 4;
 pub const MEMORY_BYTES: u64 = 64 << 20;
 /// Default of `limits.state_bytes`.
 pub const STATE_BYTES: u64 = 16 << 20;
+
+/// What a daemon that speaks the contract is asked if nothing is said: whether it works.
+#[must_use]
+pub fn probes_default() -> Probes {
+    Probes::liveness(ProbeSpec::default())
+}
 
 /// One fleet: what one manager runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +57,8 @@ pub struct FleetConfig {
     pub runtime_dir: PathBuf,
     /// From one sample of what daemons use and do to the next.
     pub metrics_interval: Duration,
+    /// The groups, each after its parent.
+    pub groups: Vec<GroupConfig>,
     /// The daemons, in the order of the file.
     pub daemons: Vec<DaemonConfig>,
 }
@@ -109,9 +120,15 @@ pub struct DaemonConfig {
     pub stop_grace: Duration,
     /// How long a start may take until the daemon is ready.
     pub start_timeout: Duration,
-    /// When it is asked for its health. Only daemons that speak the contract are asked: components,
-    /// and native programs with a link.
-    pub health: HealthConfig,
+    /// When it is asked for its health, and what its silence means. Only daemons that speak the
+    /// contract are asked: components, and native programs with a link.
+    pub health: Probes,
+    /// How long it may give no sign of life (`WATCHDOG=1` by `sd_notify`); native programs only.
+    pub watchdog: Option<Duration>,
+    /// How long it may take to read its configuration anew.
+    pub reload_timeout: Duration,
+    /// The group whose child it is, as an index into [`FleetConfig::groups`].
+    pub member_of: Option<usize>,
     /// What follows its end.
     pub restart: RestartConfig,
     /// `[daemon.config]`: dotted keys, and values as the contract hands them out.
@@ -119,6 +136,16 @@ pub struct DaemonConfig {
 }
 
 impl DaemonConfig {
+    /// Whether it is told where to send `sd_notify` datagrams: it is to say that it is ready, or that
+    /// it lives.
+    #[must_use]
+    pub fn is_notified_of(&self) -> bool {
+        match &self.isolation {
+            Isolation::Wos(_) => false,
+            Isolation::Native(native) => native.ready == Ready::Notify || self.watchdog.is_some(),
+        }
+    }
+
     /// Whether it speaks the contract, and so has health, state, channels and `config`.
     #[must_use]
     pub fn speaks_contract(&self) -> bool {
@@ -245,67 +272,41 @@ pub enum Source {
     Interval(Duration),
 }
 
-/// When a daemon is asked for its health, and what its silence means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HealthConfig {
-    /// From one question to the next.
-    pub period: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// After this many bad or missing answers in a row the daemon is restarted.
-    pub failures: u32,
-}
-
-impl Default for HealthConfig {
-    fn default() -> Self {
-        Self { period: Duration::from_secs(10), timeout: Duration::from_secs(1), failures: 3 }
-    }
-}
-
-/// Which ends are followed by a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
-    /// None.
-    Never,
-    /// Failures.
-    OnFailure,
-    /// All, unless an operator stopped the daemon.
-    Always,
-    /// As `Always`; and a daemon that an operator stopped stays stopped when the manager itself is
-    /// started again.
-    UnlessStopped,
-}
-
 /// What follows the end of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartConfig {
     /// Which ends are followed by a restart.
     pub policy: RestartPolicy,
-    /// Most restarts without a stable run in between; none: as many as the window allows.
+    /// Most restarts without a stable run in between; none: as many as the limit allows.
     pub max_retries: Option<u32>,
-    /// Upper bound of the first delay.
-    pub backoff_initial: Duration,
-    /// Upper bound of every delay.
-    pub backoff_max: Duration,
+    /// How long it waits before it is started again.
+    pub backoff: Backoff,
     /// A run this long forgets the backoff.
     pub stable_after: Duration,
-    /// More restarts than this within `window` put the daemon in quarantine; at most
+    /// More restarts than this put the daemon in quarantine; at most
     /// [`INTENSITY_MAX`](duende_core::supervise::INTENSITY_MAX).
-    pub limit: u32,
-    /// The length of the window. Zero: any number of restarts.
-    pub window: Duration,
+    pub limit: RestartLimit,
+    /// Which exits are failures, and which decide by themselves.
+    pub exits: ExitRules,
 }
 
 impl Default for RestartConfig {
     fn default() -> Self {
-        Self {
-            policy: RestartPolicy::OnFailure,
-            max_retries: None,
-            backoff_initial: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(30),
-            stable_after: Duration::from_secs(60),
-            limit: 5,
-            window: Duration::from_secs(60),
-        }
+        let Spec { restart: policy, max_retries, backoff, stable_after, limit, exits, .. } =
+            Spec::default();
+        Self { policy, max_retries, backoff, stable_after, limit, exits }
     }
+}
+
+/// Daemons and groups that are restarted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// Unique within the fleet.
+    pub name: String,
+    /// Who is restarted together with a child that failed.
+    pub strategy: Strategy,
+    /// How many restarts of all children together are too many.
+    pub limit: RestartLimit,
+    /// The group whose child it is, as an index into [`FleetConfig::groups`]; that one is before it.
+    pub parent: Option<usize>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use duende_core::supervise::Spec;
 use duende_core::wire::link::{KEY_BYTES_MAX, TEXT_BYTES_MAX};
 
 use crate::platform::Surroundings;
@@ -12,9 +13,9 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dirs;
 use super::fleet::{Overrides, check_socket_path};
 use super::model::{
-    ChannelConfig, DaemonConfig, FleetConfig, Grants, HealthConfig, Isolation, MEMORY_BYTES,
-    METRICS_INTERVAL, PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, START_TIMEOUT,
-    STATE_BYTES, STOP_GRACE, Source, WosConfig,
+    ChannelConfig, DaemonConfig, FleetConfig, Grants, Isolation, MEMORY_BYTES, METRICS_INTERVAL,
+    PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, STATE_BYTES, Source, WosConfig,
+    probes_default,
 };
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 
@@ -156,6 +157,7 @@ pub fn single(
         Some(flag) => dirs::absolute(flag),
         None => dirs::log_dir(surroundings, &name, &state_dir),
     };
+    let default = Spec::default();
     let daemon = DaemonConfig {
         name: name.clone(),
         isolation: Isolation::Wos(WosConfig {
@@ -168,17 +170,28 @@ pub fn single(
         depends_on: Vec::new(),
         grants,
         channels,
-        stop_grace: STOP_GRACE,
-        start_timeout: START_TIMEOUT,
-        health: HealthConfig::default(),
+        stop_grace: default.stop_grace,
+        start_timeout: default.start_timeout,
+        reload_timeout: default.reload_timeout,
+        watchdog: None,
+        member_of: None,
+        health: probes_default(),
         restart: RestartConfig {
             policy: options.restart.unwrap_or(RestartPolicy::Never),
             ..RestartConfig::default()
         },
         config,
     };
-    let (metrics_interval, daemons) = (METRICS_INTERVAL, vec![daemon]);
-    Ok(FleetConfig { name, file: None, state_dir, log_dir, runtime_dir, metrics_interval, daemons })
+    Ok(FleetConfig {
+        name,
+        file: None,
+        state_dir,
+        log_dir,
+        runtime_dir,
+        metrics_interval: METRICS_INTERVAL,
+        groups: Vec::new(),
+        daemons: vec![daemon],
+    })
 }
 
 /// A name made from a file's: lower case, and `-` for what a name can't hold.

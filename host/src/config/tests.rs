@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use duende_core::backoff::{Backoff, Jitter};
+use duende_core::limiter::RestartLimit;
+use duende_core::probe::{ProbeSpec, Probes};
+use duende_core::restart::{Decision, Exit};
+use duende_core::supervise::Strategy as GroupStrategy;
 use proptest::prelude::*;
 
 use crate::platform::Surroundings;
@@ -94,6 +99,16 @@ fn a_good_file_becomes_one_snapshot() {
 [fleet]
 name = "edge"
 state_dir = "state"
+metrics_interval = "100ms"
+
+[[group]]
+name = "pair"
+strategy = "rest-for-one"
+restarts = 3
+parent = "all"
+
+[[group]]
+name = "all"
 
 [[daemon]]
 name = "web"
@@ -104,6 +119,8 @@ user = "web"
 group = "www"
 ready = "notify"
 stop_grace = "1min 30s"
+watchdog = "30s"
+member_of = "pair"
 resources = { open_files_max = 1024 }
 
 [[daemon]]
@@ -151,6 +168,13 @@ config = { x = "1" }
         (&house.path().to_owned(), Some(1024))
     );
     assert_eq!(web.stop_grace, Duration::from_secs(90));
+    assert_eq!((web.watchdog, web.is_notified_of()), (Some(Duration::from_secs(30)), true));
+    assert_eq!((web.member_of, sentinel.member_of), (Some(1), None));
+    let names: Vec<_> = fleet.groups.iter().map(|group| (&*group.name, group.parent)).collect();
+    assert_eq!(names, [("all", None), ("pair", Some(0))]);
+    assert_eq!(fleet.groups[1].strategy, GroupStrategy::RestForOne);
+    assert_eq!(fleet.groups[1].limit, RestartLimit { intensity: 3, ..RestartLimit::OTP });
+    assert_eq!(fleet.metrics_interval, Duration::from_millis(100));
     assert!(!web.speaks_contract());
 
     assert_eq!(
@@ -175,14 +199,17 @@ config = { x = "1" }
             channel("tick", Source::Interval(Duration::from_secs(1)), false),
         ]
     );
-    assert_eq!(sentinel.health.period, Duration::from_secs(2));
-    assert_eq!(sentinel.health.failures, 3);
+    let two_seconds = Duration::from_secs(2);
+    let probe =
+        ProbeSpec { initial_delay: two_seconds, period: two_seconds, ..ProbeSpec::default() };
+    assert_eq!(sentinel.health, Probes::liveness(probe));
+    let default = RestartConfig::default();
     let expected = RestartConfig {
         policy: RestartPolicy::Always,
         max_retries: Some(10),
-        backoff_initial: Duration::ZERO,
-        limit: 32,
-        ..RestartConfig::default()
+        backoff: Backoff::exponential(Duration::ZERO, Duration::from_secs(30)),
+        limit: RestartLimit { intensity: 32, ..default.limit },
+        ..default
     };
     assert_eq!(sentinel.restart, expected);
     let config: Vec<_> =
@@ -581,7 +608,7 @@ fn a_component_on_wos() {
         &[
             "5:1 daemon.s.comand: unknown key | did you mean `command`?",
             "6:1 daemon.s.prioritty: unknown key | did you mean `priority`?",
-            "7:1 daemon.s.xyzzy: unknown key | known here: name, stop_grace, start_timeout, image, command, binary_path, isolation, args, env, env_file, working_dir, user, group, link, ready, priority, slice_budget, limits, resources, depends_on, channel, grant, health, config, restart",
+            "7:1 daemon.s.xyzzy: unknown key | known here: name, stop_grace, start_timeout, reload_timeout, image, command, binary_path, isolation, args, env, env_file, working_dir, user, group, link, ready, priority, slice_budget, limits, resources, watchdog, depends_on, channel, grant, health, config, restart, member_of",
         ],
     );
     check_wos(
@@ -656,7 +683,7 @@ fn a_component_on_wos() {
         &[
             "5:21 daemon.s.health.period: not a duration: unknown time unit \"parsec\", supported units: ns, us/µs, ms, sec, min, hours, days, weeks, months, years (and few variations) | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
             "5:44 daemon.s.health.failures: out of range | from 1 to 1000",
-            "5:47 daemon.s.health.retries: unknown key | known here: period, timeout, failures",
+            "5:47 daemon.s.health.retries: unknown key | known here: initial_delay, period, timeout, failures, successes, startup, liveness, readiness",
         ],
     );
     check_wos(
@@ -671,6 +698,35 @@ fn a_component_on_wos() {
         "restart = { backoff_initial = \"1min\" }\n",
         &[
             "5:31 daemon.s.restart.backoff_initial: backoff_initial (1m) is more than backoff_max (30s) | lower backoff_initial or raise backoff_max",
+        ],
+    );
+    check_wos(
+        "restart = { backoff = \"constant\", backoff_max = \"1s\", jitter = \"some\" }\n",
+        &[
+            "5:35 daemon.s.restart.backoff_max: a backoff that is `constant` has no such key | remove the key, or choose another backoff",
+            "5:64 daemon.s.restart.jitter: unknown value `some` | one of: full, equal, none",
+        ],
+    );
+    check_wos(
+        "restart = { backoff = \"steps\", window_kind = \"fixd\", success_exit = [1] }\n",
+        &[
+            "5:11 daemon.s.restart.backoff_steps: this key is missing | add:  backoff_steps = 5",
+            "5:46 daemon.s.restart.window_kind: unknown value `fixd` | did you mean `fixed`?",
+            "5:54 daemon.s.restart.success_exit: a component ends with success, an error or a trap: it has no exit codes | remove the key",
+        ],
+    );
+    check_wos(
+        "watchdog = \"1s\"\nmember_of = \"nobody\"\n",
+        &[
+            "5:1 daemon.s.watchdog: a component sends no signs of life: its slices have a budget | use slice_budget and health",
+            "6:13 daemon.s.member_of: no group is named `nobody` | add a [[group]] with name = \"nobody\", or remove it here",
+        ],
+    );
+    check_wos(
+        "health = { period = \"1s\", liveness = {}, startup = { successes = 2 } }\n",
+        &[
+            "5:27 daemon.s.health.liveness: liveness is said twice: here, and by the keys of `health` itself | keep one of the two",
+            "5:54 daemon.s.health.startup.successes: only readiness can ask for several successes in a row | remove the key, or set health.readiness",
         ],
     );
     check_wos(
@@ -690,6 +746,15 @@ fn a_native_program() {
             "6:1 daemon.w.channel: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
             "7:1 daemon.w.config: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
             "8:1 daemon.w.health: a native program that is not built with the SDK can't have this | set link = true if it is built with the SDK, or remove the key",
+        ],
+    );
+    check_native(
+        "restart.prevent_restart_exit = [256, \"SIGTEM\", 1.5]\nwatchdog = \"0s\"\n",
+        &[
+            "5:33 daemon.w.restart.prevent_restart_exit: out of range | from 0 to 255",
+            "5:38 daemon.w.restart.prevent_restart_exit: no signal is named `SIGTEM` | did you mean `SIGTERM`?",
+            "5:49 daemon.w.restart.prevent_restart_exit: expected a whole number, found a float | each element is a whole number, for example 0",
+            "6:12 daemon.w.watchdog: out of range | from 1ms to 1day",
         ],
     );
     check_native(
@@ -738,5 +803,75 @@ fn a_native_program() {
     check_native(
         "group = \"www\"\n",
         &["5:1 daemon.w.group: a group without a user | add:  user = \"…\""],
+    );
+}
+
+/// Every curve, jitter, window and list of exits, as the core takes them.
+#[test]
+fn restarts_as_other_systems_do_them() {
+    let seconds = Duration::from_secs;
+    let read = |restart: &str| {
+        let (house, surroundings) = house();
+        let text = format!(
+            "fleet.name = \"f\"\n[[daemon]]\nname = \"w\"\ncommand = [\"webd\"]\nrestart = {{ {restart} }}\n"
+        );
+        let fleet = parse_in(house.path(), &surroundings, &text);
+        fleet.unwrap_or_else(|error| panic!("{error}")).daemons.remove(0).restart
+    };
+    assert_eq!(read(""), RestartConfig::default());
+    let systemd = read(
+        "backoff = \"steps\", backoff_initial = \"1s\", backoff_max = \"16s\", backoff_steps = 4, \
+         limit = 5, window = \"10s\", window_kind = \"fixed\"",
+    );
+    assert_eq!(systemd.backoff, Backoff::systemd(seconds(1), 4, seconds(16)));
+    assert_eq!(systemd.limit, RestartLimit::SYSTEMD);
+    let kubernetes = read("backoff = \"kubernetes\"");
+    assert_eq!(
+        (kubernetes.backoff, kubernetes.stable_after),
+        (Backoff::kubernetes(), seconds(600))
+    );
+    let constant = read("backoff = \"constant\", backoff_initial = \"200ms\"");
+    assert_eq!(constant.backoff, Backoff::dinit());
+    let equal = read("jitter = \"equal\"").backoff;
+    assert_eq!(equal, Backoff { jitter: Jitter::Equal, ..Backoff::default() });
+
+    let exits =
+        read("success_exit = [3], prevent_restart_exit = [\"SIGUSR1\"], force_restart_exit = [0]");
+    let decision = |exit| {
+        let classified = exits.exits.classify(exit);
+        (classified.failure.is_none(), classified.decision)
+    };
+    assert_eq!(decision(Exit::Code(3)), (true, Decision::ByPolicy));
+    assert_eq!(decision(Exit::Signal(10)), (false, Decision::Prevented));
+    assert_eq!(decision(Exit::Code(0)), (true, Decision::Forced));
+    assert_eq!(decision(Exit::Signal(15)), (true, Decision::ByPolicy));
+}
+
+#[test]
+fn groups_form_a_tree() {
+    let daemon = "[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n";
+    let problems = |groups: &str, expected: &[&str]| {
+        check(&format!("{FLEET}{groups}{daemon}"), expected);
+    };
+    problems(
+        "[[group]]\nname = \"a\"\nparent = \"b\"\n[[group]]\nname = \"b\"\nparent = \"a\"\n",
+        &[
+            "4:10 group.parent: a group is its own parent, by way of `b` | remove one of these parents",
+        ],
+    );
+    problems(
+        "[[group]]\nname = \"a\"\nstrategy = \"one-for-al\"\nparent = \"c\"\n[[group]]\nname = \"a\"\nrestarts = 99\n",
+        &[
+            "4:12 group.a.strategy: unknown value `one-for-al` | did you mean `one-for-all`?",
+            "5:10 group.a.parent: no group is named `c` | did you mean `a`?",
+            "7:8 group.a.name: duplicate name | give each group its own name",
+            "8:12 group.a.restarts: out of range | from 0 to 32",
+        ],
+    );
+    problems(
+        "group = { name = \"a\" }\n",
+        &[
+            "2:1 group: one table, where a list of tables belongs | write [[group]], with two brackets on each side",
+        ],
     );
 }

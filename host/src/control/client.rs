@@ -12,7 +12,7 @@ use duende_core::wire;
 
 use crate::config::dirs::{RuntimeDirError, check_runtime_dir, socket_path};
 
-use super::protocol::{CONTROL_VERSION, ErrorCode, ManagerInfo, Request, Response};
+use super::protocol::{CONTROL_VERSION, ErrorCode, FleetHealth, ManagerInfo, Request, Response};
 
 /// How long the manager may take to answer a question that needs no waiting.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -235,6 +235,7 @@ impl Client {
             uptime_ms: 0,
             log_dir: String::new(),
             config_file: None,
+            health: FleetHealth::unknown(),
         };
         let mut client = Self {
             stream,
@@ -393,6 +394,7 @@ mod tests {
             uptime_ms: 1,
             log_dir: "/log".to_owned(),
             config_file: None,
+            health: FleetHealth::unknown(),
         }
     }
 

@@ -55,6 +55,21 @@ pub enum Request {
         /// Their names; empty: all.
         names: Vec<String>,
     },
+    /// Holds daemons still. Answer: `Ok`.
+    Pause {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Lets paused daemons go on. Answer: `Ok`.
+    Resume {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Makes daemons read their configuration anew. Answer once all have: `Ok`.
+    Reload {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Stops everything in order, then ends the manager. Answer: `Event`*, `Ok`.
     Down,
     /// The recent events, and with `follow` those to come. Answer: `Event`*, `Done`.
@@ -160,6 +175,34 @@ pub struct ManagerInfo {
     pub log_dir: String,
     /// The configuration file; none for a fleet made from flags.
     pub config_file: Option<String>,
+    /// How the fleet is.
+    pub health: FleetHealth,
+}
+
+/// How a fleet is, from how its daemons are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetHealth {
+    /// The whole.
+    pub status: HealthState,
+    /// Whether every daemon that should run is healthy.
+    pub ready: bool,
+    /// The daemons that are not.
+    pub missing: Vec<String>,
+    /// When to ask again, in seconds; none if it is ready.
+    pub retry_after_s: Option<u32>,
+}
+
+impl FleetHealth {
+    /// Of a fleet of which nothing is known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self {
+            status: HealthState::Unknown,
+            ready: false,
+            missing: Vec::new(),
+            retry_after_s: None,
+        }
+    }
 }
 
 /// Where a daemon is in its life.
@@ -306,6 +349,8 @@ pub enum EventKind {
     Running,
     /// It reads its configuration anew.
     Reloading,
+    /// It did not say in time that it has read its configuration anew.
+    ReloadTimedOut,
     /// It is held still.
     Paused,
     /// It was asked to stop.
@@ -330,6 +375,8 @@ pub enum EventKind {
     WorkerExited,
     /// The process that holds the native daemons ended.
     KeepExited,
+    /// Another configuration is in force.
+    ConfigUpdated,
     /// Everything is stopped in order, and the manager ends.
     Shutdown,
     /// Who follows the events was too slow and missed some; the detail begins with their number.
@@ -346,6 +393,7 @@ impl EventKind {
             Self::Started => "started",
             Self::Running => "running",
             Self::Reloading => "reloading",
+            Self::ReloadTimedOut => "reload_timed_out",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Exited => "exited",
@@ -358,6 +406,7 @@ impl EventKind {
             Self::SourceGap => "source_gap",
             Self::WorkerExited => "worker_exited",
             Self::KeepExited => "keep_exited",
+            Self::ConfigUpdated => "config_updated",
             Self::Shutdown => "shutdown",
             Self::Lagged => "lagged",
             Self::Halted => "halted",

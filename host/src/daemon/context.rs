@@ -48,6 +48,8 @@ enum Phase {
 struct Shared {
     phase: watch::Sender<Phase>,
     reload: Notify,
+    /// A reload is over.
+    reloaded: Notify,
     notifier: Notifier,
 }
 
@@ -60,6 +62,7 @@ impl DaemonContext {
         Self(Arc::new(Shared {
             phase: watch::Sender::new(Phase::Running),
             reload: Notify::new(),
+            reloaded: Notify::new(),
             notifier,
         }))
     }
@@ -117,6 +120,11 @@ impl DaemonContext {
         self.0.reload.notify_one();
     }
 
+    /// Waits for the end of a reload. Cancel-safe.
+    pub(super) async fn reload_done(&self) {
+        self.0.reloaded.notified().await;
+    }
+
     /// Waits for the request to stop and says what it was.
     pub(super) async fn stop_requested(&self) -> Stop {
         match self.reached(|phase| *phase != Phase::Running).await {
@@ -154,6 +162,7 @@ pub struct Reload<'a> {
 impl Drop for Reload<'_> {
     fn drop(&mut self) {
         self.context.notify_ready();
+        self.context.0.reloaded.notify_one();
     }
 }
 

@@ -63,6 +63,7 @@ enum Asked {
     Health { token: u64 },
     Metrics { token: u64 },
     Shutdown { grace: Duration },
+    Reload,
     Kill,
     Refuse(&'static str),
 }
@@ -163,6 +164,7 @@ impl Link {
     ) -> Result<(), LinkError> {
         let since = Instant::now();
         let mut checking: Option<Checking<'_>> = None;
+        let mut is_reloading = false;
         loop {
             self.flush().await?;
             let command = self.decoder.next::<Command<'_>>()?;
@@ -176,6 +178,10 @@ impl Link {
                     };
                     tokio::select! {
                         read = self.fill() => read?,
+                        () = ctx.reload_done(), if is_reloading => {
+                            is_reloading = false;
+                            self.queue(&Event::Reloaded { at: self.at })?;
+                        }
                         status = status => {
                             if let Some(checking) = checking.take() {
                                 self.queue_health(checking.token, &status)?;
@@ -203,6 +209,10 @@ impl Link {
                 }
                 Some(Asked::Shutdown { grace }) => {
                     ctx.request_stop(Stop { cause: StopCause::Manager, timeout: grace });
+                }
+                Some(Asked::Reload) => {
+                    ctx.request_reload();
+                    is_reloading = true;
                 }
                 Some(Asked::Kill) => return Ok(()),
                 Some(Asked::Refuse(what)) => return Err(LinkError::Refused(what)),
@@ -306,14 +316,13 @@ fn asked(command: &Command<'_>, own: Address) -> Asked {
         Command::Kill { at } => (at, Asked::Kill),
         Command::ChannelOpen { at, granted: false, .. } => (at, Asked::Nothing),
         Command::Create { at, .. } => (at, Asked::Refuse("a second Create")),
-        Command::ConfigEntry { at, .. } => (at, Asked::Refuse("configuration after Start")),
+        // The table is read at the start; what is read anew is the daemon's own to decide.
+        Command::ConfigEntry { at, .. } => (at, Asked::Nothing),
         Command::Start { at } => (at, Asked::Refuse("a second Start")),
         Command::Pause { at } | Command::Resume { at } => {
             (at, Asked::Refuse("a pause, which is for the process: stop it with SIGSTOP"))
         }
-        Command::Reload { at } => {
-            (at, Asked::Refuse("a reload, which is for the process: send it SIGHUP"))
-        }
+        Command::Reload { at } => (at, Asked::Reload),
         Command::StateEntry { at, .. } => {
             (at, Asked::Refuse("durable state, which daemons of the async trait do not have"))
         }

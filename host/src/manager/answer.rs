@@ -32,6 +32,8 @@ enum Goal {
     Ready(Vec<DaemonId>),
     /// None of these has a process.
     Stopped(Vec<DaemonId>),
+    /// None of these is reading its configuration.
+    Reloaded(Vec<DaemonId>),
     /// One daemon's own figures.
     Figures {
         at: Address,
@@ -64,6 +66,9 @@ impl Manager {
             Request::Start { names } => self.start(&names, &reply),
             Request::Stop { names } => self.stop(&names, &reply),
             Request::Restart { names } => self.restart(&names, &reply),
+            Request::Pause { names } => self.pause(&names),
+            Request::Resume { names } => self.resume(&names),
+            Request::Reload { names } => self.ask_reload(&names, &reply),
             Request::Events { follow } => {
                 self.events(reply, follow);
                 return;
@@ -97,7 +102,7 @@ impl Manager {
     pub(super) fn waiter_deadline(&self) -> Option<WallInstant> {
         let deadline = |waiter: &Waiter| match &waiter.goal {
             Goal::Figures { since, .. } => since.checked_add(FIGURES_TIMEOUT),
-            Goal::Ready(_) | Goal::Stopped(_) => None,
+            Goal::Ready(_) | Goal::Stopped(_) | Goal::Reloaded(_) => None,
         };
         self.waiters.iter().filter_map(deadline).min()
     }
@@ -144,6 +149,10 @@ impl Manager {
                 let over = self.inputs.is_empty() && !ids.iter().any(|id| self.has_process(*id));
                 over.then(|| vec![Response::Ok])
             }
+            Goal::Reloaded(ids) => {
+                let answer = if self.inputs.is_empty() { self.reloaded(ids) } else { None };
+                answer.map(|answer| vec![answer])
+            }
             Goal::Figures { at, since, figures, done, .. } => {
                 let gone = self.daemon_mut(*at).is_none_or(|daemon| daemon.current(*at).is_none());
                 if !done && !gone && since.elapsed() < FIGURES_TIMEOUT {
@@ -164,7 +173,7 @@ impl Manager {
         format!("{} failed: {failure}{last}; see `duende logs {}`", row.name, row.name)
     }
 
-    fn info(&self) -> ManagerInfo {
+    fn info(&mut self) -> ManagerInfo {
         ManagerInfo {
             version: CONTROL_VERSION,
             fleet: self.fleet.name.clone(),
@@ -172,6 +181,7 @@ impl Manager {
             uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             log_dir: self.fleet.log_dir.to_string_lossy().into_owned(),
             config_file: self.fleet.file.as_ref().map(|file| file.to_string_lossy().into_owned()),
+            health: self.fleet_health(),
         }
     }
 
@@ -247,6 +257,48 @@ impl Manager {
             self.inputs.push_back(Input::Restart(*id));
         }
         self.wait(reply, Goal::Ready(ids))
+    }
+
+    fn pause(&mut self, names: &[String]) -> Answered {
+        let ids = self
+            .in_states(names, "paused", |state| matches!(state, State::Running | State::Paused))?;
+        self.inputs.extend(ids.into_iter().map(Input::Pause));
+        self.decide();
+        Ok(Some(vec![Response::Ok]))
+    }
+
+    fn resume(&mut self, names: &[String]) -> Answered {
+        let ids = self.in_states(names, "resumed", |state| matches!(state, State::Paused))?;
+        self.inputs.extend(ids.into_iter().map(Input::Resume));
+        self.decide();
+        Ok(Some(vec![Response::Ok]))
+    }
+
+    fn ask_reload(&mut self, names: &[String], reply: &mpsc::Sender<Response>) -> Answered {
+        let ids = self.in_states(names, "reloaded", |state| matches!(state, State::Running))?;
+        self.read_configs(&ids)?;
+        self.inputs.extend(ids.iter().copied().map(Input::Reload));
+        self.wait(reply, Goal::Reloaded(ids))
+    }
+
+    /// The daemons of these names, if each of them is in one of the states that allow it.
+    fn in_states(
+        &self,
+        names: &[String],
+        what: &str,
+        allowed: fn(State) -> bool,
+    ) -> Result<Vec<DaemonId>, Response> {
+        self.refuse_when_stopping()?;
+        let ids = self.ids(names)?;
+        for id in &ids {
+            let state = self.supervisor.view(*id).map(|view| view.state);
+            if !state.is_some_and(allowed) {
+                let name = self.name(*id);
+                let message = format!("{name} can't be {what} now; `duende ps` shows its state");
+                return Err(invalid_state(message));
+            }
+        }
+        Ok(ids)
     }
 
     fn wait(&mut self, reply: &mpsc::Sender<Response>, goal: Goal) -> Answered {

@@ -22,7 +22,7 @@ use super::{
     text,
 };
 use crate::{
-    config::{DaemonConfig, Isolation, NativeConfig, Ready},
+    config::{DaemonConfig, Isolation, NativeConfig},
     control::protocol::{EventKind, HealthState},
     keep::{self, KeepRequest, RunAs, SpawnRequest},
 };
@@ -31,6 +31,8 @@ use crate::{
 const SIGTERM: i32 = 15;
 /// How long a worker may take to kill a daemon: it does so between two quanta.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Within how many microseconds a program has to give a sign of life.
+const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
 /// The worker's own output, in the log directory.
 const WORKER_LOG: &str = "wos-worker.stderr";
 
@@ -87,9 +89,7 @@ impl Manager {
             Effect::Resume { id, incarnation } => self.release(address(id, incarnation)),
             Effect::Reload { id, incarnation } => self.reload(address(id, incarnation)),
             Effect::ReloadTimedOut { id, incarnation } => {
-                let name = self.name_of(address(id, incarnation));
-                let text = format!("{name}: it did not reload in time, and runs on");
-                self.journal.say(LogLevel::Warn, &text);
+                self.reload_timed_out(address(id, incarnation));
             }
             Effect::Halt(epitaph) => self.halt(&epitaph),
         }
@@ -230,11 +230,19 @@ impl Manager {
         let mut env: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| !native.env.contains_key(name))
-            .filter(|(name, _)| name != keep::LINK_FD_VARIABLE && name != "NOTIFY_SOCKET")
+            .filter(|(name, _)| {
+                // What was said to the manager itself.
+                let ours =
+                    [keep::LINK_FD_VARIABLE, "NOTIFY_SOCKET", WATCHDOG_VARIABLE, "WATCHDOG_PID"];
+                !ours.contains(&name.as_str())
+            })
             .collect();
         env.extend(native.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if let (Ready::Notify, Some(notify)) = (native.ready, &self.notify) {
+        if let (true, Some(notify)) = (config.is_notified_of(), &self.notify) {
             env.push(("NOTIFY_SOCKET".to_owned(), text(notify.path())));
+        }
+        if let Some(timeout) = config.watchdog {
+            env.push((WATCHDOG_VARIABLE.to_owned(), timeout.as_micros().to_string()));
         }
         let mut argv = vec![text(&native.program)];
         argv.extend(native.args.iter().cloned());

@@ -1,14 +1,15 @@
 //! Answers `events` and `down`: what happened, and what happens next.
 
+use std::sync::Arc;
+
 use duende_core::bus::Full;
 use tokio::sync::mpsc;
 
-use super::{
-    Manager,
-    followers::{Follower, Heard},
-    journal,
+use super::{Manager, journal};
+use crate::{
+    bus::{RecvError, Subscriber},
+    control::protocol::{ErrorCode, EventRecord, Response},
 };
-use crate::control::protocol::{ErrorCode, Response};
 
 impl Manager {
     /// Sends the recent events, and those to come if somebody follows.
@@ -52,16 +53,19 @@ impl Manager {
 }
 
 /// Sends on what a follower hears, until the journal ends; false if nobody listens any more.
-async fn forward(mut follower: Follower, reply: &mpsc::Sender<Response>) -> bool {
+async fn forward(
+    mut follower: Subscriber<Arc<EventRecord>>,
+    reply: &mpsc::Sender<Response>,
+) -> bool {
     loop {
         let heard = tokio::select! {
-            heard = follower.next() => heard,
+            heard = follower.recv() => heard,
             () = reply.closed() => return false,
         };
         let record = match heard {
-            Some(Heard::Event(record)) => record,
-            Some(Heard::Missed(events)) => journal::lagged(events),
-            None => return true,
+            Ok(record) => Arc::unwrap_or_clone(record),
+            Err(RecvError::Lagged { events }) => journal::lagged(events),
+            Err(RecvError::Closed) => return true,
         };
         if reply.send(Response::Event(record)).await.is_err() {
             return false;

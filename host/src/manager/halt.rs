@@ -82,6 +82,7 @@ mod tests {
             log_dir: directory("log"),
             runtime_dir: directory("run"),
             metrics_interval: std::time::Duration::from_secs(1),
+            groups: Vec::new(),
             daemons: Vec::new(),
         };
         let (events, _from_peers) = mpsc::channel(1);

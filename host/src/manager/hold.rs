@@ -1,16 +1,15 @@
-//! Pauses and reloads: how a daemon is held still, goes on, and is told to read its configuration.
+//! Pauses: how a daemon is held still and goes on, and how it is told to reload.
 //!
-//! A component is told over its link, and a native program by signals to its process group: SIGSTOP,
-//! SIGCONT, and SIGHUP for a reload. A native daemon with a link is stopped and continued by signals,
-//! too, since that holds whatever it does; its link tells it that it was.
+//! A component is told over its link. A native program is stopped and continued by signals to its
+//! process group, whatever it is built with: that holds whatever it does.
 
-use duende_core::{
-    supervise::Input,
-    wire::link::{Address, Command},
-};
+use duende_core::wire::link::{Address, Command};
 
 use super::{Manager, managed::Place};
-use crate::keep::KeepRequest;
+use crate::{
+    config::{Isolation, Ready},
+    keep::KeepRequest,
+};
 
 /// By the numbers that Linux gives them on the processors that it is built for here.
 const SIGHUP: i32 = 1;
@@ -20,35 +19,45 @@ const SIGSTOP: i32 = 19;
 impl Manager {
     /// Holds a daemon still.
     pub(super) fn hold(&mut self, at: Address) {
-        self.tell(at, &Command::Pause { at });
+        self.tell_component(at, &Command::Pause { at });
         self.signal_group(at, SIGSTOP);
     }
 
     /// Lets a daemon go on.
     pub(super) fn release(&mut self, at: Address) {
         self.signal_group(at, SIGCONT);
-        self.tell(at, &Command::Resume { at });
+        self.tell_component(at, &Command::Resume { at });
     }
 
-    /// Makes a daemon read its configuration. A program without a link can't say when it has.
+    /// Makes a daemon read its configuration.
     pub(super) fn reload(&mut self, at: Address) {
-        if self.tell(at, &Command::Reload { at }) {
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        daemon.reload_failed = false;
+        let config = daemon.config.clone();
+        if let Some(outbox) = self.outbox_of(at) {
+            for (key, value) in &config.config {
+                // As long as it was when the configuration was checked.
+                let _ = outbox.send(&Command::ConfigEntry { at, key, value });
+            }
+            let _ = outbox.send(&Command::Reload { at });
             return;
         }
         self.signal_group(at, SIGHUP);
-        if let Some(id) = self.id_of(at) {
-            self.inputs.push_back(Input::Reloaded { id, incarnation: at.incarnation });
+        let says =
+            matches!(&config.isolation, Isolation::Native(native) if native.ready == Ready::Notify);
+        if !says {
+            self.tell_reloaded(at);
         }
     }
 
-    /// Sends a command to a daemon that has a link. Whether it has.
-    fn tell(&mut self, at: Address, command: &Command<'_>) -> bool {
-        let outbox = self.outbox_of(at);
-        if let Some(outbox) = &outbox {
+    fn tell_component(&mut self, at: Address, command: &Command<'_>) {
+        let place = self.daemon_mut(at).and_then(|daemon| Some(&daemon.current(at)?.place));
+        if matches!(place, Some(Place::Worker))
+            && let Some(outbox) = self.outbox_of(at)
+        {
             // A fixed-size command always fits.
             let _ = outbox.send(command);
         }
-        outbox.is_some()
     }
 
     fn signal_group(&mut self, at: Address, signal: i32) {

@@ -8,6 +8,7 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,11 +19,17 @@ use duende_core::{
     wire::link::LogLevel,
 };
 
-use super::followers::{EVENTS_MAX, Follower, Followers};
+use super::control_server::CONNECTIONS_MAX;
 use crate::{
+    bus::{Bus, Subscriber},
     control::protocol::{EventKind, EventRecord},
     daemon_log::{LogOrigin, LogWriter},
 };
+
+/// Events that are kept, for `duende events` and for those who follow.
+const EVENTS_MAX: usize = 1_024;
+/// Most followers: one for each connection, and one whose connection is just being closed.
+const FOLLOWERS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// What is printed besides the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +54,9 @@ impl Print {
 /// The events of one manager.
 pub(crate) struct Journal {
     /// The last events, for `duende events`.
-    recent: Recorder<EventRecord, Box<[Slot<EventRecord>]>>,
-    followers: Followers,
+    recent: Recorder<Arc<EventRecord>, Box<[Slot<Arc<EventRecord>>]>>,
+    /// Who follows reads at its own pace; one that is too slow is told how many it missed.
+    followers: Bus<Arc<EventRecord>>,
     log: LogWriter,
     print: Print,
     /// What [`flush`](Self::flush) prints.
@@ -63,7 +71,7 @@ impl Journal {
     pub(crate) fn new(log_path: &Path, print: Print) -> Result<Self, NoCapacity> {
         Ok(Self {
             recent: Recorder::new(vec![Slot::EMPTY; EVENTS_MAX].into_boxed_slice()),
-            followers: Followers::new()?,
+            followers: Bus::with_capacity(EVENTS_MAX, FOLLOWERS_MAX)?,
             log: LogWriter::new(log_path),
             print,
             unprinted: String::new(),
@@ -86,6 +94,12 @@ impl Journal {
     ) {
         let crash = KernelEvent::service_crashed(daemon, reason).ok();
         self.record_as(daemon, incarnation, kind, detail, crash);
+    }
+
+    /// Records that another configuration is in force.
+    pub(crate) fn record_config(&mut self, version: u64, detail: &str) {
+        let event = KernelEvent::ConfigUpdated { version };
+        self.record_as("", 0, EventKind::ConfigUpdated, detail, Some(event));
     }
 
     fn record_as(
@@ -113,6 +127,7 @@ impl Journal {
         }
         self.say(level_of(kind), line.trim_start());
         // Each carries its time of day: the order is the recorder's, its clock is not used.
+        let record = Arc::new(record);
         self.recent.record(Instant::ZERO, record.clone());
         self.followers.publish(record);
     }
@@ -143,15 +158,15 @@ impl Journal {
 
     /// The recent events.
     pub(crate) fn recent(&self) -> impl Iterator<Item = &EventRecord> {
-        self.recent.iter().map(|record| &record.event)
+        self.recent.iter().map(|record| &*record.event)
     }
 
     /// The events from now on.
     ///
     /// # Errors
     /// Too many follow.
-    pub(crate) fn follow(&self) -> Result<Follower, Full> {
-        self.followers.follow()
+    pub(crate) fn follow(&self) -> Result<Subscriber<Arc<EventRecord>>, Full> {
+        self.followers.subscribe()
     }
 }
 
@@ -204,7 +219,9 @@ fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEve
         | EventKind::SourceGap
         | EventKind::Lagged
         | EventKind::Reloading
+        | EventKind::ReloadTimedOut
         | EventKind::Paused
+        | EventKind::ConfigUpdated
         | EventKind::Halted => None,
     }
 }
@@ -215,6 +232,7 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Running
         | EventKind::Reloading
         | EventKind::Paused
+        | EventKind::ConfigUpdated
         | EventKind::Stopping
         | EventKind::Stopped
         | EventKind::Healthy
@@ -223,6 +241,7 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Backoff
         | EventKind::Unhealthy
         | EventKind::SourceGap
+        | EventKind::ReloadTimedOut
         | EventKind::Lagged => LogLevel::Warn,
         EventKind::Failed
         | EventKind::Quarantined

@@ -8,9 +8,10 @@
 //! - `peer`, `feed`, `start`: the links to workers and native daemons, and what flows through them
 //! - `worker_process`: the worker from outside; `keep` is in [`crate::keep`]
 //! - `control_server`, `answer`: the command line's questions
+//! - `spec`: the configuration as the supervisor takes it; `hold`, `reload`: pauses and reloads
 //! - `sample`: what daemons use, for the monitor; `leave`: the end of the fleet
 //! - `effect`: what the supervisor wants done; `news`: what the supervisor is told
-//! - `journal`, `followers`, `events`, `view`, `reason`: what is shown
+//! - `journal`, `events`, `view`, `whole`, `reason`: what is shown
 //! - `flight`, `halt`: what is left when the supervisor finds one of its rules broken
 
 mod answer;
@@ -19,7 +20,6 @@ mod effect;
 mod events;
 mod feed;
 mod flight;
-mod followers;
 mod halt;
 mod hold;
 mod journal;
@@ -29,9 +29,12 @@ mod news;
 mod notify;
 mod peer;
 mod reason;
+mod reload;
 mod sample;
+mod spec;
 mod start;
 mod view;
+mod whole;
 mod worker_process;
 
 use std::{
@@ -44,12 +47,10 @@ use std::{
 };
 
 use duende_core::{
-    backoff::Backoff,
     bus::NoCapacity,
-    limiter::{RestartLimit, Window},
-    probe::{ProbeSpec, Probes},
-    restart::RestartPolicy,
-    supervise::{AddError, DaemonId, Input, Slot, Spec, Supervisor},
+    health,
+    limiter::{IntensityError, Limiter, RestartLimit},
+    supervise::{AddError, AddGroupError, GroupSlot, Input, Slot, Supervisor},
     time::Instant,
     wire::link::{Address, LogLevel},
 };
@@ -69,6 +70,7 @@ use self::{
     notify::NotifySocket,
     peer::{PeerEvent, PeerId},
     start::StandardInput,
+    whole::Health,
     worker_process::WorkerProcess,
 };
 use crate::{
@@ -84,6 +86,8 @@ use crate::{
 
 /// Events of peers that wait for the manager; a peer that is ahead waits.
 const PEER_EVENTS_MAX: usize = 1_024;
+/// Restarts of `keep` that are counted: as many as its limit, that of daemons, allows.
+const KEEP_RESTARTS_MAX: usize = 5;
 /// Questions that wait for the manager.
 const QUESTIONS_MAX: usize = 64;
 /// The fleet's own log is `<log dir>/duende.log`.
@@ -139,12 +143,34 @@ pub enum ManagerError {
         /// What it is.
         source: AddError,
     },
+    /// The configuration asks for a group that the supervisor cannot keep.
+    #[error("group {name}: {source}")]
+    Group {
+        /// Its name.
+        name: String,
+        /// What it is.
+        source: AddGroupError,
+    },
     /// A broken invariant of the supervisor: a bug of duende's.
     #[error("the supervisor halted: {0}; please report this, with the fleet's log")]
     Halted(String),
     /// No room for events.
     #[error("the journal: {0}")]
     Journal(#[from] NoCapacity),
+    /// The process that holds the native daemons dies again and again.
+    #[error("keep died {restarts} times within {} s and once more: see the fleet's log", .period.as_secs())]
+    KeepDies {
+        /// How often it was started again.
+        restarts: u32,
+        /// Within which time.
+        period: Duration,
+    },
+    /// No room to count restarts of `keep`.
+    #[error("restarts of keep: {0}")]
+    KeepLimit(#[from] IntensityError),
+    /// A daemon has no place in the health of the fleet.
+    #[error("the health of the fleet: {0}")]
+    Health(#[from] health::AddError),
 }
 
 /// The manager of one fleet.
@@ -153,18 +179,24 @@ pub(crate) struct Manager {
     options: ServeOptions,
     executable: PathBuf,
     began: WallInstant,
-    supervisor: Supervisor<Box<[Slot]>>,
+    supervisor: Supervisor<Box<[Slot]>, Box<[GroupSlot]>>,
     /// By the slot of their ids.
     daemons: Vec<Managed>,
     by_name: HashMap<String, usize>,
     inputs: VecDeque<Input>,
     store: Arc<Store>,
     keep: Option<KeepClient>,
+    /// When `keep` was started again; more often than daemons may be, and the fleet ends.
+    keep_restarts: Limiter<[Instant; KEEP_RESTARTS_MAX]>,
+    /// How the whole is.
+    health: Health,
     worker: Option<WorkerProcess>,
     /// Which daemon a native link belongs to.
     link_owners: HashMap<PeerId, usize>,
     next_peer: u64,
     next_token: u64,
+    /// Counts the configurations that were in force.
+    config_version: u64,
     standard_input: Option<StandardInput>,
     peer_events: mpsc::Sender<PeerEvent>,
     notify: Option<NotifySocket>,
@@ -245,7 +277,7 @@ impl Manager {
                 Isolation::Wos(_) => None,
             })
             .collect();
-        let notify = if natives.iter().any(|native| native.ready == config::Ready::Notify) {
+        let notify = if fleet.daemons.iter().any(DaemonConfig::is_notified_of) {
             let path = fleet.socket_path().with_extension("notify");
             Some(NotifySocket::open(&path).map_err(|source| {
                 system(&format!("cannot open the notification socket {}", path.display()), source)
@@ -267,20 +299,27 @@ impl Manager {
         let sampler = Sampler::start(interval, daemons)
             .map_err(|source| system("cannot start sampling", source))?;
         let slots = vec![Slot::default(); daemons].into_boxed_slice();
+        let groups = vec![GroupSlot::EMPTY; fleet.groups.len()].into_boxed_slice();
         let mut manager = Self {
             options,
             executable,
             began: WallInstant::now(),
-            supervisor: Supervisor::new(slots),
+            supervisor: Supervisor::with_groups(slots, groups),
             daemons: Vec::with_capacity(fleet.daemons.len()),
             by_name: HashMap::new(),
             inputs: VecDeque::new(),
             store,
             keep,
+            keep_restarts: Limiter::new(
+                [Instant::ZERO; KEEP_RESTARTS_MAX],
+                RestartLimit::default(),
+            )?,
+            health: whole::registry(daemons),
             worker: None,
             link_owners: HashMap::new(),
             next_peer: 0,
             next_token: 0,
+            config_version: 1,
             standard_input,
             peer_events,
             notify,
@@ -295,32 +334,12 @@ impl Manager {
             halted: None,
             fleet,
         };
-        manager.add_daemons()?;
+        manager.add_groups_and_daemons()?;
         if manager.daemons.iter().any(|daemon| matches!(daemon.config.isolation, Isolation::Wos(_)))
         {
             manager.worker_outbox().map_err(|source| system("cannot start a worker", source))?;
         }
         Ok(manager)
-    }
-
-    /// Adds the daemons to the supervisor, each after those that it depends on.
-    fn add_daemons(&mut self) -> Result<(), ManagerError> {
-        let configs = self.fleet.daemons.clone();
-        let mut ids: HashMap<usize, DaemonId> = HashMap::new();
-        for index in self.fleet.dependencies_first() {
-            let Some(config) = configs.get(index) else { continue };
-            let dependencies: Vec<DaemonId> =
-                config.depends_on.iter().filter_map(|index| ids.get(index).copied()).collect();
-            let id = self
-                .supervisor
-                .add(spec(config, &dependencies))
-                .map_err(|source| ManagerError::Daemon { name: config.name.clone(), source })?;
-            ids.insert(index, id);
-            let log = LogWriter::new(&log_path(&self.fleet.log_dir, &config.name));
-            self.by_name.insert(config.name.clone(), self.daemons.len());
-            self.daemons.push(Managed::new(id, config.clone(), log));
-        }
-        Ok(())
     }
 
     async fn serve(
@@ -423,42 +442,6 @@ async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<notify::
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// The supervisor's view of a daemon's configuration.
-fn spec(config: &DaemonConfig, dependencies: &[DaemonId]) -> Spec {
-    let restart = &config.restart;
-    Spec {
-        restart: match restart.policy {
-            config::RestartPolicy::Never => RestartPolicy::Never,
-            config::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-            config::RestartPolicy::Always => RestartPolicy::Always,
-            config::RestartPolicy::UnlessStopped => RestartPolicy::UnlessStopped,
-        },
-        max_retries: restart.max_retries,
-        backoff: Backoff::exponential(restart.backoff_initial, restart.backoff_max),
-        limit: RestartLimit {
-            intensity: restart.limit,
-            period: restart.window,
-            window: Window::Sliding,
-        },
-        start_timeout: config.start_timeout,
-        stop_grace: config.stop_grace,
-        stable_after: restart.stable_after,
-        probes: if config.speaks_contract() {
-            Probes::liveness(ProbeSpec {
-                initial_delay: config.health.period,
-                period: config.health.period,
-                timeout: config.health.timeout,
-                failure_threshold: config.health.failures,
-                success_threshold: 1,
-            })
-        } else {
-            Probes::NONE
-        },
-        depends_on: dependencies.iter().copied().collect(),
-        ..Spec::default()
     }
 }
 

@@ -3,9 +3,11 @@
 //!
 //! Invariant: an incarnation is let go in one place, [`Manager::ended`], once, whatever ended it.
 
-use std::time::{Instant as WallInstant, SystemTime};
+use std::time::SystemTime;
 
 use duende_core::{
+    lifecycle::State,
+    limiter::RestartLimit,
     restart::Exit,
     supervise::Input,
     wire::link::{Address, LogLevel, Outcome},
@@ -16,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    Manager,
+    Manager, ManagerError,
     managed::Place,
     notify::Notification,
     peer::{PeerEvent, PeerId, Report},
@@ -74,8 +76,9 @@ impl Manager {
 
     /// `keep` died, and with it what it knew of the natives. They are ended, so that none runs twice,
     /// and start again under another `keep`.
-    pub(super) fn keep_is_gone(&mut self, error: &KeepError) -> Result<(), KeepError> {
+    pub(super) fn keep_is_gone(&mut self, error: &KeepError) -> Result<(), ManagerError> {
         self.journal.record("", 0, EventKind::KeepExited, &error.to_string());
+        let now = self.now();
         let natives: Vec<(Address, Option<u32>)> = self
             .daemons
             .iter()
@@ -90,6 +93,11 @@ impl Manager {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             self.process_ended(at, Exit::Lost, "what held it, keep, died".to_owned());
+        }
+        // One that dies again and again would be started again and again, with all natives.
+        if !self.keep_restarts.admit(now) {
+            let RestartLimit { intensity, period, .. } = self.keep_restarts.limit();
+            return Err(ManagerError::KeepDies { restarts: intensity, period });
         }
         self.keep = Some(KeepClient::start(&self.executable)?);
         for daemon in &mut self.daemons {
@@ -114,11 +122,7 @@ impl Manager {
     pub(super) async fn take_peer_event(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Prepared { at, prepared } => self.prepared(at, prepared),
-            PeerEvent::Reloaded { at } => {
-                if let Some(id) = self.id_of(at) {
-                    self.inputs.push_back(Input::Reloaded { id, incarnation: at.incarnation });
-                }
-            }
+            PeerEvent::Reloaded { at } => self.tell_reloaded(at),
             PeerEvent::Running { at, pid } => {
                 let Some(daemon) = self.daemon_mut(at) else { return };
                 if let Some(incarnation) = daemon.current(at) {
@@ -144,9 +148,10 @@ impl Manager {
                 self.take_health(at, token, report, memory_bytes);
             }
             PeerEvent::Committed { at, messages, counters, gauges, memory_bytes } => {
+                let now = self.now();
                 if let Some(daemon) = self.daemon_mut(at) {
                     daemon.memory_bytes = Some(memory_bytes);
-                    daemon.committed(WallInstant::now(), messages, counters, gauges);
+                    daemon.committed(now, messages, counters, gauges);
                 }
             }
             PeerEvent::Figure { at, token, figure } => self.take_figure(at, token, figure.as_ref()),
@@ -271,8 +276,18 @@ impl Manager {
         {
             daemon.health_detail = status;
         }
+        if notification.alive
+            && let Some(id) = self.id_of(at)
+        {
+            self.inputs.push_back(Input::Alive { id, incarnation: at.incarnation });
+        }
         if notification.ready {
-            self.tell_ready(at);
+            let state = self.id_of(at).and_then(|id| self.supervisor.view(id));
+            if state.is_some_and(|view| matches!(view.state, State::Reloading { .. })) {
+                self.tell_reloaded(at);
+            } else {
+                self.tell_ready(at);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! `sd_notify`: how a native program without a link says that it is ready.
+//! `sd_notify`: how a native program says that it is ready, has reloaded, and lives.
 //!
 //! One datagram socket serves the fleet. Who sent a datagram is told by the kernel (`SCM_CREDENTIALS`),
 //! so no daemon can speak for another; a datagram of a process that no daemon is, is ignored.
@@ -20,6 +20,8 @@ const DATAGRAM_BYTES_MAX: usize = 4_096;
 pub(crate) struct Notification {
     pub(crate) pid: u32,
     pub(crate) ready: bool,
+    /// A sign of life for its watchdog.
+    pub(crate) alive: bool,
     pub(crate) status: Option<String>,
 }
 
@@ -91,12 +93,14 @@ fn receive(socket: &UnixDatagram) -> io::Result<Option<Notification>> {
 }
 
 fn parse(pid: u32, text: &str) -> Notification {
-    let mut notification = Notification { pid, ready: false, status: None };
+    let mut notification = Notification { pid, ready: false, alive: false, status: None };
     for line in text.lines() {
         match line.split_once('=') {
             Some(("READY", "1")) => notification.ready = true,
             Some(("STATUS", status)) => notification.status = Some(status.to_owned()),
-            // Reloading, watchdog and descriptor store come with what uses them.
+            Some(("WATCHDOG", "1")) => notification.alive = true,
+            // `RELOADING=1` begins what `READY=1` ends: the manager asked for it and waits for the
+            // end. The descriptor store comes with what uses it.
             Some(_) | None => {}
         }
     }
@@ -114,8 +118,15 @@ mod tests {
         let socket = NotifySocket::open(&path).unwrap();
         let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
         sender.send_to(b"STATUS=up\nREADY=1\nFOO=2\n", &path).unwrap();
-        let expected =
-            Notification { pid: std::process::id(), ready: true, status: Some("up".to_owned()) };
+        let expected = Notification {
+            pid: std::process::id(),
+            ready: true,
+            alive: false,
+            status: Some("up".to_owned()),
+        };
+        assert_eq!(socket.next().await.unwrap(), expected);
+        sender.send_to(b"WATCHDOG=1", &path).unwrap();
+        let expected = Notification { ready: false, alive: true, status: None, ..expected };
         assert_eq!(socket.next().await.unwrap(), expected);
         drop(socket);
         assert!(!path.exists());

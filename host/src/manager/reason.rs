@@ -2,6 +2,8 @@
 
 use duende_core::lifecycle::FailureReason;
 
+use crate::config::signals;
+
 /// A failure, for people.
 pub(super) fn failure_text(failure: FailureReason) -> String {
     match failure {
@@ -23,22 +25,8 @@ pub(super) fn failure_text(failure: FailureReason) -> String {
 
 /// How a signal ended a process.
 pub(super) fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        31 => "SIGSYS",
-        _ => return format!("signal {signal}"),
-    };
-    format!("killed by {name}")
+    match signals::name_of(signal) {
+        Some(name) => format!("killed by {name}"),
+        None => format!("signal {signal}"),
+    }
 }

@@ -1,6 +1,6 @@
 //! The fleet as people see it: one row for each daemon.
 
-use std::{fs, time::Instant as WallInstant};
+use std::fs;
 
 use duende_core::{lifecycle::FailureReason, lifecycle::State, supervise::View};
 
@@ -30,7 +30,7 @@ impl Manager {
         let daemon = self.daemons.get_mut(slot)?;
         let view = self.supervisor.view(daemon.id)?;
         let waits_for = view.waits_for.and_then(|id| usize::try_from(id.slot()).ok());
-        let rate = daemon.rate(WallInstant::now());
+        let rate = daemon.rate(now);
         let incarnation = daemon.incarnation.as_ref();
         let is_component = matches!(daemon.config.isolation, Isolation::Wos(_));
         let is_placed =

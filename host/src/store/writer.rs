@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use duende_core::backoff::{Backoff, Curve, Jitter};
 use tokio::sync::{oneshot, watch};
 
 use super::database::{Database, Fault};
@@ -16,10 +17,12 @@ use super::{
     Commit, Done, GROUP_COMMITS_MAX, GROUP_WINDOW_MS_MAX, Loaded, Room, StoreError, StoreFault,
 };
 
-/// Wait after the first failed attempt; it doubles up to [`RETRY_MS_MAX`].
-const RETRY_MS_MIN: u64 = 50;
-/// Longest wait between two attempts: how late the store notices that there is room again.
-const RETRY_MS_MAX: u64 = 2_000;
+/// The wait after a failed attempt. Its cap is how late the store notices that there is room again.
+/// Nobody else waits for the same disk, so there is nothing to spread.
+const RETRY: Backoff = Backoff {
+    curve: Curve::Exponential { initial: Duration::from_millis(50), cap: Duration::from_secs(2) },
+    jitter: Jitter::None,
+};
 
 /// What the writer is asked for.
 pub(super) enum Request {
@@ -145,9 +148,9 @@ impl Writer {
         &mut self,
         mut write: impl FnMut(&mut Database) -> Result<(), Fault>,
     ) -> Result<(), StoreFault> {
-        let mut wait_ms = RETRY_MS_MIN;
         let mut attempts = 0_u32;
         while let Err(Fault { kind, detail }) = write(&mut self.database) {
+            let wait = RETRY.ceiling(attempts);
             attempts = attempts.saturating_add(1);
             let fault =
                 StoreFault { kind, path: self.database.path().to_owned(), detail, attempts };
@@ -155,8 +158,7 @@ impl Writer {
             if self.closing.load(Ordering::Acquire) {
                 return Err(fault);
             }
-            std::thread::park_timeout(Duration::from_millis(wait_ms));
-            wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
+            std::thread::park_timeout(wait);
         }
         if attempts > 0 {
             self.fault.send_replace(None);

@@ -1,0 +1,150 @@
+//! What the configuration says about failures, and what operators do to what runs: as the real
+//! program does it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test: its helpers fail it too")]
+
+use std::fs;
+
+use duende_tests::rows::Row;
+use duende_tests::{AccessLog, Fleet, Process, component, linked, script, wait_for};
+
+/// A sentinel that follows the fleet's access log.
+const SENTINEL: &str = "grant = [\"log\", \"state\", \"metric\", \"channel:lines\"]\n\
+                        [daemon.channel.lines]\nfrom = { tail = \"{home}/access.log\" }\n";
+/// Restarts follow at once.
+const AT_ONCE: &str = "[daemon.restart]\nbackoff = \"constant\"\nbackoff_initial = \"0s\"\n";
+const SLEEP: &str = "exec sleep infinity";
+
+/// The state of a process, as the kernel calls it: `S` sleeps, `T` is stopped.
+fn state_of(pid: u32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+}
+
+#[test]
+fn what_is_paused_does_nothing_until_it_is_resumed() {
+    let daemons = linked("native", "log-sentinel", SENTINEL)
+        + &component("wos", "log-sentinel", SENTINEL)
+        + &script("plain", SLEEP, "");
+    let mut fleet = Fleet::new("pause", &daemons);
+    let mut log = AccessLog::create(&fleet.home().join("access.log"));
+    fleet.start();
+    log.write(10);
+    for sentinel in ["native", "wos"] {
+        fleet.wait_row(sentinel, |row| row.count("requests_total") == 10);
+    }
+    let running: Vec<Row> =
+        ["native", "wos", "plain"].map(|daemon| fleet.wait_state(daemon, "running")).into();
+    fleet.run(&["pause", "native", "wos", "plain"]).done();
+    for row in &running {
+        assert_eq!(fleet.row(&row.name).state, "paused");
+        if row.isolation == "native" {
+            wait_for("SIGSTOP", || (state_of(row.pid?) == 'T').then_some(()));
+        }
+    }
+    // Twice is once; what does not run can't be paused.
+    fleet.run(&["pause", "plain"]).done();
+    log.write(10);
+    // A third sentinel, that is not paused, would have counted by the time that this one has.
+    fleet.run(&["resume", "wos"]).done();
+    fleet.wait_row("wos", |row| row.count("requests_total") == 20);
+    assert_eq!(fleet.row("native").count("requests_total"), 10);
+    fleet.run(&["resume", "native"]).done();
+    let row = fleet.wait_row("native", |row| row.count("requests_total") == 20);
+    assert_eq!(row.incarnation, 1);
+    let refused = fleet.run(&["resume", "native"]).refused(7);
+    assert!(refused.error.message.contains("can't be resumed"), "{refused:?}");
+    // What is held still can be stopped.
+    fleet.run(&["stop", "plain"]).done();
+    assert_eq!(fleet.row("plain").state, "stopped");
+    fleet.down();
+}
+
+#[test]
+fn a_reload_changes_what_runs() {
+    let config = |ratio: &str| {
+        component(
+            "wos",
+            "log-sentinel",
+            &format!("{SENTINEL}[daemon.config]\nerror_ratio_alert = {ratio}\n"),
+        ) + &script(
+            "plain",
+            "trap 'echo reloaded >> reloads' HUP; : > ready; while :; do sleep 0.05; done",
+            "",
+        )
+    };
+    let mut fleet = Fleet::new("reload", &config("0.5"));
+    fs::write(fleet.home().join("access.log"), "").unwrap();
+    fleet.start();
+    fleet.wait_state("wos", "running");
+    let ready = fleet.home().join("ready");
+    wait_for("the trap", || ready.exists().then_some(()));
+    fleet.run(&["reload", "plain"]).done();
+    let reloads = fleet.home().join("reloads");
+    wait_for("SIGHUP", || fs::read_to_string(&reloads).ok().filter(|text| text == "reloaded\n"));
+
+    // A file that is not valid changes nothing.
+    fleet.configure("[[daemon]]\n");
+    let refused = fleet.run(&["reload", "wos"]).refused(7);
+    assert!(refused.error.message.contains("nothing was reloaded"), "{refused:?}");
+    fleet.configure(&config("0.25"));
+    fleet.run(&["reload", "wos"]).done();
+    let updated = fleet.next("", "config_updated");
+    let told = serde_json::to_string(&updated.kernel).unwrap();
+    assert_eq!(told, r#"{"type":"ConfigUpdated","version":2}"#);
+    let row = fleet.row("wos");
+    assert_eq!((row.state.as_str(), row.incarnation), ("running", 1));
+    fleet.down();
+}
+
+#[test]
+fn a_watchdog_that_is_not_fed_restarts_its_daemon() {
+    let fed = format!(
+        "[[daemon]]\nname = \"silent\"\ncommand = [\"sh\", \"-c\", '{SLEEP}']\nwatchdog = \"200ms\"\n{AT_ONCE}"
+    );
+    let mut fleet = Fleet::up("watchdog", &fed);
+    let killed = fleet.next("silent", "unhealthy");
+    assert!(killed.detail.contains("no sign of life"), "{killed:?}");
+    let running = fleet.next("silent", "running");
+    assert!(running.incarnation >= 1);
+    fleet.down();
+}
+
+#[test]
+fn a_group_restarts_together() {
+    let group = "[[group]]\nname = \"pair\"\nstrategy = \"one-for-all\"\nrestarts = 5\n";
+    let member = format!("member_of = \"pair\"\n{AT_ONCE}");
+    let daemons = group.to_owned()
+        + &script("a", SLEEP, &member)
+        + &script("b", SLEEP, &member)
+        + &script("alone", SLEEP, "");
+    let mut fleet = Fleet::up("group", &daemons);
+    for daemon in ["a", "b", "alone"] {
+        fleet.wait_state(daemon, "running");
+    }
+    let _ = Process::of(fleet.row("b").pid.unwrap()).kill();
+    for daemon in ["a", "b"] {
+        fleet.wait_row(daemon, |row| row.incarnation == 2 && row.state == "running");
+    }
+    assert_eq!(fleet.row("alone").incarnation, 1);
+    fleet.down();
+}
+
+#[test]
+fn exits_decide_as_they_are_configured() {
+    let ends = |name: &str, code: u8, keys: &str| {
+        script(name, &format!("exit {code}"), &format!("[daemon.restart]\n{keys}\n"))
+    };
+    let daemons = ends("clean", 3, "success_exit = [3]")
+        + &ends("prevented", 4, "policy = \"always\"\nprevent_restart_exit = [4]")
+        + &ends(
+            "forced",
+            0,
+            "policy = \"never\"\nforce_restart_exit = [0]\nbackoff_initial = \"1h\"\nbackoff_max = \"1h\"",
+        );
+    let mut fleet = Fleet::up("exits", &daemons);
+    fleet.wait_state("clean", "stopped");
+    fleet.wait_state("prevented", "failed");
+    fleet.wait_row("forced", |row| row.state == "backoff" || row.incarnation > 1);
+    fleet.down();
+}
