@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::{RecvError, RecvTimeoutError, Subscriber, TryRecvError};
 
+/// How often a thread that finds nothing lets others run before it sleeps. To wake a thread costs who
+/// publishes more than the event does.
+const YIELDS: u32 = 8;
+
 /// Ends the `park` of a thread.
 struct Unpark(Thread);
 
@@ -31,7 +35,7 @@ impl<M: Clone> Subscriber<M> {
     /// [`RecvError`], when some were missed, or none will follow.
     pub fn recv_blocking(&mut self) -> Result<M, RecvError> {
         loop {
-            match UNPARK.with(|waker| self.recv_or_wait(waker)) {
+            match self.recv_soon() {
                 Ok(event) => return Ok(event),
                 Err(TryRecvError::Recv(error)) => return Err(error),
                 // A wake-up that comes before this ends it at once; one for nothing looks again.
@@ -47,7 +51,7 @@ impl<M: Clone> Subscriber<M> {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M, RecvTimeoutError> {
         let began = Instant::now();
         loop {
-            match UNPARK.with(|waker| self.recv_or_wait(waker)) {
+            match self.recv_soon() {
                 Ok(event) => return Ok(event),
                 Err(TryRecvError::Recv(error)) => return Err(error.into()),
                 Err(TryRecvError::Empty) => {}
@@ -58,5 +62,22 @@ impl<M: Clone> Subscriber<M> {
             };
             thread::park_timeout(left);
         }
+    }
+
+    /// The next event, if there is one now or after others have run for a moment. If not, the thread is
+    /// entered as waiting.
+    fn recv_soon(&mut self) -> Result<M, TryRecvError> {
+        let seen = self.news();
+        match self.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            found => return found,
+        }
+        for _ in 0..YIELDS {
+            thread::yield_now();
+            if self.news() != seen {
+                break;
+            }
+        }
+        UNPARK.with(|waker| self.recv_or_wait(waker))
     }
 }

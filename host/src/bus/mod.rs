@@ -14,9 +14,12 @@
 //! 4. A bus is closed by [`Bus::close`], or when its last [`Bus`] is dropped. Subscribers still receive
 //!    what waits for them, then [`RecvError::Closed`].
 //!
-//! `tests/loom` checks rules 1 to 4 in every interleaving of a few threads. The lock is std's: of std's,
-//! `parking_lot`'s and a spin lock it was the fastest or next to it with more threads than cores, where
-//! a spin lock waits for a holder that does not run.
+//! `tests/loom` checks rules 1 to 4 in every interleaving of a few threads.
+//!
+//! The lock is std's. With 8 receivers as tasks std's, `parking_lot`'s and a spin lock took 121 to 207 ns
+//! an event, none of them beyond the noise of the others, and a spin lock waits for a holder that does
+//! not run. What counts with threads is sleeping: one that finds nothing lets others run a few times
+//! before it sleeps, and with that an event took 110 ns in place of 600 and more.
 //!
 //! ```
 //! use duende::bus::{Bus, RecvError};
@@ -146,5 +149,6 @@ impl<M> Drop for Publishers<M> {
     }
 }
 
-#[cfg(all(test, not(duende_loom)))]
+#[cfg(not(duende_loom))]
+#[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use duende_core::bus::{self, Counters, Full, Received, Seat, Slot, SubscriberId, SubscriberView};
@@ -13,6 +14,9 @@ use super::waiters::Waiters;
 /// What publishers and subscribers share.
 pub(super) struct Shared<M> {
     state: Mutex<State<M>>,
+    /// Counts what there is to look for, without the lock: a hint for who is about to sleep. Whether
+    /// there is something is only known under the lock.
+    news: AtomicU64,
 }
 
 type Boxed<M> = bus::Bus<M, Box<[Slot<M>]>, Box<[Seat]>>;
@@ -49,7 +53,8 @@ impl<M> Shared<M> {
             unreachable!("a ring with a place is refused only for having none");
         };
         let waiters = Waiters::new(subscribers);
-        Self { state: Mutex::new(State { bus, waiters, closed: None, unread_total: 0 }) }
+        let news = AtomicU64::new(0);
+        Self { news, state: Mutex::new(State { bus, waiters, closed: None, unread_total: 0 }) }
     }
 
     pub(super) fn publish(&self, event: M) -> usize {
@@ -59,6 +64,7 @@ impl<M> Shared<M> {
             return 0;
         }
         let receivers = state.bus.publish(event);
+        self.tell();
         self.wake(state);
         receivers
     }
@@ -67,6 +73,7 @@ impl<M> Shared<M> {
         let mut state = self.lock();
         if state.closed.is_none() {
             state.closed = Some(0);
+            self.tell();
             self.wake(state);
         }
     }
@@ -107,6 +114,16 @@ impl<M> Shared<M> {
     pub(super) fn view(&self, id: SubscriberId) -> SubscriberView {
         let view = self.lock().bus.view(id);
         view.unwrap_or(SubscriberView { waiting: 0, lagged_total: 0 })
+    }
+
+    /// How much there was to look for so far.
+    pub(super) fn news(&self) -> u64 {
+        self.news.load(Ordering::Relaxed)
+    }
+
+    /// There is one more. Only under the lock, so no other comes in between.
+    fn tell(&self) {
+        self.news.store(self.news().wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Wakes those who wait now, without the lock. Who begins to wait meanwhile has seen what they are

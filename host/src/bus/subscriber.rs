@@ -121,6 +121,11 @@ impl<M: Clone> Subscriber<M> {
         }
     }
 
+    /// How much there was to look for on the bus so far.
+    pub(super) fn news(&self) -> u64 {
+        self.shared.news()
+    }
+
     /// The next event; if there is none, the waker is called when there is.
     pub(super) fn recv_or_wait(&mut self, waker: &Waker) -> Result<M, TryRecvError> {
         match self.taken.pop_front() {
