@@ -21,7 +21,7 @@ use duende_core::restart::Exit;
 use duende_core::sched::{self, Outcome, Rules, Scheduler};
 use duende_core::supervise::{DaemonId, Effect, Input, InputError, Slot, Spec, Supervisor};
 use duende_core::time::Instant;
-use heapless::Deque;
+use heapless::{Deque, Vec};
 
 use crate::Board;
 use crate::task::radio::Modem;
@@ -56,21 +56,18 @@ pub enum Turn {
     },
 }
 
-/// Where a node's larger tables lie: in a static, so that no copy of them is ever on the stack.
+/// Where a node's larger tables lie: in a static, so that no copy of them is ever on the stack. They are
+/// empty until the node is made, so that no image of them lies in flash.
 #[derive(Debug)]
 pub struct Storage {
-    slots: [Slot; TASKS],
-    places: [Place<Reading>; READINGS_MAX],
-    seats: [Seat<Reading>; SENSORS_MAX],
+    slots: Vec<Slot, TASKS>,
+    places: Vec<Place<Reading>, READINGS_MAX>,
+    seats: Vec<Seat<Reading>, SENSORS_MAX>,
 }
 
 impl Storage {
     /// Nothing.
-    pub const EMPTY: Self = Self {
-        slots: [const { Slot::EMPTY }; TASKS],
-        places: [const { Place::EMPTY }; READINGS_MAX],
-        seats: [const { Seat::EMPTY }; SENSORS_MAX],
-    };
+    pub const EMPTY: Self = Self { slots: Vec::new(), places: Vec::new(), seats: Vec::new() };
 }
 
 /// Three supervised tasks.
@@ -144,12 +141,18 @@ impl<'a> Node<'a> {
     /// An [`Epitaph`], when the tables above contradict each other.
     pub fn new(board: &mut dyn Board, storage: &'a mut Storage) -> Result<Self, Epitaph> {
         let Storage { slots, places, seats } = storage;
+        while slots.push(Slot::default()).is_ok() {}
+        while places.push(Place::EMPTY).is_ok() {}
+        while seats.push(Seat::EMPTY).is_ok() {}
         let mut supervisor = Supervisor::new(slots.as_mut_slice());
         let mut add = |kind, sensor| supervisor.add(spec(kind, sensor)?).map_err(broken);
         let sensor = add(Kind::Sensor, None)?;
         let ids = [sensor, add(Kind::Logger, Some(sensor))?, add(Kind::Radio, None)?];
-        let channel =
-            ChannelSpec { schema: SCHEMA, overflow: Qos::BestEffort.overflow(), credits_max: 4 };
+        let channel = ChannelSpec {
+            schema: SCHEMA,
+            overflow: Qos::BestEffort.overflow(),
+            credits_max: READINGS_MAX,
+        };
         let readings = Channel::new(0, places.as_mut_slice(), seats.as_mut_slice(), channel)
             .map_err(broken)?;
         let mut scheduler = Scheduler::new([sched::Slot::EMPTY; TASKS], Rules::default());
@@ -365,7 +368,7 @@ impl Floor<'_> {
         Ok(wake_at)
     }
 
-    /// Takes the most urgent task that is ready.
+    /// Takes the task that goes first of those that are ready.
     fn pick(&mut self, now: Instant) -> Option<Kind> {
         let pick = self.scheduler.pick(now)?;
         Kind::ALL.into_iter().find(|kind| number(*kind) == pick.task)
