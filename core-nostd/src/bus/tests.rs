@@ -127,6 +127,8 @@ fn names_of_another_bus_are_refused() {
     assert_eq!(one.view(there), Err(UnknownSubscriber(there)));
     assert_eq!(one.unsubscribe(there), Err(UnknownSubscriber(there)));
     assert_eq!(one.receive(here), Ok(Some(Received::Event(&5))));
+    let told = std::format!("{}", UnknownSubscriber(there));
+    assert!(told.starts_with(&std::format!("subscriber 0.{} of bus 2 is not", there.serial)));
     // A bus with fewer seats.
     let mut small = Bus::<u32, _, _>::new(1, [Slot::EMPTY; 1], []).unwrap();
     assert_eq!(small.receive(here), Err(UnknownSubscriber(here)));

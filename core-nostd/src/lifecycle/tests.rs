@@ -141,6 +141,16 @@ fn every_state_answers_every_step_as_in_the_table() {
     }
 }
 
+/// A daemon is up from readiness until it is asked to end, and has a process as long as one may live.
+#[test]
+fn who_is_up_has_a_process() {
+    for (state, _) in table() {
+        let up = [RUNNING, RELOADING, PAUSED].contains(&state);
+        let more = [SPAWNING, INITIALISING].contains(&state) || matches!(state, State::Stopping(_));
+        assert_eq!((state.is_up(), state.has_process()), (up, up || more), "{state:?}");
+    }
+}
+
 #[test]
 fn an_exit_is_charged_by_the_state_it_happens_in() {
     let crash = Exit::Signal(11);
