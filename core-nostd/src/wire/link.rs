@@ -390,3 +390,22 @@ pub enum Event<'a> {
         reason: &'a str,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every set of grants against every other: on the link they are bits, and no two are the same.
+    #[test]
+    fn grants_are_sets() {
+        let single = [Grants::LOG, Grants::STATE, Grants::METRIC];
+        assert_eq!(single.map(|grant| grant.0), [1, 2, 4]);
+        for (one, other) in (0..64).map(|bits| (Grants(bits / 8), Grants(bits % 8))) {
+            let has = |grants: Grants| single.map(|grant| grants.contains(grant));
+            let both = [0, 1, 2].map(|n| has(one)[n] || has(other)[n]);
+            assert_eq!(has(one.union(other)), both);
+            let within = [0, 1, 2].into_iter().all(|n| has(one)[n] || !has(other)[n]);
+            assert_eq!(one.contains(other), within, "{one:?} {other:?}");
+        }
+    }
+}
