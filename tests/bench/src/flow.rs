@@ -60,7 +60,7 @@ fn histogram(report: &mut Report) -> Result<()> {
     // Two digits: within 1 %, where ours is within 1.6 %; three would be within 0.1 %.
     let mut theirs = hdrhistogram::Histogram::<u64>::new_with_bounds(1, VALUE_MAX, 2)?;
     let (mut value, mut same) = (values(), values());
-    let mut only = values();
+    let only = values();
     report.add(
         measure(
             "histogram",
@@ -68,7 +68,7 @@ fn histogram(report: &mut Report) -> Result<()> {
             [
                 Contender::new(DUENDE, move || ours.record(value())),
                 Contender::new(HDR, move || theirs.saturating_record(same())),
-                Contender::new("values", move || only()),
+                Contender::new("values", only),
             ],
         )
         .at_most_ns(DUENDE, Rank::P50, 5.0)

@@ -229,7 +229,7 @@ fn throughput<C: Channel>(runtime: Option<&Runtime>) -> Result<f64> {
     let began = Instant::now();
     for number in 0..EVENTS {
         channel.publish(Happened { at: began, number });
-        if (number + 1) % WINDOW == 0 {
+        if (number + 1).is_multiple_of(WINDOW) {
             for _ in 0..RECEIVERS {
                 waits.recv()?;
             }
@@ -254,7 +254,7 @@ impl Tally {
     fn take(&mut self, event: Happened) {
         self.sum = self.sum.wrapping_add(event.number);
         self.received += 1;
-        if self.received % WINDOW == 0 {
+        if self.received.is_multiple_of(WINDOW) {
             // Fails only if the publisher has given up.
             let _ = self.done.send(self.sum);
         }
