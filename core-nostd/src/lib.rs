@@ -106,6 +106,11 @@ pub mod ipc;
 pub mod lifecycle;
 pub mod limiter;
 pub mod metrics;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+#[allow(unreachable_pub, dead_code, reason = "all of it is public with the feature")]
+mod planted;
 pub mod policy;
 pub mod probe;
 pub mod recorder;

@@ -16,6 +16,7 @@
 use core::fmt::{self, Display, Write};
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::ring::Ring;
 use crate::time::Instant;
 
@@ -154,7 +155,8 @@ impl<E: Display, S: AsRef<[Slot<E>]> + AsMut<[Slot<E>]>> Recorder<E, S> {
         let number = |slot: &Slot<E>| slot.0.as_ref().map(|record| record.sequence);
         // The newest place and those before it, then the rest from the end of the storage.
         let newest = (0..slots.len()).max_by_key(|index| slots.get(*index).map(number));
-        let end = newest.map_or(0, |newest| newest.saturating_add(1));
+        let behind = usize::from(!planted::is(Plant::RecorderDump));
+        let end = newest.map_or(0, |newest| newest.saturating_add(behind));
         let (before, behind) = slots.split_at_checked(end).unwrap_or((slots, &[]));
         let places = before.iter().rev().chain(behind.iter().rev());
         for record in places.filter_map(|slot| slot.0.as_ref()) {

@@ -25,6 +25,7 @@
 use core::time::Duration;
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::time::{Instant, duration_ns};
 
 /// Watches one incarnation.
@@ -44,6 +45,9 @@ impl Watchdog {
 
     /// The daemon says that it is alive.
     pub fn alive(&mut self, now: Instant) {
+        if planted::is(Plant::WatchdogAlive) {
+            return;
+        }
         self.deadline = self.deadline.max(now.saturating_add(self.timeout));
     }
 

@@ -38,6 +38,8 @@ const STEPS: &[Step] = &[
     }),
     ("clippy of guests", |_| guests::clippy().and_then(|()| firmware::clippy())),
     ("tests", Run::tests),
+    ("simulator", simulator),
+    ("simulator finds planted bugs", planted),
     ("fuzz targets", fuzz_targets),
     // Alone, a package has only the features that it asks for itself.
     ("core alone", |run| run.cargo("core", &["build", "-p", "duende-core"])),
@@ -103,9 +105,14 @@ impl Run {
     fn tests(&mut self) -> Result<(), Error> {
         let mut cargo = cargo();
         cargo.arg("test").args(EVERYTHING).arg("--no-fail-fast");
+        self.counted("tests", &mut cargo)
+    }
+
+    /// Runs tests and adds up what they say of themselves.
+    fn counted(&mut self, log: &str, command: &mut Command) -> Result<(), Error> {
         let mut count = Count::default();
         let mut open_failure = false;
-        let result = self.logged("tests", &mut cargo, |line| {
+        let result = self.logged(log, command, |line| {
             count.add(line, &mut open_failure);
             !(line.starts_with("test ") && line.ends_with(" ... ok"))
         });
@@ -170,6 +177,36 @@ fn cargo() -> Command {
     // The count is read from what cargo prints: no colours.
     cargo.current_dir(shell::root()).env("CARGO_TERM_COLOR", "never");
     cargo
+}
+
+/// Steps of each of the simulator's two runs.
+const SIMULATOR_STEPS: &str = "5000000";
+
+/// Two runs of the simulator, in release: one of a seed that is always the same, and one of a seed
+/// that nobody has seen. Each counts as one test.
+fn simulator(run: &mut Run) -> Result<(), Error> {
+    for (log, seed) in [("simulator-fixed", &["--seed", "1"][..]), ("simulator-fresh", &[][..])] {
+        let mut cargo = cargo();
+        cargo.args(["run", "--quiet", "--release", "-p", "duende-sim", "--"]).args(seed);
+        cargo.args(["--steps", SIMULATOR_STEPS, "--failed"]);
+        cargo.arg(shell::target_dir().join("xtask-test").join(format!("{log}.trace")));
+        run.logged(log, &mut cargo, |line| {
+            if line.starts_with("sim: seed ") || line.contains(" steps a second") {
+                say(line);
+            }
+            true
+        })?;
+        run.count.passed += 1;
+    }
+    Ok(())
+}
+
+/// The core with its planted bugs, which no other build has: the simulator finds each of them.
+fn planted(run: &mut Run) -> Result<(), Error> {
+    let mut cargo = cargo();
+    cargo.args(["test", "--release", "-p", "duende-sim", "--features", "planted"]);
+    cargo.args(["--test", "planted", "--", "--nocapture"]);
+    run.counted("planted", &mut cargo)
 }
 
 /// The kernel without its engine: what a bare-metal image or another engine links.

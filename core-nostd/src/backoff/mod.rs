@@ -32,6 +32,7 @@
 
 use core::time::Duration;
 
+use crate::planted::{self, Plant};
 use crate::time::duration_ns;
 
 mod jitter;
@@ -173,6 +174,7 @@ impl Backoff {
     /// The delay after `failures` earlier restarts in a row. `entropy` is uniform over all of `u64`.
     #[must_use]
     pub fn delay(&self, failures: u32, entropy: u64) -> Duration {
+        let failures = failures.saturating_add(u32::from(planted::is(Plant::Backoff)));
         Duration::from_nanos(self.jitter.below(self.curve.ceiling_ns(failures), entropy))
     }
 }

@@ -22,6 +22,7 @@ use core::marker::PhantomData;
 pub use event::{CrashReason, KernelEvent, REASON_BYTES_MAX, ServiceName, ServiceNameError};
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 
 /// How many events a host's bus keeps. A bus keeps as many as its storage has slots; this is what
 /// hosts give it.
@@ -353,7 +354,8 @@ where
     /// How many events a subscriber has missed without being told, and how many wait for it.
     fn behind(&self, subscriber: Subscriber) -> (u64, u64) {
         let behind = self.next.wrapping_sub(subscriber.next);
-        let waiting = behind.min(widen(self.capacity()));
+        let one_more = u64::from(planted::is(Plant::BusLag));
+        let waiting = behind.min(widen(self.capacity()).saturating_add(one_more));
         (behind.saturating_sub(waiting), waiting)
     }
 

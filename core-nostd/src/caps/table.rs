@@ -25,6 +25,7 @@ use super::message::{
 };
 use super::rights::Rights;
 use super::scope::{Holder, Lineage, Scope};
+use crate::planted::{self, Plant};
 use crate::time::Instant;
 
 /// How often a capability can be handed on, the grant itself included.
@@ -260,7 +261,9 @@ where
             return Err(Refusal::OutOfScope);
         }
         // The last instant stands for everything after it, and so never comes.
-        if self.now >= capability.expires_at && capability.expires_at != Instant::MAX {
+        let at_the_end = self.now == capability.expires_at && planted::is(Plant::CapsExpiry);
+        let is_over = self.now >= capability.expires_at && !at_the_end;
+        if is_over && capability.expires_at != Instant::MAX {
             return Err(Refusal::Expired);
         }
         Ok(capability)
@@ -283,7 +286,8 @@ where
         if label.is_none_or(|label| label.epoch != capability.epoch) {
             return Err(Refusal::Revoked);
         }
-        for node in capability.ancestors() {
+        let skipped = usize::from(planted::is(Plant::CapsRevocation));
+        for node in capability.ancestors().iter().rev().skip(skipped) {
             if self.arena.get(node.slot).is_none_or(|slot| slot.generation != node.generation) {
                 return Err(Refusal::Revoked);
             }

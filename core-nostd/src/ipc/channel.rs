@@ -25,6 +25,7 @@ use super::{
     Counters, Message, NewError, OpenError, Place, Received, Refused, ReserveError, SendError,
     SenderId, SenderView, Sent, Spec, TimedOut, UnknownSender,
 };
+use crate::planted::{self, Plant};
 use crate::policy::overflow::Excess;
 use crate::sched::Level;
 use crate::time::Instant;
@@ -382,7 +383,8 @@ where
         if sender.reserved {
             return Ok(Admission::Reserved);
         }
-        if sender.used < sender.credits {
+        let one_more = usize::from(planted::is(Plant::ChannelCredits));
+        if sender.used < sender.credits.saturating_add(one_more) {
             return Ok(Admission::Credit);
         }
         let excess =

@@ -27,6 +27,7 @@
 //! 6. A reload that takes too long ends, and the daemon runs on, as under systemd.
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::time::Instant;
 
 mod state;
@@ -65,7 +66,14 @@ impl Lifecycle {
     /// # Errors
     /// [`StepError`], when the step is refused; the state is then as before.
     pub fn step(&mut self, now: Instant, step: Step) -> Result<State, StepError> {
-        let next = self.state.after(step)?;
+        let next = match self.state.after(step)? {
+            State::Starting(Starting::Waiting)
+                if planted::is(Plant::LifecycleRestart) && matches!(step, Step::Exited(_)) =>
+            {
+                State::Stopped(StopCause::Operator)
+            }
+            next => next,
+        };
         Ok(self.set_state(now, next))
     }
 

@@ -12,6 +12,7 @@
 use core::time::Duration;
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::time::{Instant, duration_ns};
 
 #[derive(Clone, Debug)]
@@ -34,9 +35,10 @@ impl Fixed {
         Self { intensity, period_ns: duration_ns(period), open: None }
     }
 
-    pub(super) const fn admit(&mut self, now: Instant) -> bool {
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
+        let period_ns = self.period_ns.saturating_sub(u64::from(planted::is(Plant::LimiterFixed)));
         match &mut self.open {
-            Some(open) if now.as_ns().saturating_sub(open.since.as_ns()) <= self.period_ns => {
+            Some(open) if now.as_ns().saturating_sub(open.since.as_ns()) <= period_ns => {
                 let admits = open.admitted < self.intensity;
                 if admits {
                     open.admitted = open.admitted.saturating_add(1);

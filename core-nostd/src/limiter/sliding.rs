@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use super::IntensityError;
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::ring::Ring;
 use crate::time::{Instant, duration_ns};
 
@@ -42,7 +43,8 @@ impl<S: AsRef<[Instant]> + AsMut<[Instant]>> Sliding<S> {
     pub(super) fn admit(&mut self, now: Instant) -> bool {
         let Some(nth) = self.intensity.checked_sub(1) else { return false };
         if let Some(oldest) = self.stamps.newest(nth)
-            && now.as_ns().saturating_sub(oldest.as_ns()) <= self.period_ns
+            && now.as_ns().saturating_sub(oldest.as_ns())
+                <= self.period_ns.saturating_sub(u64::from(planted::is(Plant::LimiterSliding)))
         {
             return false;
         }

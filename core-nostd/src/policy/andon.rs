@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use super::thresholds::{METRICS, Metric, PolicyThresholds, Reading, ThresholdViolation};
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::time::Instant;
 
 /// Something that somebody should know.
@@ -90,7 +91,8 @@ impl Andon {
             Lamp::Lit { since, within_since } => {
                 let since = *since;
                 let begun = *within_since.get_or_insert(now);
-                if now.saturating_since(begun) < hold {
+                let length = now.saturating_since(begun);
+                if length < hold || (planted::is(Plant::AndonHold) && length == hold) {
                     return None;
                 }
                 *lamp = Lamp::Out;

@@ -14,6 +14,7 @@ mod message;
 pub use message::{BreakerRefusal, BreakerSpec, BreakerSpecError, BreakerState, Outcome, Permit};
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::time::Instant;
 
 /// A circuit breaker.
@@ -199,7 +200,10 @@ impl Breaker {
         self.tick(now);
         let refusal = match &mut self.state {
             BreakerState::Closed { .. } => return Ok(Permit { epoch: self.epoch }),
-            BreakerState::HalfOpen { admitted, answer_by, .. } if *admitted < self.spec.probes => {
+            BreakerState::HalfOpen { admitted, answer_by, .. }
+                if *admitted < self.spec.probes
+                    || (planted::is(Plant::BreakerProbes) && *admitted == self.spec.probes) =>
+            {
                 *admitted = admitted.saturating_add(1);
                 *answer_by = now.saturating_add(self.spec.probe_timeout);
                 return Ok(Permit { epoch: self.epoch });

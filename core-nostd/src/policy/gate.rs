@@ -22,6 +22,7 @@ pub use message::{Busy, GateCounts, GateEffect, GateError, Offered, Place, Queue
 pub use super::overflow::Overflow;
 use super::overflow::{Aside, Excess, Full};
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::time::Instant;
 
 /// The accounts of a bounded queue.
@@ -110,7 +111,8 @@ impl<S: AsRef<[Place]> + AsMut<[Place]>> Gate<S> {
         effects: &mut dyn FnMut(GateEffect),
     ) -> Result<Offered, Busy> {
         self.tick(now, effects);
-        if self.depth < self.capacity {
+        let one_more = u32::from(planted::is(Plant::GateDepth));
+        if self.depth < self.capacity.saturating_add(one_more) {
             self.enter();
             return Ok(Offered::Queued);
         }

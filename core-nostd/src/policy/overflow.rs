@@ -10,6 +10,8 @@
 
 use core::time::Duration;
 
+use crate::planted::{self, Plant};
+
 /// How long a sender of messages whose delay is felt waits.
 pub const PARK_TIMEOUT: Duration = Duration::from_micros(500);
 
@@ -103,7 +105,8 @@ impl Overflow {
 
     /// What is done with a message of so many bytes.
     pub(crate) fn excess(self, aside: Aside, bytes: u64) -> Result<Excess, Full> {
-        let has_place = aside.messages < aside.places;
+        let one_more = usize::from(planted::is(Plant::SpillPlaces));
+        let has_place = aside.messages < aside.places.saturating_add(one_more);
         match self {
             Self::RejectNew => Err(Full::Queue),
             Self::DropOldest => Ok(Excess::DropOldest),

@@ -9,6 +9,7 @@
 
 use super::aging::Handicaps;
 use super::{LEVELS, Level};
+use crate::planted::{self, Plant};
 
 /// No task. So the storage's last possible number is never one.
 pub(super) const NONE: u32 = u32::MAX;
@@ -146,6 +147,7 @@ impl Lists {
             if less.0 < more.0 { less } else { more }
         };
         let upper = first(first(head(zero), head(one)), first(head(two), head(three)));
+        let seven = if planted::is(Plant::SchedulerAging) { six } else { seven };
         let lower = first(first(head(four), head(five)), first(head(six), head(seven)));
         let (rank_ns, level) = first(upper, lower);
         // Where no rank can be counted, they are the same for all that have a task and for none.

@@ -22,6 +22,8 @@
 //! begins in, of length `x`, at most `min(Q, x)` is used, which is at most `Q·(1 − Q / P)` more than
 //! the share of `x`; likewise where it ends. ∎
 
+use crate::planted::{self, Plant};
+
 /// What a turn is charged at least, in nanoseconds.
 pub const CHARGE_NS_MIN: u64 = 1_000;
 
@@ -86,6 +88,10 @@ impl Account {
                 let until_ns =
                     deadline_ns.max(now_ns).saturating_add(periods.saturating_mul(self.period_ns));
                 let refill_ns = self.budget_ns.saturating_sub(part_ns);
+                if planted::is(Plant::DeadlineBudget) {
+                    self.open_period(now_ns, refill_ns);
+                    return;
+                }
                 self.funds = Funds::Spent { until_ns, refill_ns };
             }
         }

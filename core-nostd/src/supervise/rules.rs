@@ -9,6 +9,7 @@ use super::message::{DaemonId, Effect, InputError};
 use super::{Effects, Supervisor};
 use crate::epitaph::Epitaph;
 use crate::lifecycle::{FailureReason, Starting, State, Step, StepError, Stopping};
+use crate::planted::{self, Plant};
 use crate::restart::Exit;
 use crate::time::Instant;
 
@@ -280,7 +281,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
     }
 
     pub(super) fn first_not_ready(&self, daemon: &Daemon) -> Option<DaemonId> {
-        let mut depends_on = daemon.spec.depends_on.iter().copied();
+        let skipped = usize::from(planted::is(Plant::SupervisorDependency));
+        let mut depends_on = daemon.spec.depends_on.iter().copied().skip(skipped);
         depends_on.find(|on| !self.daemon(*on).is_some_and(Daemon::is_ready))
     }
 

@@ -12,6 +12,7 @@ use core::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::Message;
+use crate::planted::{self, Plant};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 12;
@@ -220,7 +221,8 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
             {
                 unread.copy_within(self.start.., 0);
             }
-            self.end = self.end.saturating_sub(self.start);
+            let again = usize::from(planted::is(Plant::DecoderSpare));
+            self.end = self.end.saturating_sub(self.start).saturating_add(again);
             self.start = 0;
         }
         self.storage.as_mut().get_mut(self.end..).unwrap_or_default()

@@ -8,6 +8,7 @@
 //! 1. A daemon that had not come to its end runs, or waits for one that has.
 //! 2. The channel is empty, nobody waits for a credit, and every message was accounted for on the way.
 //! 3. Every subscriber has heard all that it could.
+//! 4. Every task runs within the time that the scheduler states.
 
 use duende_core::lifecycle::{Starting, State};
 use duende_world::{DAEMONS, End, Input, LISTENERS, Process, Step};
@@ -171,5 +172,14 @@ fn drain(
     }
     let unheard = court.oracles.unheard();
     hold!(unheard == 0, "liveness: a subscriber that listens hears all", "{unheard} are left");
-    play(court, 0, Input::Audit)
+    play(court, 0, Input::Audit)?;
+    // Now every daemon that runs wants the processor, and each gets it in its time: the oracle of the
+    // scheduler looks at all that wait.
+    for slot in (0..DAEMONS).filter_map(|slot| u8::try_from(slot).ok()) {
+        play(court, 0, Input::Wake { slot })?;
+    }
+    for _ in 0..48 {
+        play(court, 0, Input::Run { ran_us: u16::MAX, waits: false })?;
+    }
+    Ok(())
 }

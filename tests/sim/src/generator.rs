@@ -172,7 +172,10 @@ impl Generator {
     }
 
     fn later(&mut self, from_ns: u64, within_ns: u64, input: Input) -> u64 {
-        let at = from_ns.saturating_add(self.draw.below(within_ns));
+        let mut at = from_ns.saturating_add(self.draw.below(within_ns));
+        if self.swarm.clock == Clock::Coarse {
+            at = at.div_ceil(1_000_000).saturating_mul(1_000_000);
+        }
         if self.due.len() < 64 {
             self.due.push((at, input));
         }
@@ -196,6 +199,10 @@ impl Generator {
         let upto = match self.swarm.clock {
             Clock::Steady | Clock::End => 20_000,
             Clock::Fast => 2_000_000,
+            Clock::Coarse => {
+                let ms = self.draw.pick(&[0, 0, 0, 1, 1, 2, 5, 10]);
+                return ms * 1_000_000;
+            }
             Clock::Stalled if self.draw.per_mille(950) => return 0,
             Clock::Stalled => 5_000_000,
             Clock::Wild => {
@@ -263,7 +270,10 @@ impl Generator {
             },
             12 => Input::Wake { slot: self.slot() },
             13 => Input::Run {
-                ran_us: u16::try_from(self.draw.below(12_000)).unwrap_or(0),
+                ran_us: match self.swarm.clock {
+                    Clock::Coarse => self.draw.pick(&[0, 1_000, 2_000, 8_000]),
+                    _ => u16::try_from(self.draw.below(12_000)).unwrap_or(0),
+                },
                 waits: self.draw.per_mille(500),
             },
             14 | 15 => {
@@ -292,7 +302,7 @@ impl Generator {
                 into: self.draw.byte(len(HANDLES)),
                 rights: self.rights(),
                 label: self.draw.byte(4),
-                valid_us: self.draw.pick(&[0, 0, 1, 100, 10_000]),
+                valid_us: self.draw.pick(&[0, 0, 1, 100, 1_000, 10_000]),
                 scoped: self.draw.per_mille(300),
             },
             29 => Input::Delegate {

@@ -14,6 +14,8 @@ pub enum Clock {
     Steady,
     /// Some milliseconds a step.
     Fast,
+    /// Whole milliseconds only, so that much falls on the very instant at which something ends.
+    Coarse,
     /// It stands still for most of the time.
     Stalled,
     /// It jumps forwards and back.
@@ -70,24 +72,28 @@ impl Swarm {
             |draw: &mut Draw| draw.pick(&[Flow::Park, Flow::DropOldest, Flow::Spill, Flow::Reject]);
         let setup = Setup { channel: flow(draw), fanout: flow(draw), gate: flow(draw) };
         let rate = |draw: &mut Draw| draw.pick(&[0, 10, 100, 400]);
+        let clock = draw.pick(&[
+            Clock::Steady,
+            Clock::Steady,
+            Clock::Coarse,
+            Clock::Coarse,
+            Clock::Fast,
+            Clock::Fast,
+            Clock::Stalled,
+            Clock::Wild,
+            Clock::End,
+        ]);
+        // No delay by chance falls between two milliseconds.
+        let entropies: &[_] = match clock {
+            Clock::Coarse => &[Entropy::Zeros, Entropy::Ones],
+            _ => {
+                &[Entropy::Random, Entropy::Random, Entropy::Random, Entropy::Zeros, Entropy::Ones]
+            }
+        };
         Self {
             setup,
-            clock: draw.pick(&[
-                Clock::Steady,
-                Clock::Steady,
-                Clock::Fast,
-                Clock::Fast,
-                Clock::Stalled,
-                Clock::Wild,
-                Clock::End,
-            ]),
-            entropy: draw.pick(&[
-                Entropy::Random,
-                Entropy::Random,
-                Entropy::Random,
-                Entropy::Zeros,
-                Entropy::Ones,
-            ]),
+            clock,
+            entropy: draw.pick(entropies),
             steps: draw.pick(&[200, 1000, 3000]),
             prompt: draw.pick(&[100, 400, 700]),
             disobeys: rate(draw),

@@ -85,7 +85,7 @@ pub fn template(number: u8) -> Spec {
         },
         _ => Spec {
             restart: RestartPolicy::Always,
-            limit: RestartLimit { intensity: 4, period: ms(50), window: Window::Fixed },
+            limit: RestartLimit { intensity: 2, period: ms(10), window: Window::Fixed },
             ..base
         },
     }
@@ -359,7 +359,10 @@ impl Surroundings {
     }
 }
 
-/// Daemons take all levels in turn.
+/// The levels of the tasks that are of no deadline class.
+const LEVELS: [u8; DAEMONS] = [0, 1, 2, 4, 4, 7, 0, 0];
+
 fn level(task: u32) -> Level {
-    u8::try_from(task).ok().and_then(Level::new).unwrap_or_default()
+    let number = usize::try_from(task).ok().and_then(|task| LEVELS.get(task));
+    number.copied().and_then(Level::new).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::epitaph::{Epitaph, invariant};
+use crate::planted::{self, Plant};
 use crate::policy::ratio::BasisPoints;
 use crate::time::Instant;
 
@@ -63,7 +64,9 @@ impl Meter {
     }
 
     pub(super) fn has_room_for(&self, amount: u64) -> bool {
-        self.used.checked_add(amount).is_some_and(|used| used <= self.limit)
+        let one_less = u64::from(planted::is(Plant::QuotaLimit));
+        let limit = self.limit.saturating_sub(one_less);
+        self.used.checked_add(amount).is_some_and(|used| used <= limit)
     }
 
     pub(super) fn is_critical_for(&self, grace: Duration, now: Instant) -> bool {

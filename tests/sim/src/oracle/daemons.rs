@@ -392,7 +392,8 @@ impl Daemons {
             }
             Input::Probed { of, token, healthy } => {
                 let Some(daemon) = self.daemon(u32::from(of.slot)) else { return };
-                let paused = daemon.paused_at.is_some();
+                // For what is paused, time stands still.
+                let when = daemon.paused_at.unwrap_or(heard);
                 let Some(process) = &mut daemon.process else { return };
                 if process.incarnation != of.incarnation {
                     return;
@@ -401,7 +402,7 @@ impl Daemons {
                 else {
                     return;
                 };
-                let in_time = heard < at.saturating_add(PROBE_TIMEOUT_NS) || paused;
+                let in_time = when < at.saturating_add(PROBE_TIMEOUT_NS);
                 if kind != ProbeKind::Liveness || !in_time {
                     return;
                 }
@@ -555,7 +556,7 @@ impl Plan {
             8 => Self { watched: true, ..base },
             9 => Self { comes_up_by_probe: true, ..base },
             11 => {
-                Self { after_success: true, limit: Some((4, ms(50))), fixed_window: true, ..base }
+                Self { after_success: true, limit: Some((2, ms(10))), fixed_window: true, ..base }
             }
             _ => base,
         }

@@ -13,6 +13,7 @@ mod fanout;
 mod policies;
 mod quota;
 mod records;
+mod tasks;
 mod wires;
 
 use duende_core::time::Instant;
@@ -55,6 +56,7 @@ pub struct Oracles {
     quota: quota::Quotas,
     records: records::Records,
     wires: wires::Wires,
+    tasks: tasks::Tasks,
 }
 
 impl Oracles {
@@ -71,9 +73,10 @@ impl Oracles {
         self.bus.waiting() + self.fanout.waiting()
     }
 
-    fn all(&mut self) -> [&mut dyn Oracle; 9] {
-        let Self { daemons, channel, caps, bus, fanout, policies, quota, records, wires } = self;
-        [daemons, channel, caps, bus, fanout, policies, quota, records, wires]
+    fn all(&mut self) -> [&mut dyn Oracle; 10] {
+        let Self { daemons, channel, caps, bus, fanout, policies, quota, records, wires, tasks } =
+            self;
+        [daemons, channel, caps, bus, fanout, policies, quota, records, wires, tasks]
     }
 }
 
