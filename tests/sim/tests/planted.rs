@@ -12,7 +12,7 @@ use duende_sim::run::{judge, run};
 use duende_sim::shrink::shrink;
 
 /// Steps after which a bug counts as not found, and how long each may take.
-const STEPS_MAX: u64 = 5_000_000;
+const STEPS_MAX: u64 = 20_000_000;
 const LENGTH_MAX: Duration = Duration::from_secs(60);
 /// Runs that shortening may take: enough to tell what is wrong.
 const SHRINK_RUNS: u32 = 400;

@@ -85,7 +85,7 @@ pub fn template(number: u8) -> Spec {
         },
         _ => Spec {
             restart: RestartPolicy::Always,
-            limit: RestartLimit { intensity: 2, period: ms(10), window: Window::Fixed },
+            limit: RestartLimit { intensity: 1, period: ms(10), window: Window::Fixed },
             ..base
         },
     }

@@ -556,7 +556,7 @@ impl Plan {
             8 => Self { watched: true, ..base },
             9 => Self { comes_up_by_probe: true, ..base },
             11 => {
-                Self { after_success: true, limit: Some((2, ms(10))), fixed_window: true, ..base }
+                Self { after_success: true, limit: Some((1, ms(10))), fixed_window: true, ..base }
             }
             _ => base,
         }
