@@ -1,5 +1,7 @@
 //! The bus with real threads and tasks. Every interleaving of a few is tried by `tests/loom`.
 
+#![allow(clippy::unwrap_used, reason = "a test: its helpers fail it too")]
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;

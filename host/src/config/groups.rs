@@ -49,8 +49,8 @@ impl Groups {
             .take(DAEMONS_MAX)
             .filter_map(|element| element.section(report, "{ name = \"pair\" }"))
             .collect::<Vec<_>>();
-        let drafts = drafts.into_iter().map(|section| read(section, report)).collect();
-        Self { configs: parents_first(drafts, report) }
+        let drafts: Vec<Draft> = drafts.into_iter().map(|section| read(section, report)).collect();
+        Self { configs: parents_first(&drafts, report) }
     }
 
     /// The group of this name; a name that none has is reported.
@@ -117,7 +117,7 @@ fn read(mut section: Section<'_>, report: &mut Report<'_>) -> Draft {
 
 /// Orders groups so that each one's parent is before it. Names that are there twice, parents that are
 /// not there and circles are reported.
-fn parents_first(drafts: Vec<Draft>, report: &mut Report<'_>) -> Vec<GroupConfig> {
+fn parents_first(drafts: &[Draft], report: &mut Report<'_>) -> Vec<GroupConfig> {
     let mut names: HashMap<&str, usize> = HashMap::new();
     for (index, draft) in drafts.iter().enumerate() {
         let name = draft.config.name.as_str();
@@ -155,7 +155,7 @@ fn parents_first(drafts: Vec<Draft>, report: &mut Report<'_>) -> Vec<GroupConfig
             break;
         }
     }
-    for draft in &drafts {
+    for draft in drafts {
         let Some((parent, span)) = &draft.parent else { continue };
         let key = format!("group.{}.parent", draft.config.name);
         if !names.contains_key(parent.as_str()) {

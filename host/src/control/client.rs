@@ -246,7 +246,7 @@ impl Client {
         };
         client.send(&Request::Hello { version: CONTROL_VERSION })?;
         client.info = match client.receive_soon()? {
-            Response::Hello(info) if info.version == CONTROL_VERSION => info,
+            Response::Hello(info) if info.version == CONTROL_VERSION => *info,
             Response::Hello(info) => {
                 return Err(ClientError::Version { theirs: info.version, ours: CONTROL_VERSION });
             }
@@ -461,7 +461,7 @@ mod tests {
         let server = serve(
             listener,
             vec![
-                vec![Response::Hello(info("b", CONTROL_VERSION))],
+                vec![Response::Hello(Box::new(info("b", CONTROL_VERSION)))],
                 vec![Response::Daemons(vec![]), Response::Daemons(vec![]), Response::Done],
                 vec![Response::Error { code, message: "no".to_owned() }],
                 vec![],
@@ -489,7 +489,8 @@ mod tests {
     fn another_version_is_refused() {
         let (_home, directory) = runtime_dir();
         let listener = UnixListener::bind(socket_path(&directory, "b")).expect("bind");
-        let server = serve(listener, vec![vec![Response::Hello(info("b", CONTROL_VERSION + 1))]]);
+        let server =
+            serve(listener, vec![vec![Response::Hello(Box::new(info("b", CONTROL_VERSION + 1)))]]);
         let error = Client::find(&directory, uid(), Some("b")).expect_err("refused");
         assert!(matches!(error, ClientError::Version { .. }), "{error}");
         server.join().expect("server");

@@ -90,7 +90,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Response {
     /// The answer to `Hello`.
-    Hello(ManagerInfo),
+    Hello(Box<ManagerInfo>),
     /// It was done.
     Ok,
     /// It was not done.

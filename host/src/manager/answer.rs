@@ -55,7 +55,7 @@ impl Manager {
     pub(super) fn take_question(&mut self, question: Question) {
         let Question { request, reply } = question;
         let answered = match request {
-            Request::Hello { .. } => Ok(Some(vec![Response::Hello(self.info())])),
+            Request::Hello { .. } => Ok(Some(vec![Response::Hello(Box::new(self.info()))])),
             Request::Ps => {
                 let mut responses = daemons_responses(self.rows());
                 responses.push(Response::Done);

@@ -51,10 +51,13 @@ impl Print {
     }
 }
 
+/// The last events.
+type Recent = Recorder<Arc<EventRecord>, Box<[Slot<Arc<EventRecord>>]>>;
+
 /// The events of one manager.
 pub(crate) struct Journal {
     /// The last events, for `duende events`.
-    recent: Recorder<Arc<EventRecord>, Box<[Slot<Arc<EventRecord>>]>>,
+    recent: Recent,
     /// Who follows reads at its own pace; one that is too slow is told how many it missed.
     followers: Bus<Arc<EventRecord>>,
     log: LogWriter,
