@@ -753,7 +753,7 @@ fn a_native_program() {
         &[
             "5:33 daemon.w.restart.prevent_restart_exit: out of range | from 0 to 255",
             "5:38 daemon.w.restart.prevent_restart_exit: no signal is named `SIGTEM` | did you mean `SIGTERM`?",
-            "5:49 daemon.w.restart.prevent_restart_exit: expected a whole number, found a float | each element is a whole number, for example 0",
+            "5:48 daemon.w.restart.prevent_restart_exit: expected a whole number, found a float | each element is a whole number, for example 0",
             "6:12 daemon.w.watchdog: out of range | from 1ms to 1day",
         ],
     );
