@@ -45,3 +45,29 @@ impl Draw {
         of[usize::try_from(index).unwrap_or(0)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seed that was written down has to mean the same run next year.
+    #[test]
+    fn a_seed_means_the_same_for_ever() {
+        let mut draw = Draw::new(1, 2);
+        assert_eq!(
+            [draw.word(), draw.word()],
+            [15_480_837_910_931_078_712, 6_808_287_797_791_945_199]
+        );
+    }
+
+    #[test]
+    fn a_draw_is_below_its_end() {
+        let mut draw = Draw::new(9, 0);
+        for end in [1, 2, 7, 255] {
+            let drawn: Vec<u8> = (0..2000).map(|_| draw.byte(end)).collect();
+            assert!(drawn.iter().all(|drawn| *drawn < end));
+            assert!(drawn.contains(&0) && drawn.contains(&(end - 1)));
+        }
+        assert_eq!(draw.below(0), 0);
+    }
+}

@@ -52,6 +52,9 @@ fn arguments() -> Result<Arguments, String> {
     };
     let mut given = std::env::args().skip(1);
     while let Some(flag) = given.next() {
+        if matches!(flag.as_str(), "--help" | "-h") {
+            return Err(HELP.to_owned());
+        }
         let mut value = || given.next().ok_or_else(|| format!("{flag} needs a value\n{HELP}"));
         let number =
             |text: String| text.parse::<u64>().map_err(|error| format!("{flag} {text}: {error}"));

@@ -157,3 +157,18 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         Err(Failure::new("panic", text))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_can_be_had_again_and_judged_from_its_steps() {
+        let mut steps = Vec::new();
+        let first = run(3, 2_000, &mut |step| steps.push(step.clone()));
+        assert_eq!(first.failed, None);
+        assert_eq!(run(3, 2_000, &mut |_| {}).hash, first.hash);
+        assert_ne!(run(4, 2_000, &mut |_| {}).hash, first.hash);
+        assert_eq!(judge(&steps), Ok(first.hash));
+    }
+}

@@ -17,7 +17,8 @@ pub fn shrink(steps: Vec<Step>, failure: &Failure, budget: u32) -> Vec<Step> {
     let hook = std::panic::take_hook();
     // A run that panics is tried hundreds of times.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut shrinker = Shrinker { rule: failure.rule, budget };
+    let same = |steps: &[Step]| judge(steps).is_err_and(|found| found.rule == failure.rule);
+    let mut shrinker = Shrinker { same: &same, budget };
     let mut steps = steps;
     if shrinker.fails(&steps) {
         steps = shrinker.fewer(steps);
@@ -28,18 +29,20 @@ pub fn shrink(steps: Vec<Step>, failure: &Failure, budget: u32) -> Vec<Step> {
     steps
 }
 
-struct Shrinker {
-    rule: &'static str,
+struct Shrinker<'a> {
+    /// Whether steps fail by the same rule.
+    same: &'a dyn Fn(&[Step]) -> bool,
+    /// How many more runs it may take.
     budget: u32,
 }
 
-impl Shrinker {
+impl Shrinker<'_> {
     fn fails(&mut self, steps: &[Step]) -> bool {
         if self.budget == 0 {
             return false;
         }
         self.budget -= 1;
-        judge(steps).is_err_and(|failure| failure.rule == self.rule)
+        (self.same)(steps)
     }
 
     fn fewer(&mut self, mut steps: Vec<Step>) -> Vec<Step> {
@@ -129,3 +132,45 @@ const SIMPLER: [fn(&Step) -> Step; 3] = [
     |step| Step { elapsed_ns: 0, ..step.clone() },
     |step| Step { elapsed_ns: step.elapsed_ns / 1_000_000 * 1_000_000, ..step.clone() },
 ];
+
+#[cfg(test)]
+mod tests {
+    use duende_world::Input;
+
+    use super::*;
+
+    /// A minute of nothing, a start at some time, more of nothing, and a charge that is too high.
+    fn long() -> Vec<Step> {
+        let step = |elapsed_ns, input| Step { elapsed_ns, entropy: 7, input };
+        let mut steps = vec![step(60_000, Input::Tick); 100];
+        steps[40] = step(5, Input::Start { slot: 6 });
+        steps[70] = step(9, Input::Charge { group: 5, resource: 2, amount: 4_000 });
+        steps
+    }
+
+    #[test]
+    fn what_does_not_matter_is_left_out_and_what_does_gets_small() {
+        let same = |steps: &[Step]| {
+            let start =
+                steps.iter().position(|s| matches!(s.input, Input::Start { slot } if slot > 2));
+            let charge = |s: &Step| matches!(s.input, Input::Charge { amount, .. } if amount > 900);
+            start.is_some_and(|start| steps[start..].iter().any(charge))
+        };
+        let mut shrinker = Shrinker { same: &same, budget: 2_000 };
+        let fewer = shrinker.fewer(long());
+        let short = shrinker.smaller(fewer);
+        let [start, charge] = short.as_slice() else { panic!("{} steps", short.len()) };
+        assert_eq!(*start, Step { elapsed_ns: 0, entropy: 0, input: Input::Start { slot: 3 } });
+        let Input::Charge { group: 0, resource: 0, amount: 901..=2000 } = charge.input else {
+            panic!("{charge:?}");
+        };
+    }
+
+    #[test]
+    fn time_is_handed_on() {
+        let passed = |steps: &[Step]| steps.iter().map(|step| step.elapsed_ns).sum::<i64>();
+        let same = |steps: &[Step]| passed(steps) >= 6_000_000;
+        let mut shrinker = Shrinker { same: &same, budget: 2_000 };
+        assert_eq!(shrinker.fewer(vec![long()[0].clone(); 100]).len(), 1);
+    }
+}
