@@ -2,7 +2,7 @@
 //!
 //! A simulator that finds nothing may be a simulator that sees nothing. So with the feature `planted`
 //! each machine has a place where it can be made to go wrong by one: a comparison that includes its
-//! bound, a count that is one short, a step that is left out. [`arm`] switches one of them on for the
+//! bound, a count that is one short, a step that is left out. `arm` switches one of them on for the
 //! whole program; `duende-sim` runs until it has found it.
 //!
 //! The feature is for that test alone. No build that ships has it: without it nothing here is public,

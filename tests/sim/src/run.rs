@@ -4,7 +4,7 @@
 //! Rules:
 //! 1. After each step the invariants of every machine are checked, and the oracles are asked about each
 //!    answer. Every [`AUDIT_EVERY`] steps the chain of the audit log is computed again.
-//! 2. Every world ends with a quiet phase ([`calm`](crate::calm)).
+//! 2. Every world ends with a quiet phase ([`calm`]).
 //! 3. A world's steps follow from the run's seed and the world's number. The same steps are judged the
 //!    same way however they came about.
 

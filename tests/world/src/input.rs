@@ -53,7 +53,7 @@ pub enum Input {
     Tick,
     /// A daemon is added; bit n of `depends_on` is the daemon in slot n.
     Add {
-        /// Which [template](crate::templates) it is made by.
+        /// Which [template](crate::template) it is made by.
         template: u8,
         /// What it depends on.
         depends_on: u8,
