@@ -396,10 +396,11 @@ mod tests {
         assert_ne!(one, other);
     }
 
-    /// A Cortex-M runs it from its stack and static memory.
+    /// A Cortex-M runs it from its stack and static memory. Most of it are the daemons, whose limiters
+    /// remember 32 restarts each, and the table of capabilities.
     #[test]
     fn a_world_is_small() {
         let bytes = size_of::<World>();
-        assert!(bytes <= 20 * 1024, "a world has {bytes} bytes");
+        assert!(bytes <= 26 * 1024, "a world has {bytes} bytes");
     }
 }
