@@ -127,6 +127,7 @@ fn names_of_another_bus_are_refused() {
     assert_eq!(one.view(there), Err(UnknownSubscriber(there)));
     assert_eq!(one.unsubscribe(there), Err(UnknownSubscriber(there)));
     assert_eq!(one.receive(here), Ok(Some(Received::Event(&5))));
+    assert_eq!([here.seat(), one.subscribe().unwrap().seat()], [0, 1]);
     let told = std::format!("{}", UnknownSubscriber(there));
     assert!(told.starts_with(&std::format!("subscriber 0.{} of bus 2 is not", there.serial)));
     // A bus with fewer seats.

@@ -207,3 +207,30 @@ fn what_cannot_be_kept_is_refused() {
     }
     assert!(Gate::new([], 1, Overflow::BEST_EFFORT).is_ok());
 }
+
+/// Each field that a stray write could spoil, spoiled.
+#[test]
+fn a_broken_gate_is_noticed() {
+    let full = || {
+        let mut gate = Gate::new([Place::EMPTY; 2], 1, Overflow::LATENCY_SENSITIVE).unwrap();
+        for _ in 0..2 {
+            let _ = gate.offer(Instant::ZERO, 3, &mut |_| {}).unwrap();
+        }
+        gate
+    };
+    assert_eq!(full().check_invariants(), Ok(()));
+    let spoilers: [fn(&mut Gate<[Place; 2]>); 7] = [
+        |gate| gate.depth = 2,
+        |gate| gate.depth = 0,
+        |gate| gate.waiting = 3,
+        |gate| gate.waiting = 0,
+        |gate| gate.first = 2,
+        |gate| gate.waiting_bytes += 1,
+        |gate| gate.counts.queued_total += 1,
+    ];
+    for (index, spoil) in spoilers.into_iter().enumerate() {
+        let mut gate = full();
+        spoil(&mut gate);
+        assert!(gate.check_invariants().is_err(), "spoiler {index}");
+    }
+}
