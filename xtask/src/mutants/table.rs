@@ -190,7 +190,8 @@ const HEAD: &str = "\
 Written by `cargo xtask mutants`; `xtask/src/mutants.rs` says how. A mutant is the crate with one
 operator, constant or function body changed. It is caught if a test fails or runs into its time limit,
 and unviable if it does not compile; the score is the share of viable ones that were caught. Each row
-belongs to its commit. A share `K/N` is every Nth mutant, counted from K.
+belongs to its commit. A share `K/N` is every Nth mutant, counted from K; `round 1` says that only the
+module's own tests were asked, so that another module's might catch more.
 
 | module | commit | share | mutants | unviable | viable | caught | timed out | missed | score |
 |---|---|---|---|---|---|---|---|---|---|
@@ -230,6 +231,14 @@ mod tests {
 
     fn outcomes(list: &[(&str, Summary)]) -> Outcomes {
         list.iter().map(|(name, summary)| ((*name).to_owned(), *summary)).collect()
+    }
+
+    /// The committed report is one that this module would write.
+    #[test]
+    fn the_report_is_well_formed() {
+        let path = crate::shell::root().join(super::super::REPORT);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(Table::read(&text).to_string(), text);
     }
 
     #[test]
