@@ -154,3 +154,17 @@ fn a_probe_says_how_a_daemon_is() {
     let statuses = [probe::Health::Unknown, probe::Health::Healthy, failing].map(Status::from);
     assert_eq!(statuses, [Status::Unknown, Status::Healthy, Status::Degraded]);
 }
+
+#[test]
+fn a_miscount_is_noticed() {
+    let mut registry = registry(2);
+    registry.add("bus", Need::Required).unwrap();
+    registry.add("cache", Need::Optional).unwrap();
+    assert_eq!(registry.check_invariants(), Ok(()));
+    for need in [Need::Required, Need::Optional] {
+        let mut spoiled = registry.clone();
+        spoiled.count(need, None, Some(Status::Healthy));
+        let words = format!("health miscounts what is {need:?}");
+        assert_eq!(spoiled.check_invariants().unwrap_err().as_str(), words);
+    }
+}

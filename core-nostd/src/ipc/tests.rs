@@ -421,3 +421,11 @@ fn a_channel_that_cannot_work_is_refused() {
     assert_eq!(make(2, 2, Qos::Bulk.overflow()), Some(error));
     assert_eq!(make(2, 2, drop_oldest), None);
 }
+
+#[test]
+fn a_stranger_is_named_with_its_channel() {
+    let stranger = UnknownSender(SenderId { channel: 7, seat: 2, serial: 5 });
+    let words =
+        "sender 2.5 of channel 7 is not known here: it has left, or belongs to another channel";
+    assert_eq!(std::format!("{stranger}"), words);
+}
