@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::group::GroupId;
 use super::message::DaemonId;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, STABLE_AFTER};
 use crate::epitaph::{Epitaph, invariant};
 use crate::lifecycle::{
     Charge, FailureReason, Lifecycle, Starting, State, StopCause, Stopping, Then, Verdict,
@@ -68,7 +68,7 @@ impl Default for Spec {
             start_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
             reload_timeout: Duration::from_secs(30),
-            stable_after: Duration::from_secs(60),
+            stable_after: STABLE_AFTER,
             probes: Probes::NONE,
             watchdog: None,
             group: None,
@@ -181,8 +181,7 @@ impl Daemon {
             None => {}
         }
         let stable_after = self.spec.stable_after;
-        // For what is paused, time stood still when the pause began.
-        let until = self.paused_at.unwrap_or(now);
+        let until = self.own_now(now);
         let ran_for = self.ready_at.map(|ready_at| until.saturating_since(ready_at));
         if ran_for.is_some_and(|length| length >= stable_after) {
             self.failures = 0;
@@ -238,8 +237,8 @@ impl Daemon {
         !waits
     }
 
-    /// The instant that its probes know: for what is paused, the beginning of the pause.
-    pub(super) fn probe_now(&self, now: Instant) -> Instant {
+    /// The instant that it knows: for what is paused, time stood still when the pause began.
+    pub(super) fn own_now(&self, now: Instant) -> Instant {
         self.paused_at.unwrap_or(now)
     }
 

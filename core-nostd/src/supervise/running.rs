@@ -52,7 +52,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
     ) -> Result<(), Fault> {
         let now = self.now;
         let daemon = self.known_mut(id)?;
-        let (was_ready, now) = (daemon.is_ready(), daemon.probe_now(now));
+        let (was_ready, now) = (daemon.is_ready(), daemon.own_now(now));
         let Some(probe) = &mut daemon.probe else {
             return Ok(());
         };
