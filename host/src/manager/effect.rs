@@ -22,9 +22,9 @@ use super::{
     text,
 };
 use crate::{
-    config::{DaemonConfig, Isolation, NativeConfig},
+    config::{self, DaemonConfig, Isolation, NativeConfig},
     control::protocol::{EventKind, HealthState},
-    keep::{self, KeepRequest, RunAs, SpawnRequest},
+    keep::{KeepRequest, RunAs, SpawnRequest, StopRule},
 };
 
 /// SIGTERM, by the number that every Unix gives it.
@@ -32,7 +32,7 @@ const SIGTERM: i32 = 15;
 /// How long a worker may take to kill a daemon: it does so between two quanta.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Within how many microseconds a program has to give a sign of life.
-const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
+const WATCHDOG_VARIABLE: &[u8] = b"WATCHDOG_USEC";
 /// The worker's own output, in the log directory.
 const WORKER_LOG: &str = "wos-worker.stderr";
 
@@ -204,7 +204,15 @@ impl Manager {
             KeepRequest::SpawnAgain { at }
         } else {
             let config = daemon.config.clone();
-            KeepRequest::Spawn(Box::new(self.spawn_request(at, &config, native)))
+            match self.spawn_request(at, &config, native) {
+                Ok(request) => KeepRequest::Spawn(Box::new(request)),
+                Err(reason) => {
+                    if let Some(daemon) = self.daemon_mut(at) {
+                        daemon.keep_knows = false;
+                    }
+                    return self.ended(at, Exit::Refused, reason);
+                }
+            }
         };
         let sent = match &mut self.keep {
             Some(keep) => keep.send(&request, link).map_err(|error| error.to_string()),
@@ -224,43 +232,36 @@ impl Manager {
         at: Address,
         config: &DaemonConfig,
         native: &NativeConfig,
-    ) -> SpawnRequest {
-        let stop_grace_ms = u64::try_from(config.stop_grace.as_millis()).unwrap_or(u64::MAX);
+    ) -> Result<SpawnRequest, String> {
+        let grace_ms = u64::try_from(config.stop_grace.as_millis()).unwrap_or(u64::MAX);
         let log = log_path(&self.fleet.log_dir, &config.name);
-        let mut env: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| !native.env.contains_key(name))
-            .filter(|(name, _)| {
-                // What was said to the manager itself.
-                let ours =
-                    [keep::LINK_FD_VARIABLE, "NOTIFY_SOCKET", WATCHDOG_VARIABLE, "WATCHDOG_PID"];
-                !ours.contains(&name.as_str())
-            })
-            .collect();
-        env.extend(native.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let mut env = config::native_env(native, std::env::vars_os())?;
         if let (true, Some(notify)) = (config.is_notified_of(), &self.notify) {
-            env.push(("NOTIFY_SOCKET".to_owned(), text(notify.path())));
+            env.push((b"NOTIFY_SOCKET".to_vec(), text(notify.path()).into_bytes()));
         }
         if let Some(timeout) = config.watchdog {
-            env.push((WATCHDOG_VARIABLE.to_owned(), timeout.as_micros().to_string()));
+            let timeout_us = timeout.as_micros().to_string();
+            env.push((WATCHDOG_VARIABLE.to_vec(), timeout_us.into_bytes()));
         }
         let mut argv = vec![text(&native.program)];
         argv.extend(native.args.iter().cloned());
-        SpawnRequest {
+        Ok(SpawnRequest {
             at,
+            name: config.name.clone(),
             argv,
             env,
             working_dir: Some(text(&native.working_dir)),
-            run_as: native.user.map(|user| RunAs {
+            run_as: native.user.as_ref().map(|user| RunAs {
                 uid: user.uid,
                 gid: user.gid,
-                groups: Vec::new(),
+                groups: user.groups.clone(),
             }),
             open_files_max: native.open_files_max,
             log_path: text(&log),
-            stop_grace_ms,
+            stop: StopRule { signal: native.stop_signal, scope: native.stop_scope, grace_ms },
+            pid_file: native.pid_file.as_deref().map(text),
             link: native.link.is_some(),
-        }
+        })
     }
 
     /// The worker's outbox; a worker is started if none runs.
@@ -297,8 +298,16 @@ impl Manager {
                 }
             }
             Place::Native { .. } => {
-                self.ask_keep(at, &KeepRequest::Signal { at, signal: SIGTERM, group: false });
+                let signal = self.stop_signal_of(at);
+                self.ask_keep(at, &KeepRequest::Stop { at, signal });
             }
+        }
+    }
+
+    fn stop_signal_of(&mut self, at: Address) -> i32 {
+        match self.daemon_mut(at).map(|daemon| &daemon.config.isolation) {
+            Some(Isolation::Native(native)) => native.stop_signal,
+            Some(Isolation::Wos(_)) | None => SIGTERM,
         }
     }
 

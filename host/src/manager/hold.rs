@@ -6,13 +6,9 @@
 use duende_core::wire::link::{Address, Command};
 
 use super::{Manager, managed::Place};
-use crate::{
-    config::{Isolation, Ready},
-    keep::KeepRequest,
-};
+use crate::keep::KeepRequest;
 
 /// By the numbers that Linux gives them on the processors that it is built for here.
-const SIGHUP: i32 = 1;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
@@ -42,12 +38,7 @@ impl Manager {
             let _ = outbox.send(&Command::Reload { at });
             return;
         }
-        self.signal_group(at, SIGHUP);
-        let says =
-            matches!(&config.isolation, Isolation::Native(native) if native.ready == Ready::Notify);
-        if !says {
-            self.tell_reloaded(at);
-        }
+        self.ask_keep(at, &KeepRequest::Reload { at });
     }
 
     fn tell_component(&mut self, at: Address, command: &Command<'_>) {

@@ -34,7 +34,7 @@ use crate::{
 impl Manager {
     pub(super) fn take_keep_event(&mut self, event: KeepEvent) {
         match event {
-            KeepEvent::Spawned { at, pid } => {
+            KeepEvent::Spawned { at, pid, cgroup: _ } => {
                 let Some(daemon) = self.daemon_mut(at) else { return };
                 let waits = match &daemon.config.isolation {
                     Isolation::Native(native) => native.ready == Ready::Notify,
@@ -55,15 +55,51 @@ impl Manager {
                 let passes = passes.iter().any(|passing| passing.raw_os_error() == errno);
                 self.ended(at, if passes { Exit::Error } else { Exit::Refused }, reason);
             }
-            KeepEvent::Exited { at, pid: _, exit, cpu_ns: _, rss_bytes_max: _ } => {
+            KeepEvent::Exited { at, pid: _, exit, cpu_ns: _, rss_bytes_max: _, hint } => {
                 let (exit, reason) = match exit {
                     keep::Exit::Code(code) => (Exit::Code(code), format!("exit code {code}")),
                     keep::Exit::Signal { signal, core_dumped } => {
                         let core = if core_dumped { ", core dumped" } else { "" };
                         (Exit::Signal(signal), format!("{}{core}", signal_name(signal)))
                     }
+                    keep::Exit::Unseen => {
+                        (Exit::Error, "it ended, and only its parent was told how".to_owned())
+                    }
+                };
+                let reason = match hint {
+                    Some(hint) => format!("{reason}: {hint}"),
+                    None => reason,
                 };
                 self.process_ended(at, exit, reason);
+            }
+            KeepEvent::MainExited { .. }
+            | KeepEvent::MainProcessRefused { .. }
+            | KeepEvent::Processes { .. }
+            | KeepEvent::Lives { .. } => {}
+            KeepEvent::Reloaded { at } => {
+                let Some(daemon) = self.daemon_mut(at) else { return };
+                let says = matches!(
+                    &daemon.config.isolation,
+                    Isolation::Native(native) if native.ready == Ready::Notify
+                );
+                if !says {
+                    self.tell_reloaded(at);
+                }
+            }
+            KeepEvent::ReloadRefused { at, reason } => {
+                if let Some(daemon) = self.daemon_mut(at) {
+                    daemon.reload_failed = true;
+                }
+                self.tell_reloaded(at);
+                let name = self.name_of(at);
+                self.journal.say(LogLevel::Error, &format!("{name}: {reason}"));
+            }
+            KeepEvent::MainProcess { at, pid } => {
+                if let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at))
+                {
+                    incarnation.pid = Some(pid);
+                    self.watch(at, Some(pid));
+                }
             }
             KeepEvent::OutputDropped { at, lines } => {
                 let name = self.name_of(at);
