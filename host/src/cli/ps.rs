@@ -57,11 +57,12 @@ const fn state_colour(state: DaemonState) -> Colour {
     match state {
         DaemonState::Running | DaemonState::Reloading => Colour::Green,
         DaemonState::Created | DaemonState::Stopped => Colour::Dim,
-        DaemonState::Starting
+        DaemonState::Waiting
+        | DaemonState::Starting
         | DaemonState::Paused
         | DaemonState::Stopping
         | DaemonState::Backoff => Colour::Yellow,
-        DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
+        DaemonState::Blocked | DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
     }
 }
 
@@ -180,6 +181,7 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
     let style = match event.kind {
         EventKind::Running | EventKind::Healthy => Some(Colour::Green),
         EventKind::Paused
+        | EventKind::Blocked
         | EventKind::Backoff
         | EventKind::Stopping
         | EventKind::SourceGap

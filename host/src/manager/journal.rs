@@ -219,6 +219,7 @@ fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEve
         | EventKind::Stopped
         | EventKind::Failed
         | EventKind::Quarantined
+        | EventKind::Blocked
         | EventKind::SourceGap
         | EventKind::Lagged
         | EventKind::Reloading
@@ -242,6 +243,7 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Shutdown => LogLevel::Info,
         EventKind::Exited
         | EventKind::Backoff
+        | EventKind::Blocked
         | EventKind::Unhealthy
         | EventKind::SourceGap
         | EventKind::ReloadTimedOut
