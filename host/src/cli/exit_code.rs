@@ -79,6 +79,9 @@ impl From<&ClientError> for ExitCode {
                 | ErrorCode::Stopping
                 | ErrorCode::Halted
                 | ErrorCode::TooManyFollowers
+                | ErrorCode::Busy
+                | ErrorCode::Denied
+                | ErrorCode::TooSlow
                 | ErrorCode::Malformed => Self::Failure,
             },
             ClientError::RuntimeDir(_)

@@ -17,7 +17,7 @@ use duende_core::wire;
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages in this module.
-pub const CONTROL_VERSION: u16 = 2;
+pub const CONTROL_VERSION: u16 = 3;
 /// Most names in one request.
 pub const NAMES_MAX: usize = 1_000;
 /// Longest text (detail, reason, message) in a response, in bytes.
@@ -40,36 +40,41 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// Starts daemons, and what they depend on. Answer once all are ready or one has failed: `Ok`.
+    /// Starts daemons, and what they depend on. Answer once it is known what became of each:
+    /// `Outcome`*, `Ok` if all are ready, else `Error`.
     Start {
         /// Their names; empty: all.
         names: Vec<String>,
     },
-    /// Stops daemons, and before them what depends on them. Answer once all have stopped: `Ok`.
+    /// Stops daemons, and before them what depends on them. Answer once all have stopped: `Outcome`*,
+    /// `Ok`.
     Stop {
         /// Their names; empty: all.
         names: Vec<String>,
     },
-    /// Stops and starts daemons; releases them from quarantine. Answer once all are ready: `Ok`.
+    /// Stops and starts daemons; releases them from quarantine. Answer as to `Start`.
     Restart {
         /// Their names; empty: all.
         names: Vec<String>,
     },
-    /// Holds daemons still. Answer: `Ok`.
+    /// Holds daemons still. Answer: `Outcome`*, `Ok`.
     Pause {
         /// Their names.
         names: Vec<String>,
     },
-    /// Lets paused daemons go on. Answer: `Ok`.
+    /// Lets paused daemons go on. Answer: `Outcome`*, `Ok`.
     Resume {
         /// Their names.
         names: Vec<String>,
     },
-    /// Makes daemons read their configuration anew. Answer once all have: `Ok`.
+    /// Makes daemons read their configuration anew. Answer once all have: `Outcome`*, `Ok`.
     Reload {
         /// Their names.
         names: Vec<String>,
     },
+    /// Waits until every daemon that is to run is ready, or will not be. Answer: `Outcome`*, `Ok` if
+    /// all are ready, else `Error`.
+    Settled,
     /// Stops everything in order, then ends the manager. Answer: `Event`*, `Ok`.
     Down,
     /// The recent events, and with `follow` those to come. Answer: `Event`*, `Done`.
@@ -100,6 +105,15 @@ pub enum Response {
         /// For people, with the way out.
         message: String,
     },
+    /// What became of one of the daemons that a request named; more may follow.
+    Outcome {
+        /// Its name.
+        name: String,
+        /// Whether it is as was asked for.
+        ok: bool,
+        /// Why not, or what else is to be said, for people; empty: nothing.
+        detail: String,
+    },
     /// Some rows; more may follow.
     Daemons(Vec<DaemonRow>),
     /// Something that happened.
@@ -125,7 +139,11 @@ impl Response {
     pub const fn ends_answer(&self) -> bool {
         match self {
             Self::Hello(_) | Self::Ok | Self::Error { .. } | Self::Done => true,
-            Self::Daemons(_) | Self::Event(_) | Self::Sampling { .. } | Self::History(_) => false,
+            Self::Outcome { .. }
+            | Self::Daemons(_)
+            | Self::Event(_)
+            | Self::Sampling { .. }
+            | Self::History(_) => false,
         }
     }
 }
@@ -156,6 +174,12 @@ pub enum ErrorCode {
     Halted,
     /// As many as there can be follow the events.
     TooManyFollowers,
+    /// As many as there can be are connected.
+    Busy,
+    /// Who asks is neither the fleet's user nor root.
+    Denied,
+    /// Who asks took too long to ask, or to read the answer.
+    TooSlow,
     /// The request is malformed or over a limit.
     Malformed,
 }
@@ -211,6 +235,11 @@ impl FleetHealth {
 pub enum DaemonState {
     /// Configured and not started yet, or waiting for its dependencies.
     Created,
+    /// It lacks something outside of it (its program, a permission, room), and is tried again and
+    /// again until that is there.
+    Waiting,
+    /// A daemon that it depends on does not come by itself.
+    Blocked,
     /// Started, not ready yet.
     Starting,
     /// Ready.
@@ -237,6 +266,8 @@ impl DaemonState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
+            Self::Waiting => "waiting",
+            Self::Blocked => "blocked",
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Reloading => "reloading",
@@ -337,6 +368,22 @@ pub struct DaemonRow {
     pub log_path: String,
     /// The dependencies that it waits for.
     pub waits_for: Vec<String>,
+    /// Of these, the one that does not come by itself.
+    pub blocked_by: Option<String>,
+    /// Why it is in this state, in the words of the rule that decided; empty: nothing to say.
+    pub reason: String,
+    /// What an operator can do about it; empty: nothing needs to be done.
+    pub way_out: String,
+    /// What is run: the command line of a program, the image of a component.
+    pub command: String,
+    /// Which ends are followed by a restart.
+    pub policy: String,
+    /// How long it has been in this state, in milliseconds.
+    pub since_ms: Option<u64>,
+    /// How many processes it has now; a component has none.
+    pub processes: u32,
+    /// Lines of its output that did not reach its log.
+    pub lost_lines: u64,
 }
 
 /// What happened to a daemon.
@@ -365,6 +412,8 @@ pub enum EventKind {
     Failed,
     /// It failed too often.
     Quarantined,
+    /// A daemon that it depends on does not come by itself.
+    Blocked,
     /// A health check was answered well after it had not been.
     Healthy,
     /// A health check was answered badly or not at all.
@@ -401,6 +450,7 @@ impl EventKind {
             Self::Stopped => "stopped",
             Self::Failed => "failed",
             Self::Quarantined => "quarantined",
+            Self::Blocked => "blocked",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
             Self::SourceGap => "source_gap",
@@ -480,7 +530,7 @@ const ROWS_BYTES_MAX: usize = wire::FRAME_BYTES_MAX - 64;
 impl DaemonRow {
     /// An upper bound of the encoded size, in bytes. Postcard writes a length in at most 10 bytes.
     fn encoded_bytes_bound(&self) -> usize {
-        const SCALARS: usize = 160;
+        const SCALARS: usize = 192;
         const LENGTH: usize = 10;
         let texts = [
             self.name.len(),
@@ -489,6 +539,11 @@ impl DaemonRow {
             self.health_detail.len(),
             self.last_exit.as_deref().map_or(0, str::len),
             self.log_path.len(),
+            self.blocked_by.as_deref().map_or(0, str::len),
+            self.reason.len(),
+            self.way_out.len(),
+            self.command.len(),
+            self.policy.len(),
         ];
         let metrics: usize = self.metrics.keys().map(|name| name.len() + LENGTH + 8).sum();
         let waits_for: usize = self.waits_for.iter().map(|name| name.len() + LENGTH).sum();
@@ -521,6 +576,14 @@ mod tests {
             next_restart_ms: Some(u64::MAX),
             log_path: "/z".repeat(100),
             waits_for: (0..64).map(|i| format!("{i:064}")).collect(),
+            blocked_by: Some("b".repeat(64)),
+            reason: "r".repeat(detail_bytes),
+            way_out: "w".repeat(detail_bytes),
+            command: "c".repeat(detail_bytes),
+            policy: "on-failure".to_owned(),
+            since_ms: Some(u64::MAX),
+            processes: u32::MAX,
+            lost_lines: u64::MAX,
         }
     }
 
@@ -545,7 +608,7 @@ mod tests {
 
     #[test]
     fn json_and_people_see_the_same_words() {
-        for state in [DaemonState::Created, DaemonState::Backoff, DaemonState::Quarantined] {
+        for state in [DaemonState::Created, DaemonState::Waiting, DaemonState::Blocked] {
             assert_eq!(serde_json::json!(state), state.as_str());
         }
         for kind in [EventKind::SourceGap, EventKind::WorkerExited, EventKind::Exited] {

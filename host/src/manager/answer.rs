@@ -69,6 +69,7 @@ impl Manager {
             Request::Pause { names } => self.pause(&names),
             Request::Resume { names } => self.resume(&names),
             Request::Reload { names } => self.ask_reload(&names, &reply),
+            Request::Settled => self.settled(&reply),
             Request::Events { follow } => {
                 self.events(reply, follow);
                 return;
@@ -256,6 +257,12 @@ impl Manager {
         for id in &ids {
             self.inputs.push_back(Input::Restart(*id));
         }
+        self.wait(reply, Goal::Ready(ids))
+    }
+
+    fn settled(&mut self, reply: &mpsc::Sender<Response>) -> Answered {
+        self.refuse_when_stopping()?;
+        let ids = self.ids(&[])?;
         self.wait(reply, Goal::Ready(ids))
     }
 

@@ -219,6 +219,7 @@ fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEve
         | EventKind::Stopped
         | EventKind::Failed
         | EventKind::Quarantined
+        | EventKind::Blocked
         | EventKind::SourceGap
         | EventKind::Lagged
         | EventKind::Reloading
@@ -243,6 +244,7 @@ fn level_of(kind: EventKind) -> LogLevel {
         EventKind::Exited
         | EventKind::Backoff
         | EventKind::Unhealthy
+        | EventKind::Blocked
         | EventKind::SourceGap
         | EventKind::ReloadTimedOut
         | EventKind::Lagged => LogLevel::Warn,

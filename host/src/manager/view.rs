@@ -66,6 +66,14 @@ impl Manager {
                 .map(|at| u64::try_from(at.saturating_since(now).as_millis()).unwrap_or(u64::MAX)),
             log_path: log_path(&log_dir, &daemon.config.name).to_string_lossy().into_owned(),
             waits_for: Vec::new(),
+            blocked_by: None,
+            reason: String::new(),
+            way_out: String::new(),
+            command: String::new(),
+            policy: String::new(),
+            since_ms: None,
+            processes: u32::from(pid.is_some() && !is_component),
+            lost_lines: 0,
         };
         let waits_for = waits_for
             .and_then(|slot| self.daemons.get(slot))
