@@ -34,6 +34,8 @@ mod schedule;
 pub mod source;
 #[cfg(feature = "manager")]
 pub mod store;
+#[cfg(feature = "formats")]
+mod terminal;
 #[cfg(feature = "manager")]
 pub mod worker;
 

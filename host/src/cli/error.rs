@@ -8,6 +8,7 @@ use crate::config::Diagnostics;
 use crate::control::client::ClientError;
 
 use super::exit_code::ExitCode;
+use super::outcome::Outcome;
 use super::output;
 
 /// Why a verb was not done.
@@ -16,6 +17,14 @@ pub(super) enum CliError {
     /// The manager could not be asked, or refused.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The manager refused, or did it for some of several daemons only.
+    #[error("{error}")]
+    Refused {
+        /// What it said.
+        error: ClientError,
+        /// What became of each.
+        outcomes: Vec<Outcome>,
+    },
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] Diagnostics),
@@ -44,7 +53,7 @@ impl CliError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::Success;
             }
-            Self::Client(error) => error.into(),
+            Self::Client(error) | Self::Refused { error, .. } => error.into(),
             Self::Config(_) => ExitCode::ConfigInvalid,
             Self::Output(_) => ExitCode::Failure,
             Self::Other { code, .. } => *code,
@@ -54,6 +63,10 @@ impl CliError {
                 Self::Config(diagnostics) => diagnostics.problems.as_slice(),
                 _ => &[],
             };
+            let outcomes = match self {
+                Self::Refused { outcomes, .. } => outcomes.as_slice(),
+                _ => &[],
+            };
             // If this can't be written either, the exit code remains.
             let _ = output::json(&json!({
                 "error": {
@@ -61,13 +74,14 @@ impl CliError {
                     "exit_code": code.code(),
                     "message": self.to_string(),
                     "problems": problems,
+                    "daemons": outcomes,
                 }
             }));
         } else {
             let text = match self {
                 // Diagnostics say `error:` themselves, each for itself.
                 Self::Config(diagnostics) => diagnostics.to_string(),
-                other => format!("duende: {other}"),
+                other => format!("duende: {}", output::harmless_lines(&other.to_string())),
             };
             let _ = writeln!(io::stderr(), "{text}");
         }

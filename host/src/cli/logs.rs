@@ -42,16 +42,26 @@ pub(super) fn logs(args: LogsArgs, json: bool, at: &Surroundings) -> Result<Exit
 
 fn print(lines: &[String], json: bool, colour: bool) -> Result<(), CliError> {
     for line in lines {
-        let entry = LogEntry::parse(line);
-        match (&entry, json) {
-            (Ok(entry), true) => output::json_line(entry)?,
-            // Somebody else wrote into the file.
-            (Err(_), true) => output::json_line(&json!({ "text": line }))?,
-            (Ok(entry), false) => output::line(&paint(line, level_colour(entry), colour))?,
-            (Err(_), false) => output::line(&harmless(line))?,
+        if json {
+            output::json_line(&as_json(line))?;
+        } else {
+            output::line(&as_text(line, colour))?;
         }
     }
     Ok(())
+}
+
+/// A line of a log as a document; one that somebody else wrote into the file has a text only.
+pub(super) fn as_json(line: &str) -> serde_json::Value {
+    let text = || json!({ "text": line });
+    LogEntry::parse(line).ok().map_or_else(text, |entry| json!(entry))
+}
+
+/// A line of a log for people.
+pub(super) fn as_text(line: &str, colour: bool) -> String {
+    // An entry is harmless as it is written, unless somebody else wrote it.
+    let style = LogEntry::parse(line).ok().and_then(|entry| level_colour(&entry));
+    paint(&harmless(line), style, colour)
 }
 
 fn level_colour(entry: &LogEntry) -> Option<Colour> {
@@ -102,4 +112,22 @@ fn find_log(name: &str, which: &Which, at: &Surroundings) -> Result<PathBuf, Cli
         return Err(CliError::other(ExitCode::UnknownDaemon, message));
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What looks like an entry of ours need not be one.
+    #[test]
+    fn a_line_of_a_log_drives_no_terminal() {
+        let forged = "2026-11-21T09:07:29.123456Z info  stdout a\x1b[2J\u{202e}b\r";
+        for line in [forged, "\x1b]0;title\x07"] {
+            let text = as_text(line, false);
+            assert!(!text.contains(crate::terminal::drives_terminal), "{text:?}");
+        }
+        assert!(as_text(forged, false).starts_with("2026-11-21T09:07:29.123456Z info  stdout a"));
+        assert_eq!(as_json("plain"), json!({ "text": "plain" }));
+        assert_eq!(as_json(forged)["origin"], "stdout");
+    }
 }

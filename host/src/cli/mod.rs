@@ -5,8 +5,8 @@
 //! functions in [`Runner`].
 //!
 //! Every verb takes `--json`. What has an end prints one document; `logs` and `events` print one
-//! document for each line. An error prints `{"error": {"kind", "exit_code", "message", "problems"}}`
-//! to standard output, and its exit code is the same as without `--json`.
+//! document for each line. An error prints `{"error": {"kind", "exit_code", "message", "problems",
+//! "daemons"}}` to standard output, and its exit code is the same as without `--json`.
 
 mod args;
 mod check;
@@ -15,6 +15,7 @@ mod error;
 mod exit_code;
 mod history;
 mod logs;
+mod outcome;
 pub mod output;
 pub mod ps;
 mod verbs;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::terminal::drives_terminal;
+
 /// Colours of the terminal's own palette.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
@@ -52,16 +54,22 @@ pub fn stdout_has_colour() -> bool {
     !forbidden && io::stdout().is_terminal()
 }
 
-/// A text in which control characters are replaced, so that it can't drive a terminal.
+/// A text on one line in which whatever [drives a terminal](drives_terminal) is replaced.
 #[must_use]
 pub fn harmless(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\t' => ' ',
-            control if control.is_control() => '\u{fffd}',
+            driving if drives_terminal(driving) => '\u{fffd}',
             other => other,
         })
         .collect()
+}
+
+/// As [`harmless`], for a text of several lines.
+#[must_use]
+pub fn harmless_lines(text: &str) -> String {
+    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a text and a line feed.
@@ -253,6 +261,20 @@ mod tests {
         assert_eq!(duration(90_000_000), "1d01h");
         assert_eq!(human_bytes(64 << 20), "64.0 MiB");
         assert_eq!([0.0, 0.5, 12.3, 4_200.0].map(human_rate), ["0/s", "0.5/s", "12/s", "4.2k/s"]);
-        assert_eq!(harmless("a\x1b[31m\tb"), "a\u{fffd}[31m b");
+    }
+
+    #[test]
+    fn nothing_from_outside_drives_a_terminal() {
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(harmless(text), expected);
+        }
+        check("a\x1b[31m\tb", "a\u{fffd}[31m b");
+        check("good\rbad", "good\u{fffd}bad");
+        check("one\ntwo", "one\u{fffd}two");
+        check("\u{9b}31m", "\u{fffd}31m");
+        check("a\u{202e}fdp\u{202c}", "a\u{fffd}fdp\u{fffd}");
+        check("wéb 日本 👩\u{200d}🚀", "wéb 日本 👩\u{200d}🚀");
+        assert_eq!(harmless_lines("a\nb\x1bc\n"), "a\nb\u{fffd}c\n");
     }
 }

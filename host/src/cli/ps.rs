@@ -57,12 +57,13 @@ const fn state_colour(state: DaemonState) -> Colour {
     match state {
         DaemonState::Running | DaemonState::Reloading => Colour::Green,
         DaemonState::Created | DaemonState::Stopped => Colour::Dim,
-        DaemonState::Waiting
-        | DaemonState::Starting
+        DaemonState::Starting
+        | DaemonState::Waiting
+        | DaemonState::Blocked
         | DaemonState::Paused
         | DaemonState::Stopping
         | DaemonState::Backoff => Colour::Yellow,
-        DaemonState::Blocked | DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
+        DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
     }
 }
 
@@ -75,24 +76,28 @@ const fn health_colour(health: HealthState) -> Option<Colour> {
     }
 }
 
-/// What the other columns don't say: when it comes back, what it waits for, why it ended.
+/// What the other columns don't say: the cause first, because the end may be cut; then what follows
+/// from it.
 fn detail(row: &DaemonRow) -> String {
-    let mut parts = Vec::new();
-    if let Some(ms) = row.next_restart_ms {
-        parts.push(format!("again in {}", human_duration(Duration::from_millis(ms))));
-    }
-    if !row.waits_for.is_empty() {
-        parts.push(format!("waits for {}", row.waits_for.join(", ")));
-    }
-    for text in [&row.detail, &row.health_detail] {
-        if !text.is_empty() {
-            parts.push(text.clone());
+    let mut parts: Vec<String> = Vec::new();
+    let mut add = |text: &str| {
+        if !text.is_empty() && !parts.iter().any(|part| part.contains(text)) {
+            parts.push(text.to_owned());
         }
-    }
+    };
+    add(&row.reason);
     let ended =
         matches!(row.state, DaemonState::Backoff | DaemonState::Failed | DaemonState::Quarantined);
-    if let Some(reason) = row.last_exit.as_ref().filter(|_| ended) {
-        parts.push(reason.clone());
+    if let Some(last) = row.last_exit.as_ref().filter(|_| ended) {
+        add(last);
+    }
+    if !row.waits_for.is_empty() {
+        add(&format!("waits for {}", row.waits_for.join(", ")));
+    }
+    add(&row.detail);
+    add(&row.health_detail);
+    if let Some(ms) = row.next_restart_ms {
+        add(&format!("again in {}", human_duration(Duration::from_millis(ms))));
     }
     harmless(&parts.join("; "))
 }
@@ -132,15 +137,33 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
     };
     add("name", harmless(&row.name));
     add("isolation", harmless(&row.isolation));
-    add("state", paint(row.state.as_str(), Some(state_colour(row.state)), colour));
+    let since =
+        row.since_ms.map(|ms| format!(" for {}", human_duration(Duration::from_millis(ms))));
+    let state = paint(row.state.as_str(), Some(state_colour(row.state)), colour);
+    add("state", format!("{state}{}", since.unwrap_or_default()));
     let detail = detail(row);
     if !detail.is_empty() {
         add("detail", detail);
+    }
+    if let Some(on) = &row.blocked_by {
+        add("blocked by", harmless(on));
+    }
+    if !row.way_out.is_empty() {
+        add("way out", harmless(&row.way_out));
+    }
+    if !row.command.is_empty() {
+        add("command", harmless(&row.command));
+    }
+    if !row.policy.is_empty() {
+        add("restart", harmless(&row.policy));
     }
     add("health", paint(&health(row.health), health_colour(row.health), colour));
     if let Some(pid) = row.pid {
         let worker = row.worker_pid.map(|worker| format!(" in worker {worker}"));
         add("pid", format!("{pid}{}", worker.unwrap_or_default()));
+    }
+    if row.processes > 1 {
+        add("processes", row.processes.to_string());
     }
     if let Some(ms) = row.uptime_ms {
         add("uptime", human_duration(Duration::from_millis(ms)));
@@ -164,6 +187,9 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
         add("last exit", harmless(reason));
     }
     add("log", harmless(&row.log_path));
+    if row.lost_lines > 0 {
+        add("lost lines", row.lost_lines.to_string());
+    }
     if !row.metrics.is_empty() {
         add("metrics", String::new());
         let width = row.metrics.keys().map(|name| name.chars().count()).max().unwrap_or(0);
@@ -181,7 +207,6 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
     let style = match event.kind {
         EventKind::Running | EventKind::Healthy => Some(Colour::Green),
         EventKind::Paused
-        | EventKind::Blocked
         | EventKind::Backoff
         | EventKind::Stopping
         | EventKind::SourceGap
@@ -189,6 +214,7 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::Lagged => Some(Colour::Yellow),
         EventKind::Failed
         | EventKind::Quarantined
+        | EventKind::Blocked
         | EventKind::Unhealthy
         | EventKind::Exited
         | EventKind::WorkerExited
@@ -252,6 +278,14 @@ mod tests {
             next_restart_ms: Some(1_500),
             log_path: "/log/flaky.log".into(),
             waits_for: vec![],
+            blocked_by: None,
+            reason: String::new(),
+            way_out: String::new(),
+            command: String::new(),
+            policy: "on-failure".into(),
+            since_ms: None,
+            processes: 0,
+            lost_lines: 0,
         }
     }
 
@@ -278,12 +312,76 @@ mod tests {
                 "1.0 MiB",
                 "2.5/s",
                 "-",
-                "again in 1.5s; trap: \u{fffd}[2Junreachable"
+                "trap: \u{fffd}[2Junreachable; again in 1.5s"
             ]
         );
         let text = details(&row(), false);
         assert!(text.contains("incarnation  3\n") && text.contains("lines_total  7\n"), "{text}");
         assert!(!text.contains('\x1b'));
+    }
+
+    /// However long the rest: what a table cuts off is not the cause.
+    #[test]
+    fn the_cause_comes_first_and_once() {
+        #[track_caller]
+        fn check(change: impl FnOnce(&mut DaemonRow), expected: &str) {
+            let mut row = DaemonRow { last_exit: Some("exit code 1".into()), ..row() };
+            change(&mut row);
+            assert_eq!(detail(&row), expected);
+        }
+        check(
+            |row| row.reason = "exit code 1: no port".into(),
+            "exit code 1: no port; again in 1.5s",
+        );
+        check(
+            |row| {
+                row.state = DaemonState::Blocked;
+                row.reason = "waits for db, which has failed".into();
+                row.waits_for = vec!["db".into()];
+                row.next_restart_ms = None;
+            },
+            "waits for db, which has failed",
+        );
+        check(
+            |row| {
+                row.state = DaemonState::Quarantined;
+                row.reason =
+                    "exit code 1; quarantined: 5 restarts within 60 s were not enough".into();
+                row.next_restart_ms = None;
+            },
+            "exit code 1; quarantined: 5 restarts within 60 s were not enough",
+        );
+    }
+
+    #[test]
+    fn all_that_is_known_of_one_is_shown_and_drives_nothing() {
+        let text = details(
+            &DaemonRow {
+                state: DaemonState::Blocked,
+                reason: "waits for db\r".into(),
+                blocked_by: Some("db".into()),
+                way_out: "duende restart db".into(),
+                command: "/bin/web \x1b[2J \u{202e}".into(),
+                policy: "always".into(),
+                since_ms: Some(61_000),
+                processes: 3,
+                lost_lines: 7,
+                ..row()
+            },
+            false,
+        );
+        for expected in [
+            "state  blocked for 1m01s",
+            "blocked by  db",
+            "way out  duende restart db",
+            "command  /bin/web ",
+            "restart  always",
+            "processes  3",
+            "lost lines  7",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert!(!text.contains(['\r', '\x1b', '\u{202e}']), "{text}");
     }
 
     #[test]

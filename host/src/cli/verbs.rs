@@ -1,17 +1,24 @@
 //! The verbs that ask the manager.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::config::{self, dirs};
 use crate::control::client::{Client, unexpected};
 use crate::control::protocol::{DaemonRow, Request, Response};
+use crate::daemon_log::tail_last;
 use crate::platform::Surroundings;
 
 use super::args::{Names, Which};
 use super::error::CliError;
 use super::exit_code::ExitCode;
+use super::outcome::Outcomes;
 use super::output::{self, Progress};
-use super::ps;
+use super::{logs, ps};
+
+/// How many lines of its log `status` shows of a daemon.
+const LOG_LINES: usize = 10;
 
 /// Connects to the manager that is meant.
 pub(super) fn connect(which: &Which, surroundings: &Surroundings) -> Result<Client, CliError> {
@@ -61,15 +68,32 @@ pub(super) fn status(
     let one = name.is_some();
     let request = name.map_or(Request::Ps, |name| Request::Status { name });
     let rows = rows(&mut client, &request)?;
-    if json {
-        return print_rows(&client, &rows, json);
-    }
     if !one {
-        output::line(&ps::manager_line(client.info()))?;
+        if !json {
+            output::line(&ps::manager_line(client.info()))?;
+        }
         return print_rows(&client, &rows, json);
     }
+    // A log that can't be read is no reason to say nothing else.
+    let last_lines: Vec<String> = rows
+        .iter()
+        .flat_map(|row| tail_last(Path::new(&row.log_path), LOG_LINES).unwrap_or_default())
+        .collect();
+    if json {
+        let last_lines: Vec<_> = last_lines.iter().map(|line| logs::as_json(line)).collect();
+        let fleet = client.info();
+        output::json(&json!({ "fleet": fleet, "daemons": rows, "last_lines": last_lines }))?;
+        return Ok(ExitCode::Success);
+    }
+    let colour = output::stdout_has_colour();
     for row in rows {
-        output::line(ps::details(&row, output::stdout_has_colour()).trim_end())?;
+        output::line(ps::details(&row, colour).trim_end())?;
+    }
+    if !last_lines.is_empty() {
+        output::line("")?;
+    }
+    for line in last_lines {
+        output::line(&logs::as_text(&line, colour))?;
     }
     Ok(ExitCode::Success)
 }
@@ -103,17 +127,12 @@ pub(super) fn change(
         Change::Reload => (Request::Reload { names }, "reloading", "reloaded"),
     };
     let progress = Progress::new(format!("{doing} {list}"));
-    wait(&mut client, &request, progress, |_| Ok(()))?;
-    if json {
-        output::json(&json!({ "ok": true }))?;
-    } else {
-        output::line(&format!("{done} {list}"))?;
-    }
-    Ok(ExitCode::Success)
+    let outcomes = Outcomes::ask(&mut client, &request, progress)?;
+    outcomes.report(&format!("{done} {list}"), done, json)
 }
 
 /// Asks for something that takes as long as it takes, and shows that it does.
-fn wait(
+pub(super) fn wait(
     client: &mut Client,
     request: &Request,
     mut progress: Progress,

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::terminal::drives_terminal;
+
 /// Most problems that are reported at once; the rest is counted.
 pub const DIAGNOSTICS_MAX: usize = 50;
 /// Longest excerpt of a line, in characters: a longer line is cut around the caret.
@@ -115,14 +117,14 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// A text with its control characters escaped. Keys, messages and helps repeat what the file says, and
+/// A text in which whatever drives a terminal is escaped. Keys, messages and helps repeat what the file says, and
 /// a file must not drive the terminal that shows what is wrong with it.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            if character.is_control() {
+            if drives_terminal(character) {
                 write!(f, "{}", character.escape_default())?;
             } else {
                 write!(f, "{character}")?;

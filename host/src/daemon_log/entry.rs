@@ -1,8 +1,8 @@
 //! One entry of a log, and the line that it is written as.
 //!
 //! The columns are fixed: 27 bytes of moment, 5 of level, 6 of origin, each followed by one space,
-//! then the text. In the text a backslash is `\\`, a line feed `\n`, a carriage return `\r`, any
-//! other control character `\u{1b}`, and a byte that is not UTF-8 `\xff`. A single backslash at the
+//! then the text. In the text a backslash is `\\`, a line feed `\n`, a carriage return `\r`,
+//! whatever else [drives a terminal](drives_terminal) `\u{1b}`, and a byte that is not UTF-8 `\xff`. A single backslash at the
 //! end of the line says that the next entry continues this one.
 
 use std::io::Write as _;
@@ -10,6 +10,8 @@ use std::time::SystemTime;
 
 use duende_core::wire::link::LogLevel;
 use serde::{Serialize, Serializer};
+
+use crate::terminal::drives_terminal;
 
 /// Bytes of the moment: `2026-11-21T09:07:29.123456Z`.
 const MOMENT_BYTES: usize = 27;
@@ -185,7 +187,7 @@ fn escape(out: &mut Vec<u8>, text: &[u8]) {
                 '\\' => out.extend_from_slice(br"\\"),
                 '\n' => out.extend_from_slice(br"\n"),
                 '\r' => out.extend_from_slice(br"\r"),
-                character if character.is_control() && character != '\t' => {
+                character if drives_terminal(character) && character != '\t' => {
                     let _ = write!(out, "{}", character.escape_unicode());
                 }
                 character => {
