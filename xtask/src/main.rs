@@ -17,6 +17,7 @@ mod setup;
 mod shell;
 mod sim;
 mod test;
+mod tools;
 mod wasm;
 
 use shell::Error;
@@ -25,7 +26,7 @@ use shell::Error;
 type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 
 const VERBS: &[Verb] = &[
-    ("setup", "find or install the compilers for WebAssembly and firmware", setup::run),
+    ("setup", "finds or fetches compilers and tools; nothing is installed", setup::run),
     ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
     ("firmware", "the core on a Cortex-M4: builds the image and runs it in QEMU", firmware::run),
     (

@@ -227,7 +227,6 @@ fn fuzz_targets(run: &mut Run) -> Result<(), Error> {
 
 /// The images that tests run, and the proof that an image with a reachable panic does not link.
 fn images(run: &mut Run) -> Result<(), Error> {
-    firmware::prepare_emulator()?;
     firmware::build()?;
     firmware::prove_panic_check()?;
     run.count.passed += 1;
