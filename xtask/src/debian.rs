@@ -8,7 +8,8 @@
 //!   packages that the machine has in that version or a newer one are left out, but for those that a
 //!   program looks for beside itself. The C library always is: a program has one loader, the machine's.
 //! - The machine's lists of packages serve if there are any. Where they are missing, or so old that what
-//!   they name is gone, `apt-get update` makes lists of our own from the machine's sources.
+//!   they name is gone or of no use, `apt-get update` makes lists of our own: from the machine's sources
+//!   first, and then from Debian's own servers, which the machine's sources may not all name.
 //! - A folder appears under its name in one step, whole: an interrupted fetch leaves none.
 //! - Each program of a folder has a script in `run/` beside it, which starts it with the libraries that
 //!   were unpacked with it. No other program sees those.
@@ -33,6 +34,9 @@ const TRIES: u32 = 3;
 /// The C library in all its parts.
 const NEVER_UNPACKED: [&str; 4] = ["libc6", "libc-bin", "libc6-dev", "libc-dev-bin"];
 
+/// The keys that Debian signs its lists with.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// Where programs and libraries lie in a package.
 const PROGRAM_DIRS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 const LIBRARY_DIRS: [&str; 2] = ["usr/lib", "lib"];
@@ -50,6 +54,8 @@ pub(crate) struct Wanted {
     /// How the names of those begin which are unpacked even if the machine has them: programs look for
     /// them beside themselves, and in exactly their own version.
     pub(crate) beside: &'static [&'static str],
+    /// The oldest version of the first package that serves; empty if any does.
+    pub(crate) version_min: &'static str,
 }
 
 impl Wanted {
@@ -80,10 +86,14 @@ impl Unpacked {
         }
         let packages = wanted.packages.join(", ");
         say(&format!("fetching Debian's {packages} into {}", there.0.display()));
-        let mut result = fetch(wanted, &there.0, Lists::OfTheMachine);
-        if let Err(error) = &result {
-            say(&format!("{error}: once more, with lists of our own"));
-            result = fetch(wanted, &there.0, Lists::OfOurOwn);
+        let mut result = fetch(wanted, &there.0, Lists::Machine);
+        for (lists, whence) in
+            [(Lists::Sources, "the machine's sources"), (Lists::Debian, "Debian's own servers")]
+        {
+            if let Err(error) = &result {
+                say(&format!("{error}: once more, by fresh lists from {whence}"));
+                result = fetch(wanted, &there.0, lists);
+            }
         }
         result.map(|()| there).map_err(|error| wanted.missing(error.to_string()))
     }
@@ -104,11 +114,15 @@ impl Unpacked {
     }
 }
 
-/// Whose lists of packages are read.
+/// Which lists of packages are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lists {
-    OfTheMachine,
-    OfOurOwn,
+    /// The machine's, as they are.
+    Machine,
+    /// Our own, of the machine's sources.
+    Sources,
+    /// Our own, of all that Debian publishes for this release.
+    Debian,
 }
 
 fn place() -> PathBuf {
@@ -126,6 +140,15 @@ struct Package {
 fn fetch(wanted: &Wanted, done: &Path, lists: Lists) -> Result<(), Error> {
     let apt = Apt::prepare(lists)?;
     let mut packages = apt.resolve(wanted.packages)?;
+    let first =
+        |package: &&Package| Some(package.name.as_str()) == wanted.packages.first().copied();
+    if let Some(Package { name, version }) = packages.iter().find(first)
+        && !wanted.version_min.is_empty()
+        && !is_at_least(version, wanted.version_min)
+    {
+        let needed = wanted.version_min;
+        return Err(Error::Unproved(format!("{name} is {version} there, and {needed} is needed")));
+    }
     let installed = installed()?;
     packages.retain(|Package { name, version }| {
         let has = || installed.get(name).is_some_and(|has| is_at_least(has, version));
@@ -182,7 +205,7 @@ fn finish(packages: &[Package], rising: &Path, done: &Path) -> Result<(), Error>
                 let name = program.file_name();
                 let script = run.join(&name);
                 let text = starter(&format!("{dir}/{}", name.to_string_lossy()), &libraries);
-                fs::write(&script, text).map_err(at(&script))?;
+                write(&script, &text)?;
                 let executable = fs::Permissions::from_mode(0o755);
                 fs::set_permissions(&script, executable).map_err(at(&script))?;
             }
@@ -192,8 +215,7 @@ fn finish(packages: &[Package], rising: &Path, done: &Path) -> Result<(), Error>
     for Package { name, version } in packages {
         let _ = writeln!(contents, "{name} {version}");
     }
-    let path = rising.join(CONTENTS);
-    fs::write(&path, contents).map_err(at(&path))?;
+    write(&rising.join(CONTENTS), &contents)?;
     match fs::rename(rising, done) {
         // Another process was quicker.
         Err(_) if done.join(CONTENTS).is_file() => fs::remove_dir_all(rising).map_err(at(rising)),
@@ -244,18 +266,22 @@ impl Apt {
         for dir in [&private_lists.join("partial"), &place.join("state"), &place.join("cache")] {
             fs::create_dir_all(dir).map_err(at(dir))?;
         }
-        let status = place.join("status");
-        fs::write(&status, "").map_err(at(&status))?;
+        write(&place.join("status"), "")?;
         let machine = shell::output(Command::new("apt-config").arg("dump"))?;
-        let lists_dir = match lists {
-            Lists::OfTheMachine => lists_dir(&machine),
-            Lists::OfOurOwn => private_lists,
-        };
-        let configuration = place.join("apt.conf");
-        fs::write(&configuration, settings(&machine, &place, &lists_dir))
-            .map_err(at(&configuration))?;
-        let apt = Self { configuration };
-        if lists == Lists::OfOurOwn {
+        let mut text = settings(&machine, &place);
+        let lists_dir = if lists == Lists::Machine { lists_dir(&machine) } else { private_lists };
+        let _ = writeln!(text, "Dir::State::lists \"{}/\";", lists_dir.display());
+        if lists == Lists::Debian {
+            let release = Path::new("/etc/os-release");
+            let release = fs::read_to_string(release).map_err(at(release))?;
+            let path = place.join("sources.list");
+            write(&path, &sources(&release)?)?;
+            let _ = writeln!(text, "Dir::Etc::sourcelist \"{}\";", path.display());
+            text.push_str("Dir::Etc::sourceparts \"/dev/null\";\n");
+        }
+        let apt = Self { configuration: place.join("apt.conf") };
+        write(&apt.configuration, &text)?;
+        if lists != Lists::Machine {
             shell::run(apt.command("apt-get").arg("update"))?;
         }
         Ok(apt)
@@ -283,7 +309,7 @@ impl Apt {
 
 /// The configuration of our apt: where the machine's gets packages from and how it reaches them, and
 /// nothing else of it. Its hooks, above all, are not ours to run: some of them empty caches.
-fn settings(machine: &str, place: &Path, lists: &Path) -> String {
+fn settings(machine: &str, place: &Path) -> String {
     let mut text = String::new();
     for line in machine.lines() {
         let whence = ["Acquire::", "Dir::Etc::", "APT::Default-Release"];
@@ -300,7 +326,6 @@ fn settings(machine: &str, place: &Path, lists: &Path) -> String {
          Dir::Etc::main \"/dev/null\";\n\
          Dir::State \"{place}/state/\";\n\
          Dir::State::status \"{place}/status\";\n\
-         Dir::State::lists \"{}/\";\n\
          Dir::Cache \"{place}/cache/\";\n\
          Dir::Cache::pkgcache \"\";\n\
          Dir::Cache::srcpkgcache \"\";\n\
@@ -310,10 +335,35 @@ fn settings(machine: &str, place: &Path, lists: &Path) -> String {
          Acquire::Retries \"{TRIES}\";\n\
          Acquire::http::Timeout \"{SILENCE_SECONDS_MAX}\";\n\
          Acquire::https::Timeout \"{SILENCE_SECONDS_MAX}\";\n\
-         quiet \"2\";\n",
-        lists.display()
+         quiet \"2\";\n"
     );
     text
+}
+
+/// What Debian publishes for the release that `os_release` names: its packages, and the newer ones since.
+fn sources(os_release: &str) -> Result<String, Error> {
+    let field = |name: &str| {
+        let value = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_default().trim_matches('"')
+    };
+    let codename = field("VERSION_CODENAME");
+    if field("ID") != "debian" || codename.is_empty() {
+        return Err(Error::Unproved("this is no release of Debian's own".to_owned()));
+    }
+    let mut text = String::new();
+    for (server, suite) in
+        [("debian", ""), ("debian", "-updates"), ("debian-security", "-security")]
+    {
+        let _ = writeln!(
+            text,
+            "deb [signed-by={KEYRING}] http://deb.debian.org/{server} {codename}{suite} main"
+        );
+    }
+    Ok(text)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(at(path))
 }
 
 /// Where the machine's apt keeps its lists, by what `apt-config dump` prints.
@@ -405,11 +455,22 @@ mod tests {
                        APT::Update::Post-Invoke:: \"rm -f /var/cache/apt/archives/*.deb\";\n\
                        DPkg::Post-Invoke:: \"false\";\n";
         assert_eq!(lists_dir(machine), Path::new("/var/lib/apt/lists/"));
-        let ours = settings(machine, Path::new("/t/apt"), Path::new("/t/lists"));
+        let ours = settings(machine, Path::new("/t/apt"));
         assert!(ours.contains("Acquire::http::Proxy \"http://proxy:3128\";\n"));
         assert!(ours.contains("Dir::Etc::sourceparts \"sources.list.d\";\n"));
         assert!(ours.contains("Dir::State::status \"/t/apt/status\";\n"));
         assert!(!ours.contains("Invoke") && !ours.contains("apt.conf.d"), "{ours}");
+    }
+
+    #[test]
+    fn the_release_says_where_its_packages_are() {
+        let debian = "NAME=\"Debian GNU/Linux\"\nVERSION_CODENAME=bookworm\nID=debian\n";
+        let sources = sources(debian).unwrap();
+        assert_eq!(sources.lines().count(), 3, "{sources}");
+        assert!(sources.contains("http://deb.debian.org/debian-security bookworm-security main\n"));
+        for other in ["ID=ubuntu\nVERSION_CODENAME=noble\n", "ID=debian\n", ""] {
+            assert!(super::sources(other).is_err(), "{other:?}");
+        }
     }
 
     /// A program that was unpacked sees its libraries, wherever the folder is; nobody else does.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::shell::{self, Error, at, say};
+use crate::tools;
 use crate::wasm::rustup_may_install;
 
 /// The targets: one for each parser, or family of them.
@@ -50,6 +51,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let (targets, seconds) = parse(arguments)?;
     let cargo_fuzz = shell::cargo_tool("cargo-fuzz")?;
     nightly()?;
+    let engine = engine()?;
     let cargo_fuzz = |verb: &str| {
         let mut command = Command::new("rustup");
         command
@@ -57,6 +59,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
             // Cargo hands these down; they name this project's compiler.
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN")
+            .envs(engine.clone())
             .args(["run", "nightly"])
             .arg(&cargo_fuzz)
             .args(["fuzz", verb, "--fuzz-dir", "tests/fuzz", "--target-dir"])
@@ -85,6 +88,7 @@ pub(crate) fn smoke(logs: &Path) -> Result<Vec<(&'static str, bool)>, Error> {
         .current_dir(shell::root())
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE_FLAGS.join("\u{1f}"))
+        .envs(engine()?)
         // With a target named, the flags are not those of build scripts and macros.
         .args(["build", "--quiet", "--release", "--target", &host])
         .args(["--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir"])
@@ -99,6 +103,15 @@ pub(crate) fn smoke(logs: &Path) -> Result<Vec<(&'static str, bool)>, Error> {
         command.args(options(target, SMOKE_SECONDS));
         command
     })
+}
+
+/// What builds the fuzzer's engine, which is written in C++: its compiler, which is its linker too, as it
+/// knows where its library is.
+fn engine() -> Result<[(String, PathBuf); 2], Error> {
+    let host = shell::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let linker = format!("CARGO_TARGET_{}_LINKER", host.to_uppercase().replace('-', "_"));
+    let compiler = tools::CXX.prepare()?;
+    Ok([("CXX".to_owned(), compiler.clone()), (linker, compiler)])
 }
 
 /// Which targets, and for how many seconds each.

@@ -3,7 +3,7 @@
 //!
 //! A tool serves if it does here what it is wanted for: that is tried, whatever its version says. Tests
 //! look below `target/debian` first, as a folder is there only if what the machine has did not serve;
-//! see `duende_tests::external`.
+//! see `duende_tests::unpacked`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) struct Tool {
 pub(crate) const QEMU: Tool = Tool {
     name: "qemu-system-arm",
     of_the_machine: in_path,
-    packages: Wanted { packages: &["qemu-system-arm"], beside: &["qemu-system-"] },
+    packages: Wanted { packages: &["qemu-system-arm"], beside: &["qemu-system-"], version_min: "" },
     unpacked: |folder, name| vec![folder.program(name)],
     serves: |program| prints(Command::new(program).args(["-machine", "help"]), "mps2-an386"),
 };
@@ -39,7 +39,7 @@ pub(crate) const QEMU: Tool = Tool {
 pub(crate) const RUNIT: Tool = Tool {
     name: "runsvdir",
     of_the_machine: in_path,
-    packages: Wanted { packages: &["runit"], beside: &[] },
+    packages: Wanted { packages: &["runit"], beside: &[], version_min: "" },
     unpacked: |folder, name| vec![folder.program(name)],
     serves: |program| {
         program.with_file_name("runsv").is_file()
@@ -51,7 +51,7 @@ pub(crate) const RUNIT: Tool = Tool {
 pub(crate) const FAKETIME: Tool = Tool {
     name: "libfaketime.so.1",
     of_the_machine: |name| faketimes(Path::new("/usr/lib"), name),
-    packages: Wanted { packages: &["faketime"], beside: &["libfaketime"] },
+    packages: Wanted { packages: &["faketime"], beside: &["libfaketime"], version_min: "" },
     unpacked: |folder, name| faketimes(&folder.path("usr/lib"), name),
     serves: |library| {
         let mut date = Command::new("date");
@@ -64,7 +64,7 @@ pub(crate) const FAKETIME: Tool = Tool {
 pub(crate) const CXX: Tool = Tool {
     name: "c++",
     of_the_machine: in_path,
-    packages: Wanted { packages: &["g++"], beside: &["g++-", "libstdc++-"] },
+    packages: Wanted { packages: &["g++"], beside: &["g++-", "libstdc++-"], version_min: "" },
     // The name `c++` is made by an installation.
     unpacked: |folder, _| vec![folder.program("g++")],
     serves: |compiler| {
@@ -145,7 +145,7 @@ mod tests {
         let tool = Tool {
             name: "sh",
             of_the_machine: in_path,
-            packages: Wanted { packages: &[], beside: &[] },
+            packages: Wanted { packages: &[], beside: &[], version_min: "" },
             unpacked: |_, _| Vec::new(),
             serves: |program| prints(Command::new(program).args(["-c", "echo yes"]), "yes"),
         };

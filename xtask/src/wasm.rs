@@ -47,9 +47,10 @@ pub(crate) const THUMBV7EM: Target =
 const PACKAGES: Wanted = Wanted {
     packages: &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"],
     beside: &["libstd-rust-web-"],
+    version_min: "1.95",
 };
 
-/// The oldest Rust that compiles this workspace (1.`MINOR`), as in the top-level Cargo.toml.
+/// The oldest Rust that compiles this workspace (1.`MINOR`), as above and in the top-level Cargo.toml.
 const RUST_MINOR_MIN: u32 = 95;
 
 /// A compiler that can make code for a target.
