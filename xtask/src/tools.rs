@@ -64,7 +64,11 @@ pub(crate) const FAKETIME: Tool = Tool {
 pub(crate) const CXX: Tool = Tool {
     name: "c++",
     of_the_machine: in_path,
-    packages: Wanted { packages: &["g++"], beside: &["g++-", "libstdc++-"], version_min: "" },
+    packages: Wanted {
+        packages: &["g++"],
+        beside: &["g++-", "gcc-", "cpp-", "libstdc++-", "libgcc-"],
+        version_min: "",
+    },
     // The name `c++` is made by an installation.
     unpacked: |folder, _| vec![folder.program("g++")],
     serves: |compiler| {
