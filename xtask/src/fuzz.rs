@@ -49,6 +49,24 @@ const COVERAGE_FLAGS: &[&str] = &[
 /// The verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let (targets, seconds) = parse(arguments)?;
+    let results = sanitized(&targets, seconds, &place())?;
+    for (target, passed) in &results {
+        let log = log_path(&place(), target);
+        say(&format!("{target}: {} ({})", verdict(*passed), log.display()));
+    }
+    if results.iter().all(|(_, passed)| *passed) { Ok(()) } else { Err(Error::Reported) }
+}
+
+/// Every target with the address sanitizer for that long each, with its log in `logs`: whether it passed.
+pub(crate) fn all(seconds: u32, logs: &Path) -> Result<Vec<(&'static str, bool)>, Error> {
+    sanitized(TARGETS, seconds, logs)
+}
+
+fn sanitized(
+    targets: &[&'static str],
+    seconds: u32,
+    logs: &Path,
+) -> Result<Vec<(&'static str, bool)>, Error> {
     let cargo_fuzz = shell::cargo_tool("cargo-fuzz")?;
     nightly()?;
     let engine = engine()?;
@@ -67,16 +85,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         command
     };
     shell::run(&mut cargo_fuzz("build"))?;
-    let results = side_by_side(&targets, &place(), |target| {
+    side_by_side(targets, logs, |target| {
         let mut command = cargo_fuzz("run");
         command.arg(target).args(corpora(target)).arg("--").args(options(target, seconds));
         command
-    })?;
-    for (target, passed) in &results {
-        let log = log_path(&place(), target);
-        say(&format!("{target}: {} ({})", verdict(*passed), log.display()));
-    }
-    if results.iter().all(|(_, passed)| *passed) { Ok(()) } else { Err(Error::Reported) }
+    })
 }
 
 /// Each target for a few seconds, with its log in `logs`: whether it passed.
