@@ -263,8 +263,9 @@ impl Apt {
     fn prepare(lists: Lists) -> Result<Self, Error> {
         let place = place().join("apt");
         let private_lists = place.join("lists");
-        for dir in [&private_lists.join("partial"), &place.join("state"), &place.join("cache")] {
-            fs::create_dir_all(dir).map_err(at(dir))?;
+        for dir in ["lists/partial", "state", "cache", "log"] {
+            let dir = place.join(dir);
+            fs::create_dir_all(&dir).map_err(at(&dir))?;
         }
         write(&place.join("status"), "")?;
         let machine = shell::output(Command::new("apt-config").arg("dump"))?;
@@ -326,6 +327,7 @@ fn settings(machine: &str, place: &Path) -> String {
          Dir::Etc::main \"/dev/null\";\n\
          Dir::State \"{place}/state/\";\n\
          Dir::State::status \"{place}/status\";\n\
+         Dir::Log \"{place}/log/\";\n\
          Dir::Cache \"{place}/cache/\";\n\
          Dir::Cache::pkgcache \"\";\n\
          Dir::Cache::srcpkgcache \"\";\n\
