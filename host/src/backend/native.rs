@@ -86,6 +86,8 @@ pub(super) struct Native {
     log_dir: PathBuf,
     notify: Option<PathBuf>,
     keep: Option<KeepClient>,
+    /// One has ended, and its loss was not heard yet.
+    burying: bool,
     /// The slots of which `keep` knows what to start.
     known: HashMap<u32, u64>,
     links: HashMap<Address, Linked>,
@@ -106,6 +108,7 @@ impl Native {
             log_dir: fleet.log_dir.clone(),
             notify: notify.map(Path::to_owned),
             keep: None,
+            burying: false,
             known: HashMap::new(),
             links: HashMap::new(),
             running: HashMap::new(),
@@ -142,6 +145,9 @@ impl Native {
         links: &mut Links<'_>,
     ) -> Option<Settled> {
         let Isolation::Native(native) = &config.isolation else { return None };
+        if self.burying {
+            return None;
+        }
         let (link, settled) = match prepared {
             None => (None, None),
             Some(prepared) => match self.link(at, config, native, prepared, links) {
@@ -179,8 +185,7 @@ impl Native {
             state_bytes_max: native.link.map_or(0, |link| link.state_bytes_max),
         };
         let described = Described { image: "", limits, level: config::PRIORITY };
-        let frames =
-            prepared.description(at, config, &described).map_err(io::Error::other)?;
+        let frames = prepared.description(at, config, &described).map_err(io::Error::other)?;
         let settled = prepared.register(at, config, limits, &peer);
         peer.outbox().send_frames(frames);
         let feeds = prepared.feed(at, peer.outbox(), links.news);
@@ -326,7 +331,10 @@ impl Native {
     pub(super) fn end_place(&mut self) {
         match &mut self.keep {
             Some(keep) => keep.kill(),
-            None => self.say_place(PlaceNews::Lost { how: "it was not there".to_owned() }),
+            None if !self.burying => {
+                self.say_place(PlaceNews::Lost { how: "it was not there".to_owned() });
+            }
+            None => {}
         }
     }
 
@@ -355,7 +363,10 @@ impl Native {
             running.cgroup.as_ref().is_some_and(|group| {
                 text.lines().any(|line| {
                     let path = line.strip_prefix("0::").unwrap_or_default();
-                    path == group || path.strip_prefix(group.as_str()).is_some_and(|rest| rest.starts_with('/'))
+                    path == group
+                        || path
+                            .strip_prefix(group.as_str())
+                            .is_some_and(|rest| rest.starts_with('/'))
                 })
             })
         });
@@ -416,14 +427,13 @@ impl Native {
             }
             KeepEvent::Processes { at, count } => Heard::Of(at, News::Processes { count }),
             KeepEvent::Lives { token: _ } => Heard::Place(Place::Native, PlaceNews::Lives),
-            KeepEvent::OutputDropped { at, lines } => {
-                Heard::Of(at, News::OutputLost { lines })
-            }
+            KeepEvent::OutputDropped { at, lines } => Heard::Of(at, News::OutputLost { lines }),
         })
     }
 
     /// `keep` is gone: what it held is killed, and waited for, before anybody hears of it.
     fn bury(&mut self, how: String) {
+        self.burying = true;
         let left: Vec<Running> = self.running.drain().map(|(_, running)| running).collect();
         let heard = self.heard.clone();
         tokio::spawn(async move {
@@ -436,6 +446,11 @@ impl Native {
             // The receiver may have gone with the manager.
             let _ = heard.send(Heard::Place(Place::Native, PlaceNews::Lost { how }));
         });
+    }
+
+    /// Its loss was heard: another one may start.
+    pub(super) fn buried(&mut self) {
+        self.burying = false;
     }
 
     /// Ends `keep` and what it holds, within a bounded time. False if it had to be killed.

@@ -147,8 +147,10 @@ impl Backends {
                 heard = self.native.next() => heard,
             };
             let Some(heard) = heard else { continue };
-            if let Heard::Place(Place::Wos, PlaceNews::Lost { .. }) = heard {
-                self.wos.buried();
+            match heard {
+                Heard::Place(Place::Wos, PlaceNews::Lost { .. }) => self.wos.buried(),
+                Heard::Place(Place::Native, PlaceNews::Lost { .. }) => self.native.buried(),
+                _ => {}
             }
             return heard;
         }

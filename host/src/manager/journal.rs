@@ -245,7 +245,6 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Backoff
         | EventKind::Blocked
         | EventKind::Unhealthy
-        | EventKind::Blocked
         | EventKind::SourceGap
         | EventKind::ReloadTimedOut
         | EventKind::Lagged => LogLevel::Warn,

@@ -34,6 +34,7 @@ mod leave;
 mod news;
 mod notice;
 mod perform;
+pub mod planted;
 mod rate;
 mod reason;
 #[cfg(test)]
@@ -133,8 +134,8 @@ struct PlaceState {
     asked_at: Option<Instant>,
     /// When it is asked next, while something runs in it.
     ask_at: Option<Instant>,
-    /// It hung, and was told to end.
-    is_ending: bool,
+    /// It hung, and was told to end; when it is told again.
+    end_again_at: Option<Instant>,
 }
 
 /// Draws for one event: the core wants new entropy for each decision.
@@ -175,7 +176,10 @@ pub struct Decider {
 
 impl std::fmt::Debug for Decider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decider").field("now", &self.now).field("daemons", &self.daemons).finish_non_exhaustive()
+        f.debug_struct("Decider")
+            .field("now", &self.now)
+            .field("daemons", &self.daemons)
+            .finish_non_exhaustive()
     }
 }
 
@@ -376,7 +380,10 @@ impl Decider {
             if let Some(there) = there
                 && there.at.incarnation != view.incarnation
             {
-                return Err(format!("{name}: incarnation {} is not its last", there.at.incarnation));
+                return Err(format!(
+                    "{name}: incarnation {} is not its last",
+                    there.at.incarnation
+                ));
             }
             if there.is_some() && !view.state.has_process() && !view.unkillable {
                 return Err(format!("{name}: the supervisor thinks that it has no process"));

@@ -23,6 +23,7 @@ use duende_core::{
 use super::{
     Decider, Notice, NotifyAccess,
     daemon::{Phase, bounded},
+    planted::{self, Plant},
 };
 use crate::backend::Ask;
 
@@ -44,7 +45,8 @@ pub(super) struct Unclaimed {
 impl Unclaimed {
     fn keep(&mut self, now: Instant, pid: u32, notice: Notice) {
         self.expire(now);
-        if self.dead.iter().any(|(_, dead)| *dead == pid) {
+        let is_dead = self.dead.iter().any(|(_, dead)| *dead == pid);
+        if (is_dead && !planted::is(Plant::DeadSpeaks)) || planted::is(Plant::LostReady) {
             return;
         }
         if self.waiting.len() == UNCLAIMED_MAX {
@@ -67,7 +69,9 @@ impl Unclaimed {
     }
 
     fn forget(&mut self, now: Instant, pid: u32) {
-        self.waiting.retain(|(_, sender, _)| *sender != pid);
+        if !planted::is(Plant::DeadSpeaks) {
+            self.waiting.retain(|(_, sender, _)| *sender != pid);
+        }
         if self.dead.len() == DEAD_MAX {
             self.dead.pop_front();
         }

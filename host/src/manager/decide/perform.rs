@@ -12,6 +12,7 @@ use duende_core::{
 use super::{
     Decider, Effect,
     daemon::{Incarnation, Phase, in_words},
+    planted::{self, Plant},
 };
 use crate::{
     backend::Ask,
@@ -102,7 +103,11 @@ impl Decider {
         {
             match cause {
                 TerminateCause::Stop => {
-                    self.ended(at, Exit::Signal(SIGTERM), "stopped before it was started".to_owned());
+                    self.ended(
+                        at,
+                        Exit::Signal(SIGTERM),
+                        "stopped before it was started".to_owned(),
+                    );
                 }
                 // Whatever holds up the store or a source is not the daemon's fault.
                 TerminateCause::StartTimeout
@@ -115,6 +120,9 @@ impl Decider {
             return;
         }
         self.ask_backend(at, Ask::Terminate { cause, grace });
+        if planted::is(Plant::DoubleStart) {
+            self.ended(at, Exit::Signal(SIGTERM), "it was asked to end".to_owned());
+        }
     }
 
     pub(super) fn kill(&mut self, at: Address) {

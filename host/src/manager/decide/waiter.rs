@@ -17,7 +17,10 @@ use duende_core::{
     wire::link::Address,
 };
 
-use super::{Answer, Decider, Effect, Outcome, QuestionId, ReadyBy};
+use super::{
+    Answer, Decider, Effect, Outcome, QuestionId, ReadyBy,
+    planted::{self, Plant},
+};
 use crate::control::protocol::ErrorCode;
 
 /// How long a program must live to be called started, if that is all that it does to be ready.
@@ -98,7 +101,7 @@ impl Waiter {
             Goal::Down => up,
             Goal::Settled | Goal::Nothing => false,
         };
-        if opposite {
+        if opposite && !planted::is(Plant::MovedGoal) {
             let what = if up { "started" } else { "stopped" };
             let text = format!("another operator asked for it to be {what}");
             self.settle(slot, Err((ErrorCode::InvalidState, text)));
@@ -123,14 +126,24 @@ impl Decider {
             if waiter.figures.is_some() {
                 return Some(waiter.since.saturating_add(FIGURES_TIME));
             }
+            if !matches!(waiter.goal, Goal::Up | Goal::Settled) {
+                return None;
+            }
             let settling = waiter.daemons.iter().filter(|(_, settled)| settled.is_none());
-            settling.filter_map(|(slot, _)| self.settles_at(*slot)).min()
+            // What has come was looked at when it came.
+            let to_come = |at: &Instant| *at > self.now;
+            settling.filter_map(|(slot, _)| self.settles_at(*slot)).filter(to_come).min()
         };
         self.waiters.iter().filter_map(of).min()
     }
 
     /// A daemon told one of its figures, or that there are no more.
-    pub(super) fn take_figure(&mut self, of: Address, of_token: u64, figure: Option<(String, f64)>) {
+    pub(super) fn take_figure(
+        &mut self,
+        of: Address,
+        of_token: u64,
+        figure: Option<(String, f64)>,
+    ) {
         for waiter in &mut self.waiters {
             let Some(asked) = &mut waiter.figures else { continue };
             if (asked.at, asked.token) != (of, of_token) {
@@ -152,10 +165,8 @@ impl Decider {
             let gone = there.is_none_or(|(at, _, _)| at != asked.at);
             let late = self.now.saturating_since(waiter.since) >= FIGURES_TIME;
             let slot = asked.at.daemon;
-            return (asked.done || gone || late).then(|| Answer::Figures {
-                slot,
-                figures: std::mem::take(&mut asked.figures),
-            });
+            return (asked.done || gone || late)
+                .then(|| Answer::Figures { slot, figures: std::mem::take(&mut asked.figures) });
         }
         for (slot, settled) in &mut waiter.daemons {
             if settled.is_none() {
@@ -186,6 +197,8 @@ impl Decider {
             Goal::Up => self.up(slot),
             Goal::Settled => match view.state {
                 State::Created | State::Stopped(_) => Some(Ok(String::new())),
+                // The fleet comes up as a whole: a next try may do.
+                State::Backoff { failure, .. } if failure.is_none_or(|one| !one.is_outer()) => None,
                 _ => self.up(slot),
             },
             Goal::Down => match view.state {
@@ -235,7 +248,9 @@ impl Decider {
             State::Stopped(StopCause::Operator) => {
                 failed(format!("{name} was stopped by an operator"))
             }
-            State::Stopped(StopCause::GaveUp) => failed(format!("{name} was stopped: its group failed too often")),
+            State::Stopped(StopCause::GaveUp) => {
+                failed(format!("{name} was stopped: its group failed too often"))
+            }
             State::Failed(failure) => failed(format!(
                 "{name} failed: {}; see `duende status {name}`",
                 super::reason::failed(failure, last)
@@ -243,16 +258,14 @@ impl Decider {
             State::Backoff { failure: Some(FailureReason::Unavailable(_)), .. } => {
                 failed(format!("{name} is waiting: {last}; it is tried again and again"))
             }
-            // Of a program that says when it is ready, the next try may say so; of another one "it
-            // runs" would be said of what dies at once.
-            State::Backoff { failure, .. } if daemon.spec.ready_by == ReadyBy::Start => {
-                let lost = failure == Some(FailureReason::Lost);
-                (!lost).then(|| {
-                    Err((ErrorCode::Failed, format!("{name} ended at once: {last}; it is tried again")))
-                })
+            State::Backoff { .. } => {
+                failed(format!("{name} ended before it was ready: {last}; it is tried again"))
             }
             State::Starting(Starting::Waiting) => {
-                let on = view.blocked_by?;
+                let on = view.blocked_by.or_else(|| self.tried_again(slot))?;
+                if planted::is(Plant::SilentBlock) {
+                    return None;
+                }
                 let state = self.supervisor.view(on).map(|view| view.state);
                 failed(format!(
                     "{name} waits for {}, which {}",
@@ -260,8 +273,24 @@ impl Decider {
                     super::reason::why_it_does_not_come(state)
                 ))
             }
-            State::Created | State::Starting(_) | State::Stopping(_) | State::Backoff { .. } => None,
+            State::Created | State::Starting(_) | State::Stopping(_) => None,
         }
+    }
+
+    /// The daemon for which this one waits, directly or through others, if that one has ended and is
+    /// tried again: how long that goes on is nobody's to say.
+    fn tried_again(&self, slot: u32) -> Option<duende_core::supervise::DaemonId> {
+        let mut on = self.view(slot)?.waits_for?;
+        // Dependencies form no circle: there are no more steps than daemons.
+        for _ in &self.daemons {
+            let view = self.supervisor.view(on)?;
+            match view.state {
+                State::Backoff { .. } => return Some(on),
+                State::Starting(Starting::Waiting) => on = view.waits_for?,
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// When a program that runs counts as started, if its start is all that makes it ready.

@@ -423,7 +423,8 @@ impl Reader {
 
     /// Takes one event. False if the manager is gone.
     async fn take(&self, event: Event<'_>) -> Result<bool, String> {
-        let taken = self.shared.sessions().take(event).map_err(|violation| violation.to_string())?;
+        let taken =
+            self.shared.sessions().take(event).map_err(|violation| violation.to_string())?;
         Ok(match taken {
             Taken::Gathered => true,
             Taken::Closed(at) => match self.shared.hand_over(at) {
