@@ -25,6 +25,10 @@ pub const INTENSITY_MAX: usize = 32;
 /// How often a process is killed before its daemon is given up.
 pub const KILL_ATTEMPTS_MAX: u8 = 3;
 
+/// The shortest wait before what something outside prevented is tried again. That is tried for ever, so
+/// that no [`Backoff`] may make it a loop that never rests.
+pub const OBSTACLE_DELAY_MIN: Duration = Duration::from_millis(100);
+
 /// The most by which a daemon may put off a deadline at a time.
 pub const EXTENSION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -40,7 +44,7 @@ pub struct Spec {
     pub max_retries: Option<u32>,
     /// How long it waits before it is started again.
     pub backoff: Backoff,
-    /// How many restarts after failures are too many; at most [`INTENSITY_MAX`] per period.
+    /// How many restarts after failures and early exits are too many; at most [`INTENSITY_MAX`] per period.
     pub limit: RestartLimit,
     /// How long it may take from the spawn until it is ready. Not zero.
     pub start_timeout: Duration,
@@ -64,8 +68,8 @@ pub struct Spec {
 
 impl Default for Spec {
     /// On failure, any number of retries, 100 ms to 30 s of backoff, 5 restarts per 60 s, 30 s to
-    /// start and to reload, 10 s to stop, 5 s to be killed, stable after 60 s, no health checks, no watchdog, no group,
-    /// no dependencies.
+    /// start and to reload, 10 s to stop, 5 s to be killed, stable after 60 s, no health checks, no
+    /// watchdog, no group, no dependencies.
     fn default() -> Self {
         Self {
             restart: RestartPolicy::default(),
@@ -220,7 +224,7 @@ impl Daemon {
             if !exit.restarts(self.spec.restart) {
                 return Verdict::Fail(failure);
             }
-            let delay = self.spec.backoff.delay(self.obstacles, entropy);
+            let delay = self.spec.backoff.delay(self.obstacles, entropy).max(OBSTACLE_DELAY_MIN);
             self.obstacles = self.obstacles.saturating_add(1);
             return Verdict::Retry { until: now.saturating_add(delay), failure: Some(failure) };
         }
@@ -407,11 +411,8 @@ impl Daemon {
         invariant!(alive <= dependents, "{alive} of {dependents} alive");
         let retries = self.spec.max_retries.unwrap_or(u32::MAX);
         invariant!(self.failures <= retries, "more retries than {retries}");
-        let has_process = state.has_process();
-        invariant!(
-            self.abandoned.is_none() || !has_process,
-            "a second process beside one that stayed"
-        );
+        let given_up = state == State::Failed(FailureReason::Unkillable);
+        invariant!(self.abandoned.is_none() || given_up, "beside a process that stayed");
         Ok(())
     }
 

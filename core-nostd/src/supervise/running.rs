@@ -10,6 +10,7 @@ use super::rules::Fault;
 use super::{Effects, Supervisor};
 use crate::lifecycle::{FailureReason, State, Step, Stopping};
 use crate::probe::{ProbeAction, ProbeKind, ProbeSet};
+use crate::restart::Exit;
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
     Supervisor<S, G>
@@ -168,10 +169,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         &mut self,
         id: DaemonId,
         incarnation: u32,
+        exit: Exit,
     ) -> Result<(), Fault> {
         let daemon = self.known_mut(id)?;
         if daemon.abandoned == Some(incarnation) {
             daemon.abandoned = None;
+            daemon.last_exit = Some(exit);
         }
         Ok(())
     }
