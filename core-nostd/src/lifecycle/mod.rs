@@ -77,7 +77,9 @@ impl Lifecycle {
             }
             next => next,
         };
-        Ok(self.set_state(now, next))
+        // More time for the same thing does not make it younger.
+        let at = if matches!(step, Step::Extend { .. }) { self.since } else { now };
+        Ok(self.set_state(at, next))
     }
 
     /// What holds between any two steps.

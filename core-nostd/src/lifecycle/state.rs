@@ -228,7 +228,8 @@ impl State {
             ) => {
                 let exit = rules.classify(exit);
                 Some(Charge::Unasked(match exit.failure {
-                    // What it was condemned for came of that.
+                    // What it was condemned for came of that: a place that hangs makes all in it fail
+                    // their checks. One that hangs its place waits longer each time.
                     Some(failure) if failure.is_outer() => exit,
                     _ => Classified::failure(reason),
                 }))

@@ -214,6 +214,7 @@ impl Daemon {
         if was_stable {
             self.failures = 0;
             self.charged = 0;
+            self.obstacles = 0;
         }
         let Charge::Unasked(exit) = charge else {
             return Verdict::Stop(StopCause::Operator);
@@ -309,7 +310,10 @@ impl Daemon {
         }
         if to.is_up() && !from.is_up() {
             self.ready_at = Some(now);
-            self.obstacles = 0;
+            // What takes down what it runs in comes up each time before it does.
+            if self.last_exit != Some(Exit::Lost) {
+                self.obstacles = 0;
+            }
             self.watchdog = self.spec.watchdog.and_then(|timeout| Watchdog::new(timeout, now));
             if self.probe.is_none() && !self.spec.probes.is_empty() {
                 self.probe = Some(ProbeSet::new(self.spec.probes, now));

@@ -36,6 +36,13 @@ impl World {
             {
                 return Err(format!("{name} said that it is ready, and nobody heard it"));
             }
+            if let (Some(proc), ReadyBy::Datagram, State::Running) =
+                (proc, spec.ready_by, view.state)
+                && proc.alive
+                && !proc.said_ready
+            {
+                return Err(format!("{name} is said to be ready, and said nothing"));
+            }
             if let State::Failed(FailureReason::Quarantined { restarts, .. }) = view.state {
                 let ends = self.own_ends[slot as usize];
                 if ends <= restarts {

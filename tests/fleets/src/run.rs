@@ -213,7 +213,7 @@ fn operator(world: &mut World, slot: u32, draw: &mut Draw) -> Result<(), Fault> 
 
 /// All faults end, and everybody does as it should.
 fn peace(world: &mut World) -> Result<(), Fault> {
-    world.hung = [false; 2];
+    // A place that hangs does so until somebody ends it.
     world.store_down = false;
     world.no_room = None;
     for proc in world.procs.values_mut() {
@@ -252,6 +252,12 @@ fn peace(world: &mut World) -> Result<(), Fault> {
 fn judge(world: &World) -> Result<(), Fault> {
     for (slot, spec) in (0_u32..).zip(&world.specs) {
         let Some(view) = world.decider.view(slot) else { continue };
+        let there = world.decider.daemon(slot).and_then(|daemon| daemon.running());
+        let lives =
+            there.is_some_and(|(at, ..)| world.procs.get(&key(at)).is_some_and(|proc| proc.alive));
+        if view.state.is_up() && !lives {
+            return Err(format!("{} is said to run, and is dead", spec.name));
+        }
         let is_fine = match view.state {
             State::Running | State::Paused | State::Stopped(_) => true,
             State::Failed(FailureReason::Quarantined { .. }) => true,

@@ -205,9 +205,9 @@ impl World {
             return Ok(());
         }
         let abilities = self.spec(at.daemon).abilities;
-        self.next_pid += 1;
+        let pid = self.number();
         let proc = Proc {
-            pid: self.next_pid,
+            pid,
             alive: true,
             asked: false,
             stubborn: false,
@@ -229,6 +229,20 @@ impl World {
         self.procs.insert(key(at), proc);
         self.say(place, at, News::Started { pid });
         Ok(())
+    }
+
+    /// A number for a process: a new one, or one of the dead whose last words were all heard.
+    fn number(&mut self) -> u32 {
+        let silent = |pid: u32| !self.datagrams.iter().any(|(sender, _)| *sender == pid);
+        let living = |pid: u32| self.procs.values().any(|proc| proc.alive && proc.pid == pid);
+        let free = self.procs.values().map(|proc| proc.pid);
+        let free: Vec<u32> = free.filter(|pid| silent(*pid) && !living(*pid)).collect();
+        if !free.is_empty() && self.draw.once_in(2) {
+            let which = self.draw.below(free.len());
+            return free[which];
+        }
+        self.next_pid += 1;
+        self.next_pid
     }
 
     fn ask(&mut self, at: Address, ask: Ask) {

@@ -56,19 +56,35 @@ struct Figures {
     done: bool,
 }
 
+/// One daemon of a question.
+#[derive(Debug)]
+struct Asked {
+    slot: u32,
+    /// The incarnation that it had when it was asked about.
+    incarnation: u32,
+    settled: Option<Settled>,
+}
+
 /// A question that waits.
 #[derive(Debug)]
 pub(super) struct Waiter {
     question: QuestionId,
     since: Instant,
     goal: Goal,
-    daemons: Vec<(u32, Option<Settled>)>,
+    daemons: Vec<Asked>,
     figures: Option<Figures>,
 }
 
 impl Waiter {
-    pub(super) fn new(question: QuestionId, since: Instant, goal: Goal, slots: Vec<u32>) -> Self {
-        let daemons = slots.into_iter().map(|slot| (slot, None)).collect();
+    /// A question about these daemons, each with the incarnation that it has.
+    pub(super) fn new(
+        question: QuestionId,
+        since: Instant,
+        goal: Goal,
+        daemons: Vec<(u32, u32)>,
+    ) -> Self {
+        let asked = |(slot, incarnation)| Asked { slot, incarnation, settled: None };
+        let daemons = daemons.into_iter().map(asked).collect();
         Self { question, since, goal, daemons, figures: None }
     }
 
@@ -87,9 +103,9 @@ impl Waiter {
     }
 
     pub(super) fn settle(&mut self, slot: u32, how: Settled) {
-        for (of, settled) in &mut self.daemons {
-            if *of == slot {
-                settled.get_or_insert_with(|| how.clone());
+        for asked in &mut self.daemons {
+            if asked.slot == slot {
+                asked.settled.get_or_insert_with(|| how.clone());
             }
         }
     }
@@ -129,10 +145,10 @@ impl Decider {
             if !matches!(waiter.goal, Goal::Up | Goal::Settled) {
                 return None;
             }
-            let settling = waiter.daemons.iter().filter(|(_, settled)| settled.is_none());
+            let settling = waiter.daemons.iter().filter(|asked| asked.settled.is_none());
             // What has come was looked at when it came.
             let to_come = |at: &Instant| *at > self.now;
-            settling.filter_map(|(slot, _)| self.settles_at(*slot)).filter(to_come).min()
+            settling.filter_map(|asked| self.settles_at(asked.slot)).filter(to_come).min()
         };
         self.waiters.iter().filter_map(of).min()
     }
@@ -168,20 +184,20 @@ impl Decider {
             return (asked.done || gone || late)
                 .then(|| Answer::Figures { slot, figures: std::mem::take(&mut asked.figures) });
         }
-        for (slot, settled) in &mut waiter.daemons {
-            if settled.is_none() {
-                *settled = self.settled(*slot, waiter.goal);
+        for asked in &mut waiter.daemons {
+            if asked.settled.is_none() {
+                asked.settled = self.settled(asked, waiter.goal);
             }
         }
         let outcomes: Option<Vec<Outcome>> = waiter
             .daemons
             .iter()
-            .map(|(slot, settled)| {
-                let settled = settled.as_ref()?;
-                Some(match settled {
-                    Ok(detail) => Outcome { slot: *slot, refused: None, detail: detail.clone() },
+            .map(|asked| {
+                let slot = asked.slot;
+                Some(match asked.settled.as_ref()? {
+                    Ok(detail) => Outcome { slot, refused: None, detail: detail.clone() },
                     Err((code, detail)) => {
-                        Outcome { slot: *slot, refused: Some(*code), detail: detail.clone() }
+                        Outcome { slot, refused: Some(*code), detail: detail.clone() }
                     }
                 })
             })
@@ -190,7 +206,8 @@ impl Decider {
     }
 
     /// How a daemon stands to a goal; none while it is on its way.
-    fn settled(&self, slot: u32, goal: Goal) -> Option<Settled> {
+    fn settled(&self, asked: &Asked, goal: Goal) -> Option<Settled> {
+        let slot = asked.slot;
         let Some(view) = self.view(slot) else { return Some(Ok(String::new())) };
         match goal {
             Goal::Nothing => Some(Ok(String::new())),
@@ -208,6 +225,14 @@ impl Decider {
                 }
                 State::Created | State::Stopped(_) | State::Failed(_) | State::Backoff { .. } => {
                     Some(Ok(String::new()))
+                }
+                // Perhaps for the sake of another daemon, which depends on it.
+                state
+                    if !planted::is(Plant::MovedGoal) && view.incarnation != asked.incarnation
+                        || state == State::Starting(Starting::Waiting) =>
+                {
+                    let text = format!("{} was started again meanwhile", self.name(slot));
+                    Some(Err((ErrorCode::InvalidState, text)))
                 }
                 State::Starting(_)
                 | State::Running
