@@ -231,10 +231,19 @@ impl World {
         Ok(())
     }
 
-    /// A number for a process: a new one, or one of the dead whose last words were all heard.
+    /// A number for a process: a new one, or one of the dead whose end and last words were heard.
     fn number(&mut self) -> u32 {
         let silent = |pid: u32| !self.datagrams.iter().any(|(sender, _)| *sender == pid);
-        let living = |pid: u32| self.procs.values().any(|proc| proc.alive && proc.pid == pid);
+        let ends = |key: &(u32, u32), heard: &Heard| match heard {
+            Heard::Of(at, News::Exited { .. }) => (at.daemon, at.incarnation) == *key,
+            Heard::Of(..) => false,
+            Heard::Place(..) => true,
+        };
+        let unheard = |key| self.from_places[0].iter().any(|heard| ends(key, heard));
+        let living = |pid: u32| {
+            let mut its = self.procs.iter().filter(|(_, proc)| proc.pid == pid);
+            its.any(|(key, proc)| proc.alive || unheard(key))
+        };
         let free = self.procs.values().map(|proc| proc.pid);
         let free: Vec<u32> = free.filter(|pid| silent(*pid) && !living(*pid)).collect();
         if !free.is_empty() && self.draw.once_in(2) {
@@ -303,7 +312,10 @@ impl World {
         if abilities.own_link && !kept {
             self.on_link(at, OnLink::Closed);
         }
-        self.say(Place::Native, at, News::Exited { exit, reason: reason.to_owned() });
+        // A place that hangs does not notice, and will not.
+        if !self.hung[place_index(Place::Native)] {
+            self.say(Place::Native, at, News::Exited { exit, reason: reason.to_owned() });
+        }
     }
 
     /// A place is gone, and all that ran in it. What it had said is heard before.
@@ -357,9 +369,17 @@ impl World {
         let links = self.links.len();
         match descriptor % (5 + links) {
             0 | 1 => {
-                let Some(heard) = self.from_places[descriptor % (5 + links)].pop_front() else {
-                    return Ok(false);
+                let place = descriptor % (5 + links);
+                let is_end = |heard: &Heard| {
+                    matches!(heard, Heard::Of(_, News::Exited { .. }) | Heard::Place(..))
                 };
+                // What had arrived is handed over before an end.
+                if self.from_places[place].front().is_some_and(is_end) {
+                    while !self.datagrams.is_empty() {
+                        self.hear(2)?;
+                    }
+                }
+                let Some(heard) = self.from_places[place].pop_front() else { return Ok(false) };
                 if let Heard::Place(place, PlaceNews::Lost { .. }) = &heard {
                     self.lost[place_index(*place)] = false;
                 }
@@ -373,8 +393,8 @@ impl World {
             }
             2 => {
                 let Some((pid, notice)) = self.datagrams.pop_front() else { return Ok(false) };
-                let of = self.procs.iter_mut().find(|(_, proc)| proc.pid == pid && proc.alive);
-                let part_of = of.map(|(key, proc)| {
+                let of = self.procs.iter_mut().rev().find(|(_, proc)| proc.pid == pid);
+                let part_of = of.filter(|(_, proc)| proc.alive).map(|(key, proc)| {
                     proc.ready_heard |= notice.ready;
                     Address { daemon: key.0, incarnation: key.1 }
                 });

@@ -69,11 +69,8 @@ impl Decider {
                 closed.push(there.at);
             }
             if due(there.kill_again_at) {
-                let once = planted::is(Plant::KilledOnce);
-                there.kill_again_at = (!once).then_some(again);
-                if !once {
-                    killed.push(there.at);
-                }
+                there.kill_again_at = Some(again);
+                killed.push(there.at);
             }
         }
         for at in closed {

@@ -180,6 +180,11 @@ impl Decider {
     /// It is over. If it has a link of its own, what it sent last is read first: a slice that it
     /// committed counts, whatever ended it.
     fn process_ended(&mut self, at: Address, exit: Exit, reason: String) {
+        // Its number is free from now on.
+        let pid = self.daemon_mut(at).and_then(|daemon| daemon.current(at)?.pid.take());
+        if let Some(pid) = pid {
+            self.forget_pid(pid);
+        }
         let until = self.now.saturating_add(LINK_TIME);
         let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {
             return;

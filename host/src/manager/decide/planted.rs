@@ -28,17 +28,13 @@ pub enum Plant {
     DoubleStart,
     /// A place that does not answer is not ended.
     SilentPlace,
-    /// A kill that the machine itself asked for is asked for once.
-    KilledOnce,
-    /// What a dead process said counts for the next one with its number.
-    DeadSpeaks,
     /// Of what waits behind a failed one nothing is said to whoever asks.
     SilentBlock,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 10] = [
         Self::ForeignAddress,
         Self::LostReady,
         Self::LinkWithoutEnd,
@@ -48,8 +44,6 @@ impl Plant {
         Self::NoRoomIsFinal,
         Self::DoubleStart,
         Self::SilentPlace,
-        Self::KilledOnce,
-        Self::DeadSpeaks,
         Self::SilentBlock,
     ];
 }

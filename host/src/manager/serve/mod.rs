@@ -42,7 +42,7 @@ use tokio::{
 use self::question::Asked;
 use super::{
     control_server::{ControlError, ControlServer, Question},
-    decide::{Decider, Event, FleetError, Notice, QuestionId},
+    decide::{self, Decider, Event, FleetError, Notice, QuestionId},
     journal::{Journal, Print},
     link::{
         peer::{FromLink, LinkNews, NewsSender, Settled},
@@ -52,7 +52,7 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    backend::{Backends, Heard, Obstacle, Place},
+    backend::{Backends, Heard, News, Obstacle, Place},
     config::{
         self, DaemonConfig, FleetConfig,
         dirs::{self, RuntimeDirError},
@@ -324,7 +324,7 @@ impl Manager {
                     self.take_question(question);
                     continue;
                 }
-                heard = self.backends.next() => self.handle(Event::Heard(heard)),
+                heard = self.backends.next() => self.take_heard(heard),
                 Some((at, prepared)) = sources.prepared.recv() => self.take_prepared(at, prepared),
                 notification = next_notification(self.notify.as_ref()) => {
                     if let Ok(notification) = notification {
@@ -355,7 +355,7 @@ impl Manager {
         for _ in 0..NEWS_PER_TURN {
             let mut heard = false;
             if let Some(news) = now_or_never(self.backends.next()) {
-                self.handle(Event::Heard(news));
+                self.take_heard(news);
                 heard = true;
             }
             if let Ok((at, prepared)) = sources.prepared.try_recv() {
@@ -391,6 +391,21 @@ impl Manager {
                 break;
             }
         }
+    }
+
+    /// Takes news of a backend. Before an end, the datagrams that had arrived are heard: what its
+    /// process said counts for it, and what comes later with the same number is another's.
+    fn take_heard(&mut self, heard: Heard) {
+        if matches!(heard, Heard::Of(_, News::Exited { .. }) | Heard::Place(..)) {
+            for _ in 0..decide::UNCLAIMED_MAX {
+                let Some(Ok(datagram)) = now_or_never(next_notification(self.notify.as_ref()))
+                else {
+                    break;
+                };
+                self.take_notification(datagram);
+            }
+        }
+        self.handle(Event::Heard(heard));
     }
 
     fn hang_up(&mut self) {
