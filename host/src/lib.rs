@@ -25,6 +25,8 @@ pub mod manager;
 #[cfg(feature = "manager")]
 pub mod monitor;
 #[cfg(feature = "formats")]
+pub mod notification;
+#[cfg(feature = "formats")]
 pub mod platform;
 #[cfg(feature = "manager")]
 mod schedule;

@@ -438,7 +438,7 @@ async fn next_of_keep(keep: Option<&mut KeepClient>) -> Result<crate::keep::Keep
     }
 }
 
-async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<notify::Notification> {
+async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<notify::Datagram> {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,

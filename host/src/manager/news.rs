@@ -20,7 +20,7 @@ use rustix::{
 use super::{
     Manager, ManagerError,
     managed::Place,
-    notify::Notification,
+    notify::Datagram,
     peer::{PeerEvent, PeerId, Report},
     reason::signal_name,
 };
@@ -29,6 +29,7 @@ use crate::{
     control::protocol::{EventKind, HealthState},
     daemon_log::LogOrigin,
     keep::{self, KeepClient, KeepError, KeepEvent},
+    notification::{Phase, Watchdog},
 };
 
 impl Manager {
@@ -264,11 +265,12 @@ impl Manager {
         }
     }
 
-    pub(super) fn take_notification(&mut self, notification: Notification) {
+    pub(super) fn take_notification(&mut self, datagram: Datagram) {
+        let notification = datagram.notification;
         let found = self.daemons.iter().find_map(|daemon| {
             let incarnation = daemon.incarnation.as_ref()?;
             let is_native = matches!(incarnation.place, Place::Native { .. });
-            (is_native && incarnation.pid == Some(notification.pid)).then_some(incarnation.at)
+            (is_native && incarnation.pid == Some(datagram.pid)).then_some(incarnation.at)
         });
         let Some(at) = found else { return };
         if let Some(status) = notification.status
@@ -276,12 +278,12 @@ impl Manager {
         {
             daemon.health_detail = status;
         }
-        if notification.alive
+        if notification.watchdog == Some(Watchdog::Alive)
             && let Some(id) = self.id_of(at)
         {
             self.inputs.push_back(Input::Alive { id, incarnation: at.incarnation });
         }
-        if notification.ready {
+        if notification.phase == Some(Phase::Ready) {
             let state = self.id_of(at).and_then(|id| self.supervisor.view(id));
             if state.is_some_and(|view| matches!(view.state, State::Reloading { .. })) {
                 self.tell_reloaded(at);
