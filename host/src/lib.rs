@@ -9,6 +9,8 @@ pub mod bus;
 pub mod daemon;
 
 #[cfg(feature = "manager")]
+pub mod backend;
+#[cfg(feature = "manager")]
 pub mod cli;
 #[cfg(feature = "formats")]
 pub mod config;

@@ -15,14 +15,24 @@ fn main() -> cli::ExitCode {
             let print_events = !options.detached;
             serve(
                 options.fleet,
-                ServeOptions { print_events, json: options.json, ends_with_work: false },
+                ServeOptions {
+                    print_events,
+                    json: options.json,
+                    ends_with_work: false,
+                    detached: options.detached,
+                },
             )
         },
         run: |options| {
             let ends_with_work = true;
             serve(
                 options.fleet,
-                ServeOptions { print_events: true, json: options.json, ends_with_work },
+                ServeOptions {
+                    print_events: true,
+                    json: options.json,
+                    ends_with_work,
+                    detached: false,
+                },
             )
         },
         keep: || end(keep::run_on_stdin()),

@@ -13,6 +13,17 @@ pub fn program(name: &str) -> PathBuf {
     built(test.ancestors().nth(2).expect("target/debug").join(name), "cargo build")
 }
 
+/// Where `cargo xtask setup` unpacks one of Debian's packages. The folder is there only if what the machine
+/// has does not serve.
+///
+/// # Panics
+/// This test has no path.
+#[must_use]
+pub fn unpacked(package: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    test.ancestors().nth(3).expect("target").join("debian").join(package)
+}
+
 /// A component of this repository.
 ///
 /// # Panics

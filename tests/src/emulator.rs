@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::daemons::built;
+use crate::daemons::{built, unpacked};
 
 /// The board: a Cortex-M4. Time passes by instructions, and at once while the processor sleeps, so two
 /// runs of an image are alike and take no time that a test would wait for.
@@ -43,10 +43,11 @@ pub fn image(name: &str) -> PathBuf {
 /// Runs an image to its end in `directory`, whose files it may read. It is told `argument`, if it asks.
 ///
 /// # Panics
-/// QEMU is not installed.
+/// QEMU is not there.
 #[must_use]
 pub fn emulate(image: &Path, directory: &Path, argument: &str) -> Emulated {
-    let mut qemu = Command::new("qemu-system-arm");
+    let fetched = unpacked("qemu-system-arm").join("run/qemu-system-arm");
+    let mut qemu = Command::new(if fetched.is_file() { fetched } else { "qemu-system-arm".into() });
     qemu.args(MACHINE)
         .arg("-semihosting-config")
         .arg(format!("enable=on,target=native,arg={argument}"))
@@ -54,7 +55,7 @@ pub fn emulate(image: &Path, directory: &Path, argument: &str) -> Emulated {
         .current_dir(directory)
         .stdin(Stdio::null());
     let output = qemu.output().unwrap_or_else(|error| {
-        panic!("qemu-system-arm: {error}; `cargo xtask firmware` installs it, or says how")
+        panic!("qemu-system-arm: {error}; `cargo xtask setup` fetches it, or says why not")
     });
     let text = String::from_utf8_lossy(&output.stdout);
     // What QEMU says itself shows in a test that fails.

@@ -25,7 +25,7 @@ mod process;
 pub mod rows;
 mod traffic;
 
-pub use daemons::{artifact, component, image_at, linked, program, script};
+pub use daemons::{artifact, component, image_at, linked, program, script, unpacked};
 pub use figure::{Figures, report};
 pub use fleet::{Fleet, Outcome, TIMEOUT, duende, wait_for};
 pub use process::{Process, processes_with};

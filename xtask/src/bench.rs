@@ -7,14 +7,10 @@
 //!   below `target/bench-core`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::guests;
 use crate::shell::{self, Error, at, say};
-
-/// What is compared against, as Debian packages it.
-const RUNIT: &str = "runit";
+use crate::{guests, tools};
 
 /// The benchmark of the core.
 const CORE_MANIFEST: &str = "tests/bench/Cargo.toml";
@@ -64,7 +60,7 @@ fn spine() -> Result<(), Error> {
     guests::build()?;
     let artifacts = shell::root().join("artifacts");
     let json = artifacts.join("bench.json");
-    let runit = runit()?;
+    let runit = tools::RUNIT.prepare()?;
     say("building the benchmark in release; the first time takes several minutes");
     let mut cargo = Command::new("cargo");
     cargo
@@ -73,41 +69,10 @@ fn spine() -> Result<(), Error> {
         .arg("--artifacts")
         .arg(artifacts)
         .arg("--runit")
-        .arg(runit)
+        .arg(runit.parent().unwrap_or(&runit))
         .arg("--json")
         .arg(&json);
     shell::run(&mut cargo)?;
     say(&format!("written: {}", json.display()));
     Ok(())
-}
-
-/// The directory of runit's programs. If it is not installed its package is fetched and unpacked
-/// beside what is built: nothing of it is set up, and no service of the machine is touched.
-fn runit() -> Result<PathBuf, Error> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(installed) = std::env::split_paths(&path).find(|dir| has_runit(dir)) {
-        return Ok(installed);
-    }
-    let scratch = shell::target_dir().join("bench");
-    let programs = scratch.join("usr/bin");
-    if has_runit(&programs) {
-        return Ok(programs);
-    }
-    say("fetching runit, to compare with");
-    fs::create_dir_all(&scratch).map_err(at(&scratch))?;
-    let mut apt = Command::new("apt-get");
-    // Root downloads as another user otherwise, who may not write here.
-    apt.args(["--quiet=2", "--option", "APT::Sandbox::User=root", "download", RUNIT]);
-    shell::run(apt.current_dir(&scratch))?;
-    for entry in fs::read_dir(&scratch).map_err(at(&scratch))? {
-        let package = entry.map_err(at(&scratch))?.path();
-        if package.extension().is_some_and(|extension| extension == "deb") {
-            shell::run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&scratch))?;
-        }
-    }
-    Ok(programs)
-}
-
-fn has_runit(dir: &Path) -> bool {
-    ["runsvdir", "runsv"].iter().all(|program| dir.join(program).is_file())
 }

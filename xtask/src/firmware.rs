@@ -2,18 +2,15 @@
 //!
 //! An image is built like any program for its target; the linker refuses one that needs more flash or
 //! RAM than its `memory.x` allows, or in which a panic is reachable. Nothing here passes silently: where
-//! QEMU is missing it is installed, or the verb fails and says what to install.
+//! QEMU is missing it is fetched, or the verb fails and says what to install.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::shell::{self, Error, at, say};
+use crate::shell::{self, Error, at};
 use crate::wasm::{THUMBV7EM, Target, Toolchain, WASM32};
-use crate::{debian, guests};
-
-/// The emulator, and Debian's package of it.
-const QEMU: &str = "qemu-system-arm";
+use crate::{guests, tools};
 
 /// The board: a Cortex-M4. Time passes by instructions, not by the wall's clock, so that each run is like
 /// the other; while the processor sleeps it passes at once.
@@ -70,10 +67,10 @@ const REPLAY: Image = Image {
 /// Runs the verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     shell::no_arguments(arguments)?;
-    prepare_emulator()?;
+    let qemu = tools::QEMU.prepare()?;
     build()?;
     let image = artifact(FIRMWARE.artifact);
-    shell::run(Command::new(QEMU).args(MACHINE).arg("-kernel").arg(image).stdin(Stdio::null()))
+    shell::run(Command::new(qemu).args(MACHINE).arg("-kernel").arg(image).stdin(Stdio::null()))
 }
 
 /// Builds the images that tests run, and the replay as WebAssembly, into `artifacts/`.
@@ -114,27 +111,6 @@ pub(crate) fn clippy() -> Result<(), Error> {
         shell::run(cargo("clippy", image)?.args(["--", "-D", "warnings"]))?;
     }
     Ok(())
-}
-
-/// Finds the emulator, or installs it.
-pub(crate) fn prepare_emulator() -> Result<(), Error> {
-    if is_there() {
-        return Ok(());
-    }
-    let missing = Error::NoEmulator { program: QEMU, package: QEMU };
-    if !debian::is_debian() {
-        return Err(missing);
-    }
-    say(&format!("installing Debian's {QEMU}"));
-    if let Err(error) = debian::install(&[QEMU]) {
-        say(&error.to_string());
-    }
-    if is_there() { Ok(()) } else { Err(missing) }
-}
-
-fn is_there() -> bool {
-    let version = Command::new(QEMU).arg("--version").output();
-    version.is_ok_and(|output| output.status.success())
 }
 
 /// A file that tests use.

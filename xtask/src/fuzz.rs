@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::shell::{self, Error, at, say};
+use crate::tools;
 use crate::wasm::rustup_may_install;
 
 /// The targets: one for each parser, or family of them.
@@ -49,8 +50,27 @@ const COVERAGE_FLAGS: &[&str] = &[
 /// The verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let (targets, seconds) = parse(arguments)?;
+    let results = sanitized(&targets, seconds, &place())?;
+    for (target, passed) in &results {
+        let log = log_path(&place(), target);
+        say(&format!("{target}: {} ({})", verdict(*passed), log.display()));
+    }
+    if results.iter().all(|(_, passed)| *passed) { Ok(()) } else { Err(Error::Reported) }
+}
+
+/// Every target with the address sanitizer for that long each, with its log in `logs`: whether it passed.
+pub(crate) fn all(seconds: u32, logs: &Path) -> Result<Vec<(&'static str, bool)>, Error> {
+    sanitized(TARGETS, seconds, logs)
+}
+
+fn sanitized(
+    targets: &[&'static str],
+    seconds: u32,
+    logs: &Path,
+) -> Result<Vec<(&'static str, bool)>, Error> {
     let cargo_fuzz = shell::cargo_tool("cargo-fuzz")?;
     nightly()?;
+    let engine = engine()?;
     let cargo_fuzz = |verb: &str| {
         let mut command = Command::new("rustup");
         command
@@ -58,6 +78,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
             // Cargo hands these down; they name this project's compiler.
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN")
+            .envs(engine.clone())
             .args(["run", "nightly"])
             .arg(&cargo_fuzz)
             .args(["fuzz", verb, "--fuzz-dir", "tests/fuzz", "--target-dir"])
@@ -65,16 +86,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         command
     };
     shell::run(&mut cargo_fuzz("build"))?;
-    let results = side_by_side(&targets, &place(), |target| {
+    side_by_side(targets, logs, |target| {
         let mut command = cargo_fuzz("run");
         command.arg(target).args(corpora(target)).arg("--").args(options(target, seconds));
         command
-    })?;
-    for (target, passed) in &results {
-        let log = log_path(&place(), target);
-        say(&format!("{target}: {} ({})", verdict(*passed), log.display()));
-    }
-    if results.iter().all(|(_, passed)| *passed) { Ok(()) } else { Err(Error::Reported) }
+    })
 }
 
 /// Each target for a few seconds, with its log in `logs`: whether it passed.
@@ -86,6 +102,7 @@ pub(crate) fn smoke(logs: &Path) -> Result<Vec<(&'static str, bool)>, Error> {
         .current_dir(shell::root())
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE_FLAGS.join("\u{1f}"))
+        .envs(engine()?)
         // With a target named, the flags are not those of build scripts and macros.
         .args(["build", "--quiet", "--release", "--target", &host])
         .args(["--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir"])
@@ -100,6 +117,15 @@ pub(crate) fn smoke(logs: &Path) -> Result<Vec<(&'static str, bool)>, Error> {
         command.args(options(target, SMOKE_SECONDS));
         command
     })
+}
+
+/// What builds the fuzzer's engine, which is written in C++: its compiler, which is its linker too, as it
+/// knows where its library is.
+fn engine() -> Result<[(String, PathBuf); 2], Error> {
+    let host = shell::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let linker = format!("CARGO_TARGET_{}_LINKER", host.to_uppercase().replace('-', "_"));
+    let compiler = tools::CXX.prepare()?;
+    Ok([("CXX".to_owned(), compiler.clone()), (linker, compiler)])
 }
 
 /// Which targets, and for how many seconds each.

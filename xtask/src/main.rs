@@ -8,15 +8,19 @@ use std::process::ExitCode;
 mod bench;
 mod debian;
 mod demo;
+mod deny;
 mod falsify;
 mod firmware;
 mod fuzz;
 mod guests;
 mod mutants;
+mod nightly;
 mod setup;
 mod shell;
 mod sim;
+mod steps;
 mod test;
+mod tools;
 mod wasm;
 
 use shell::Error;
@@ -25,7 +29,7 @@ use shell::Error;
 type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 
 const VERBS: &[Verb] = &[
-    ("setup", "find or install the compilers for WebAssembly and firmware", setup::run),
+    ("setup", "finds or fetches compilers and tools; nothing is installed", setup::run),
     ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
     ("firmware", "the core on a Cortex-M4: builds the image and runs it in QEMU", firmware::run),
     (
@@ -33,7 +37,12 @@ const VERBS: &[Verb] = &[
         "a fleet at work: its daemons are killed, and no request is lost or counted twice",
         demo::run,
     ),
-    ("test", "everything that must hold: format, lints, all tests; -v shows all output", test::run),
+    ("test", "everything that must hold, or single steps of it; -v shows all output", test::run),
+    (
+        "nightly",
+        "what is too slow for each change, or single steps: long fuzz, soaks, two builds, cargo-deny",
+        nightly::run,
+    ),
     (
         "sim",
         "the core's machines through millions of faults, from a seed; --help says more",

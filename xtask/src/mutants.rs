@@ -129,7 +129,7 @@ fn modules() -> Result<Vec<String>, Error> {
 }
 
 /// Unpacks the last commit into `tree`, and names it.
-fn unpack(tree: &Path) -> Result<String, Error> {
+pub(crate) fn unpack(tree: &Path) -> Result<String, Error> {
     let git = |arguments: &[&str]| {
         let mut git = Command::new("git");
         git.current_dir(shell::root()).args(arguments);

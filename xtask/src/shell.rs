@@ -35,25 +35,25 @@ pub(crate) enum Error {
     },
     /// A target cannot be compiled for, and nothing here can change that.
     #[error(
-        "no compiler for {target}: run `rustup target add {target}`, or on Debian (as root) \
-         `apt-get install {packages}`"
+        "no compiler for {target}: `rustup target add {target}` adds it to the one here; {why}"
     )]
     NoCompiler {
         /// The target's triple.
         target: &'static str,
-        /// What Debian calls it.
-        packages: String,
+        /// Why Debian's is not to be had either.
+        why: String,
     },
-    /// A program is missing that a package brings.
+    /// Packages are missing, and can't be unpacked here.
     #[error(
-        "`{program}` is not installed: on Debian (as root) `apt-get install {package}`, elsewhere by your \
-         system's package of QEMU for ARM"
+        "no {packages}: {why}; on Debian, `apt-get update` (as root) makes the lists of packages that are \
+         read here, and `apt-get install {packages}` does what is done here without changing the machine; \
+         elsewhere, install your system's packages of the same programs"
     )]
-    NoEmulator {
-        /// The program.
-        program: &'static str,
-        /// What Debian calls its package.
-        package: &'static str,
+    NoPackages {
+        /// What Debian calls them.
+        packages: String,
+        /// Why not.
+        why: String,
     },
     /// Something was built or run that had to fail, and did not, or not for that reason.
     #[error("{0}")]

@@ -3,19 +3,20 @@
 //! Tried in this order, the first that works is used:
 //! 1. the active toolchain already has the target;
 //! 2. `rustup target add`, where rustup may install (`RUSTUP_AUTO_INSTALL` is not 0);
-//! 3. on Debian, the packages of [`DEBIAN_PACKAGES`]: a second compiler with the sources of its
-//!    standard library, which is built once into a cached sysroot. A sysroot serves only the compiler
-//!    that built it, so its folder is named after that compiler;
+//! 3. on Debian, the packages of [`PACKAGES`], those of the machine or, without changing it, below
+//!    `target/debian`: a second compiler with the sources of its standard library, which is built once
+//!    into a cached sysroot. A sysroot serves only the compiler that built it, so its folder is named
+//!    after that compiler;
 //! 4. an error that says what to install.
 //!
 //! The linker for components is rustup's own `wasm-component-ld` in all cases: rustc then writes a
 //! component directly.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fmt, fs};
 
-use crate::debian;
+use crate::debian::{Unpacked, Wanted};
 use crate::shell::{self, Error, at, say};
 
 /// A target and what of the standard library it can have.
@@ -41,14 +42,15 @@ pub(crate) const WASM32: Target = Target {
 pub(crate) const THUMBV7EM: Target =
     Target { triple: "thumbv7em-none-eabihf", standard_library: "core", whole_program: true };
 
-/// A compiler, its cargo, the library sources and the clippy that fit it.
-const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
-const DEBIAN_CARGO: &str = "/usr/bin/cargo";
-const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
+/// A compiler, its cargo, the library sources and the clippy that fit it. A compiler finds the library
+/// for its own machine beside itself.
+const PACKAGES: Wanted = Wanted {
+    packages: &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"],
+    beside: &["libstd-rust-web-"],
+    version_min: "1.95",
+};
 
-/// The oldest Rust that compiles this workspace (1.`MINOR`), as in the top-level Cargo.toml.
+/// The oldest Rust that compiles this workspace (1.`MINOR`), as above and in the top-level Cargo.toml.
 const RUST_MINOR_MIN: u32 = 95;
 
 /// A compiler that can make code for a target.
@@ -57,7 +59,88 @@ pub(crate) struct Toolchain {
     target: Target,
     active: Active,
     /// Debian's compiler with a sysroot that we built; `None`: the active toolchain as it is.
-    sysroot: Option<PathBuf>,
+    debian: Option<(Compiler, PathBuf)>,
+}
+
+impl fmt::Display for Toolchain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.debian {
+            None => f.write_str("the active toolchain"),
+            Some((compiler, _)) => write!(f, "{}", compiler.rustc.display()),
+        }
+    }
+}
+
+/// A compiler from Debian's packages.
+#[derive(Debug)]
+struct Compiler {
+    rustc: PathBuf,
+    cargo: PathBuf,
+    clippy: PathBuf,
+    /// The sources of its library, and all else that Rust code is compiled with.
+    rustlib: PathBuf,
+}
+
+impl Compiler {
+    /// The machine's, if it is whole and new enough; else the one below `target/debian`.
+    fn prepare() -> Result<Self, Error> {
+        let of_the_machine = Self {
+            rustc: "/usr/bin/rustc".into(),
+            cargo: "/usr/bin/cargo".into(),
+            clippy: "/usr/bin/cargo-clippy".into(),
+            rustlib: "/usr/lib/rustlib".into(),
+        };
+        if of_the_machine.serves() {
+            return Ok(of_the_machine);
+        }
+        let unpacked = || {
+            let folder = Unpacked::prepare(&PACKAGES)?;
+            let compiler = Self {
+                rustc: folder.program("rustc"),
+                cargo: folder.program("cargo"),
+                clippy: folder.program("cargo-clippy"),
+                rustlib: folder.path("usr/lib/rustlib"),
+            };
+            Ok((folder, compiler))
+        };
+        let (folder, compiler) = unpacked()?;
+        if compiler.serves() {
+            return Ok(compiler);
+        }
+        // What it takes from the machine may have changed since it was unpacked.
+        folder.remove()?;
+        let (_, compiler) = unpacked()?;
+        if compiler.serves() {
+            return Ok(compiler);
+        }
+        Err(PACKAGES.missing(format!(
+            "what was unpacked is no whole compiler, or one older than 1.{RUST_MINOR_MIN}"
+        )))
+    }
+
+    /// Whether all parts are there and run, and are new enough.
+    fn serves(&self) -> bool {
+        let version = |program: &Path| {
+            let output = Command::new(program).arg("--version").output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let new_enough = version(&self.rustc)
+            .and_then(|text| minor_version(&text))
+            .is_some_and(|minor| minor >= RUST_MINOR_MIN);
+        new_enough
+            && version(&self.cargo).is_some()
+            && self.clippy.is_file()
+            && self.rustlib.join("src/rust/library/Cargo.toml").is_file()
+    }
+
+    /// Its cargo, or its clippy. Clippy is named by its path: cargo would find rustup's, which does not
+    /// read what this compiler has written.
+    fn command(&self, verb: &str) -> Command {
+        let mut cargo = Command::new(if verb == "clippy" { &self.clippy } else { &self.cargo });
+        // Cargo and rustup hand these down; they would name the other compiler.
+        cargo.env_remove("RUSTUP_TOOLCHAIN").env("CARGO", &self.cargo).env("RUSTC", &self.rustc);
+        cargo
+    }
 }
 
 /// The toolchain that this program was built with.
@@ -83,19 +166,6 @@ impl Active {
     fn has(&self, target: Target) -> bool {
         let libraries = self.rustlib(target.triple).join("lib");
         fs::read_dir(libraries).is_ok_and(|mut entries| entries.next().is_some())
-    }
-
-    /// Flags that replace this machine's paths in panic messages and debug information.
-    fn remap_flags(&self) -> Vec<String> {
-        [
-            (shell::root(), "/duende"),
-            (self.sysroot.join("lib/rustlib/src/rust"), "/rust"),
-            ("/usr/lib/rustlib/src/rust".into(), "/rust"),
-            (shell::cargo_home(), "/cargo"),
-        ]
-        .iter()
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
-        .collect()
     }
 
     /// The linker for images: rustup's toolchain for the host has one, whatever its targets are.
@@ -129,29 +199,29 @@ impl Toolchain {
             }
         }
         if active.has(target) {
-            return Ok(Self { target, active, sysroot: None });
+            return Ok(Self { target, active, debian: None });
         }
-        if !debian::is_debian() {
-            return Err(no_compiler(target));
-        }
-        if !debian_compiler_is_there() {
-            install_debian_compiler(target)?;
-        }
-        let sysroot = Some(sysroot(target, &active)?);
-        Ok(Self { target, active, sysroot })
+        let compiler = Compiler::prepare()
+            .map_err(|error| Error::NoCompiler { target: target.triple, why: error.to_string() })?;
+        let sysroot = sysroot(target, &compiler)?;
+        Ok(Self { target, active, debian: Some((compiler, sysroot)) })
     }
 
     /// `cargo VERB --profile guest --target …`, with a target folder of its own under the usual one, so that two
     /// compilers do not undo each other's work. Paths of this machine are kept out of what is built.
     pub(crate) fn cargo(&self, verb: &str) -> Result<Command, Error> {
-        let mut flags = self.active.remap_flags();
-        let mut cargo = match &self.sysroot {
-            None => Command::new("cargo"),
-            Some(sysroot) => {
-                flags.push(format!("--sysroot={}", sysroot.display()));
-                debian_cargo(verb)
+        let (mut cargo, mut flags);
+        match &self.debian {
+            None => {
+                cargo = Command::new("cargo");
+                flags = remap_flags(&self.active.sysroot.join("lib/rustlib"));
             }
-        };
+            Some((compiler, sysroot)) => {
+                cargo = compiler.command(verb);
+                flags = remap_flags(&compiler.rustlib);
+                flags.push(format!("--sysroot={}", sysroot.display()));
+            }
+        }
         if self.target == WASM32 {
             let (component, wasm_ld) = self.active.component_linkers()?;
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", component);
@@ -172,15 +242,6 @@ impl Toolchain {
     }
 }
 
-/// Debian's cargo, or its clippy, with Debian's compiler. Clippy is named by its path: cargo would
-/// find rustup's, which does not read what Debian's compiler has written.
-fn debian_cargo(verb: &str) -> Command {
-    let mut cargo = Command::new(if verb == "clippy" { DEBIAN_CLIPPY } else { DEBIAN_CARGO });
-    // Cargo and rustup hand these down; they would name the other compiler.
-    cargo.env_remove("RUSTUP_TOOLCHAIN").env("CARGO", DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC);
-    cargo
-}
-
 /// Builds `duende-core` for `target`: it needs nothing beyond the language's `core`.
 pub(crate) fn check_core(target: Target) -> Result<(), Error> {
     say(&format!("building duende-core for {}", target.triple));
@@ -188,8 +249,16 @@ pub(crate) fn check_core(target: Target) -> Result<(), Error> {
     shell::run(toolchain.cargo("build")?.args(["-q", "-p", "duende-core"]))
 }
 
-fn no_compiler(target: Target) -> Error {
-    Error::NoCompiler { target: target.triple, packages: DEBIAN_PACKAGES.join(" ") }
+/// Flags that replace this machine's paths in panic messages and debug information.
+fn remap_flags(rustlib: &Path) -> Vec<String> {
+    [
+        (shell::root(), "/duende"),
+        (rustlib.join("src/rust"), "/rust"),
+        (shell::cargo_home(), "/cargo"),
+    ]
+    .iter()
+    .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+    .collect()
 }
 
 pub(crate) fn rustup_may_install() -> bool {
@@ -200,33 +269,15 @@ pub(crate) fn rustup_may_install() -> bool {
             .is_ok_and(|output| output.status.success())
 }
 
-fn debian_compiler_is_there() -> bool {
-    let new_enough = Command::new(DEBIAN_RUSTC).arg("--version").output().is_ok_and(|output| {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        minor_version(&text).is_some_and(|minor| minor >= RUST_MINOR_MIN)
-    });
-    let others = [DEBIAN_CARGO, DEBIAN_SOURCES, DEBIAN_CLIPPY];
-    new_enough && others.iter().all(|path| Path::new(path).exists())
-}
-
 /// The 96 of `rustc 1.96.0 (ac68faa20 2026-05-25)`.
 fn minor_version(text: &str) -> Option<u32> {
     let version = text.strip_prefix("rustc 1.")?;
     version.split('.').next()?.parse().ok()
 }
 
-fn install_debian_compiler(target: Target) -> Result<(), Error> {
-    say(&format!("installing Debian's {} (145 MB, about 30 s)", DEBIAN_PACKAGES.join(", ")));
-    if let Err(error) = debian::install(&DEBIAN_PACKAGES) {
-        say(&error.to_string());
-        return Err(no_compiler(target));
-    }
-    if debian_compiler_is_there() { Ok(()) } else { Err(no_compiler(target)) }
-}
-
 /// The standard library for `target`, built by Debian's compiler on the first call.
-fn sysroot(target: Target, active: &Active) -> Result<PathBuf, Error> {
-    let version = shell::output(Command::new(DEBIAN_RUSTC).arg("--version"))?;
+fn sysroot(target: Target, compiler: &Compiler) -> Result<PathBuf, Error> {
+    let version = shell::output(Command::new(&compiler.rustc).arg("--version"))?;
     let name: String = version
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
@@ -250,12 +301,12 @@ fn sysroot(target: Target, active: &Active) -> Result<PathBuf, Error> {
     fs::create_dir_all(&sources).map_err(at(&sources))?;
     write(&scratch.join("Cargo.toml"), manifest)?;
     write(&sources.join("lib.rs"), "#![no_std]\n")?;
-    let mut flags = active.remap_flags();
+    let mut flags = remap_flags(&compiler.rustlib);
     if target.whole_program {
         // Cargo says `no` where the last crate is a library; the last flag counts.
         flags.push("-Cembed-bitcode=yes".to_owned());
     }
-    let mut cargo = debian_cargo("build");
+    let mut cargo = compiler.command("build");
     cargo
         .current_dir(&scratch)
         .env_remove("RUSTFLAGS")

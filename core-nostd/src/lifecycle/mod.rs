@@ -25,6 +25,9 @@
 //! 5. Doing twice is defined: a second start is an error, a second stop, pause or resume is none, and
 //!    a reload during a reload is refused, because the first may have read the old configuration.
 //! 6. A reload that takes too long ends, and the daemon runs on, as under systemd.
+//! 7. Whatever the reason, a process is asked to end before it is killed; only an operator's second
+//!    word ([`Step::Kill`]) leaves that out. A kill that is not answered is repeated, and in the end
+//!    the daemon is given up ([`Step::Abandon`]).
 
 use crate::epitaph::{Epitaph, invariant};
 use crate::planted::{self, Plant};

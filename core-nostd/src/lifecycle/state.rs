@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::step::Charge;
-use crate::restart::{Classified, Exit, ExitRules};
+use crate::restart::{Classified, Exit, ExitRules, Unavailable};
 use crate::time::Instant;
 
 /// Why a daemon failed.
@@ -19,16 +19,20 @@ pub enum FailureReason {
     Trap,
     /// A slice passed its budget.
     SliceBudget,
-    /// It was not ready in time, or its startup probe failed too often, and it was killed.
+    /// It was not ready in time, or its startup probe failed too often, and it was ended.
     StartTimeout,
-    /// Its health checks failed too often in a row, and it was killed.
+    /// Its health checks failed too often in a row, and it was ended.
     Unhealthy,
-    /// It gave no sign of life for as long as its watchdog waits, and was killed.
+    /// It gave no sign of life for as long as its watchdog waits, and was ended.
     Watchdog,
     /// It could not be made, and a further try would not help.
     Refused,
     /// What it ran in died.
     Lost,
+    /// It could not be started, for a reason outside of it.
+    Unavailable(Unavailable),
+    /// It was killed again and again, and did not end.
+    Unkillable,
     /// It failed more often than its restart limit admits. An operator's start releases it.
     Quarantined {
         /// The restarts that the limit admitted.
@@ -100,9 +104,35 @@ pub enum Stopping {
     Killing {
         /// What follows.
         then: Then,
+        /// How often it was killed.
+        attempt: u8,
+        /// When it is killed again if it is still there.
+        deadline: Instant,
     },
-    /// The process is being killed for a failure, and its end is charged as that one.
-    Condemned(FailureReason),
+    /// The process was asked to end for a failure, and its end is charged as that one.
+    Condemned {
+        /// Which.
+        reason: FailureReason,
+        /// When it is killed if it is still there.
+        deadline: Instant,
+    },
+    /// It did not, and is being killed.
+    CondemnedKilling {
+        /// For which failure.
+        reason: FailureReason,
+        /// How often it was killed.
+        attempt: u8,
+        /// When it is killed again if it is still there.
+        deadline: Instant,
+    },
+}
+
+impl FailureReason {
+    /// Whether it lies outside of the daemon, which is not charged for it.
+    #[must_use]
+    pub const fn is_outer(self) -> bool {
+        matches!(self, Self::Lost | Self::Unavailable(_))
+    }
 }
 
 /// What follows a stop.
@@ -166,13 +196,17 @@ impl State {
                 Starting::Spawning { deadline } | Starting::Initialising { deadline },
             )
             | Self::Reloading { deadline }
-            | Self::Stopping(Stopping::Asked { deadline, .. })
+            | Self::Stopping(
+                Stopping::Asked { deadline, .. }
+                | Stopping::Killing { deadline, .. }
+                | Stopping::Condemned { deadline, .. }
+                | Stopping::CondemnedKilling { deadline, .. },
+            )
             | Self::Backoff { until: deadline, .. } => Some(deadline),
             Self::Created
             | Self::Starting(Starting::Waiting)
             | Self::Running
             | Self::Paused
-            | Self::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_))
             | Self::Stopped(_)
             | Self::Failed(_) => None,
         }
@@ -189,8 +223,15 @@ impl State {
             Self::Stopping(Stopping::Asked { .. } | Stopping::Killing { .. }) => {
                 Some(Charge::Asked)
             }
-            Self::Stopping(Stopping::Condemned(reason)) => {
-                Some(Charge::Unasked(Classified::failure(reason)))
+            Self::Stopping(
+                Stopping::Condemned { reason, .. } | Stopping::CondemnedKilling { reason, .. },
+            ) => {
+                let exit = rules.classify(exit);
+                Some(Charge::Unasked(match exit.failure {
+                    // What it was condemned for came of that.
+                    Some(failure) if failure.is_outer() => exit,
+                    _ => Classified::failure(reason),
+                }))
             }
             Self::Created
             | Self::Starting(Starting::Waiting)

@@ -72,9 +72,29 @@ pub enum Step {
         deadline: Instant,
     },
     /// The deadline of a stop or a reload passed.
-    Overdue,
-    /// The process must be killed for this failure.
-    Condemn(FailureReason),
+    Overdue {
+        /// If that leads to a kill: when it is repeated.
+        deadline: Instant,
+    },
+    /// The process must be ended for a failure.
+    Condemn {
+        /// For which.
+        reason: FailureReason,
+        /// When it is killed if it is still there.
+        deadline: Instant,
+    },
+    /// An operator wants it gone at once.
+    Kill {
+        /// When the kill is repeated.
+        deadline: Instant,
+    },
+    /// It was killed often enough, and is still there.
+    Abandon,
+    /// What is under way may take longer.
+    Extend {
+        /// Until when, if that is later than before.
+        deadline: Instant,
+    },
     /// The process ended. If a stop was under way, what follows is what the stop was for, and the
     /// verdict is not asked.
     Exited(Verdict),
@@ -97,8 +117,11 @@ impl core::fmt::Display for Step {
             Self::Resume => "Resume",
             Self::Reload { .. } => "Reload",
             Self::Reloaded => "Reloaded",
-            Self::Overdue => "Overdue",
-            Self::Condemn(_) => "Condemn",
+            Self::Overdue { .. } => "Overdue",
+            Self::Condemn { .. } => "Condemn",
+            Self::Kill { .. } => "Kill",
+            Self::Abandon => "Abandon",
+            Self::Extend { .. } => "Extend",
             Self::Exited(_) => "Exited",
         })
     }
@@ -179,18 +202,24 @@ impl State {
                 Self::Reloading { .. } => Ok(Self::Running),
                 _ => self.unchanged_with_process(),
             },
-            Step::Overdue => match self {
+            Step::Overdue { deadline } => match self {
                 Self::Reloading { .. } => Ok(Self::Running),
-                Self::Stopping(Stopping::Asked { then, .. }) => {
-                    Ok(Self::Stopping(Stopping::Killing { then }))
+                Self::Stopping(stopping) => Ok(Self::Stopping(stopping.overdue(deadline))),
+                _ => Err(StepError::Unexpected),
+            },
+            Step::Kill { deadline } => Ok(self.after_kill(deadline)),
+            Step::Abandon => match self {
+                Self::Stopping(Stopping::Killing { .. } | Stopping::CondemnedKilling { .. }) => {
+                    Ok(Self::Failed(FailureReason::Unkillable))
                 }
                 _ => Err(StepError::Unexpected),
             },
-            Step::Condemn(reason) => match self {
+            Step::Extend { deadline } => Ok(self.extended(deadline)),
+            Step::Condemn { reason, deadline } => match self {
                 Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
                 | Self::Running
                 | Self::Reloading { .. }
-                | Self::Paused => Ok(Self::Stopping(Stopping::Condemned(reason))),
+                | Self::Paused => Ok(Self::Stopping(Stopping::Condemned { reason, deadline })),
                 _ => Err(StepError::Unexpected),
             },
             Step::Exited(verdict) => self.after_exit(verdict),
@@ -235,7 +264,8 @@ impl State {
             | Self::Stopped(_)
             | Self::Failed(_)
             | Self::Stopping(
-                Stopping::Asked { then: Then::Stop, .. } | Stopping::Killing { then: Then::Stop },
+                Stopping::Asked { then: Then::Stop, .. }
+                | Stopping::Killing { then: Then::Stop, .. },
             ) => self,
             Self::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
             | Self::Running
@@ -263,17 +293,20 @@ impl State {
     /// Asks a process to end, or leaves an end that is under way with what now follows it.
     const fn ended(self, new_deadline: Instant, then: Then) -> Self {
         Self::Stopping(match self {
-            Self::Stopping(Stopping::Asked { deadline, .. }) => Stopping::Asked { deadline, then },
-            Self::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_)) => {
-                Stopping::Killing { then }
-            }
+            Self::Stopping(
+                Stopping::Asked { deadline, .. } | Stopping::Condemned { deadline, .. },
+            ) => Stopping::Asked { deadline, then },
+            Self::Stopping(
+                Stopping::Killing { attempt, deadline, .. }
+                | Stopping::CondemnedKilling { attempt, deadline, .. },
+            ) => Stopping::Killing { then, attempt, deadline },
             _ => Stopping::Asked { deadline: new_deadline, then },
         })
     }
 
     const fn after_exit(self, verdict: Verdict) -> Result<Self, StepError> {
         match self {
-            Self::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then }) => {
+            Self::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then, .. }) => {
                 Ok(match then {
                     Then::Stop => Self::Stopped(StopCause::Operator),
                     Then::GiveUp => Self::Stopped(StopCause::GaveUp),
@@ -284,11 +317,13 @@ impl State {
             | Self::Running
             | Self::Reloading { .. }
             | Self::Paused
-            | Self::Stopping(Stopping::Condemned(_)) => Ok(match verdict {
-                Verdict::Stop(cause) => Self::Stopped(cause),
-                Verdict::Retry { until, failure } => Self::Backoff { until, failure },
-                Verdict::Fail(reason) => Self::Failed(reason),
-            }),
+            | Self::Stopping(Stopping::Condemned { .. } | Stopping::CondemnedKilling { .. }) => {
+                Ok(match verdict {
+                    Verdict::Stop(cause) => Self::Stopped(cause),
+                    Verdict::Retry { until, failure } => Self::Backoff { until, failure },
+                    Verdict::Fail(reason) => Self::Failed(reason),
+                })
+            }
             Self::Created
             | Self::Starting(Starting::Waiting)
             | Self::Stopped(_)
@@ -297,8 +332,63 @@ impl State {
         }
     }
 
+    /// A process is killed without being asked; what has none is stopped.
+    const fn after_kill(self, deadline: Instant) -> Self {
+        match self {
+            Self::Stopping(
+                Stopping::Killing { attempt, deadline, .. }
+                | Stopping::CondemnedKilling { attempt, deadline, .. },
+            ) => Self::Stopping(Stopping::Killing { then: Then::Stop, attempt, deadline }),
+            _ if self.has_process() => {
+                Self::Stopping(Stopping::Killing { then: Then::Stop, attempt: 1, deadline })
+            }
+            _ => self.after_stop(deadline),
+        }
+    }
+
+    /// What is under way has more time; what has no deadline of its own is as before.
+    const fn extended(self, until: Instant) -> Self {
+        const fn later(one: Instant, other: Instant) -> Instant {
+            if one.as_ns() < other.as_ns() { other } else { one }
+        }
+        match self {
+            Self::Starting(Starting::Spawning { deadline }) => {
+                Self::Starting(Starting::Spawning { deadline: later(deadline, until) })
+            }
+            Self::Starting(Starting::Initialising { deadline }) => {
+                Self::Starting(Starting::Initialising { deadline: later(deadline, until) })
+            }
+            Self::Reloading { deadline } => Self::Reloading { deadline: later(deadline, until) },
+            Self::Stopping(Stopping::Asked { deadline, then }) => {
+                Self::Stopping(Stopping::Asked { deadline: later(deadline, until), then })
+            }
+            Self::Stopping(Stopping::Condemned { reason, deadline }) => {
+                Self::Stopping(Stopping::Condemned { reason, deadline: later(deadline, until) })
+            }
+            other => other,
+        }
+    }
+
     /// News of a process that change nothing, as long as there is one.
     const fn unchanged_with_process(self) -> Result<Self, StepError> {
         if self.has_process() { Ok(self) } else { Err(StepError::Unexpected) }
+    }
+}
+
+impl Stopping {
+    /// Its deadline passed: it is killed, or killed once more.
+    const fn overdue(self, deadline: Instant) -> Self {
+        match self {
+            Self::Asked { then, .. } => Self::Killing { then, attempt: 1, deadline },
+            Self::Killing { then, attempt, .. } => {
+                Self::Killing { then, attempt: attempt.saturating_add(1), deadline }
+            }
+            Self::Condemned { reason, .. } => {
+                Self::CondemnedKilling { reason, attempt: 1, deadline }
+            }
+            Self::CondemnedKilling { reason, attempt, .. } => {
+                Self::CondemnedKilling { reason, attempt: attempt.saturating_add(1), deadline }
+            }
+        }
     }
 }

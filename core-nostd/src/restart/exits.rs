@@ -86,7 +86,8 @@ impl ExitSet {
             | Exit::Trap
             | Exit::SliceBudget
             | Exit::Refused
-            | Exit::Lost => false,
+            | Exit::Lost
+            | Exit::Unavailable(_) => false,
         }
     }
 

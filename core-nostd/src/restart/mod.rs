@@ -4,12 +4,19 @@
 //! 1. An exit is clean or a failure by what it is, never by policy: exit code 0 is clean, and what
 //!    its [`ExitRules`] say; by default the signals SIGHUP, SIGINT, SIGTERM and SIGPIPE, as in systemd.
 //!    All else is a failure.
-//! 2. A clean exit is never charged to the backoff, to the retries or to the restart limiter, unless
-//!    the rules say so ([`ExitRules::charge_clean`]).
+//! 2. A clean exit is charged to the backoff and to the restart limiter if it came early, before the
+//!    run counted as stable: what ends at once and is started again has no right to a whole processor.
+//!    After a stable run it is not charged, unless the rules say so ([`ExitRules::charge_clean`]). It
+//!    is never a failure, and so never one of the retries.
 //! 3. Some exits decide about the restart by themselves, as in systemd: what is prevented is not
 //!    started again, what is forced is, and prevented beats forced.
 //! 4. What was refused is not tried again: without a change it would be refused again.
-//! 5. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
+//! 5. What lies outside of the daemon is not charged to it: a program that is away, a limit of the
+//!    machine, a disk, the death of what it ran in ([`FailureReason::is_outer`]). A start that such a
+//!    thing prevented is tried again whatever the policy, which speaks of how programs end; each time
+//!    after a longer wait, and for ever. Which errors of a start are of that kind is said by
+//!    [`StartError::exit`].
+//! 6. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
 //!    and [`limiter`](crate::limiter).
 //!
 //! ```
@@ -32,9 +39,11 @@ use crate::lifecycle::FailureReason;
 
 mod exits;
 mod rules;
+mod start;
 
 pub use exits::{ExitSet, ExitSetError};
 pub use rules::{Classified, Decision, ExitRules};
+pub use start::{StartError, Unavailable};
 
 /// How an incarnation ended, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +62,8 @@ pub enum Exit {
     Refused,
     /// What it ran in is gone: its kernel or its machine died.
     Lost,
+    /// It could not be started now, for a reason outside of it.
+    Unavailable(Unavailable),
 }
 
 impl Exit {
@@ -82,8 +93,10 @@ impl RestartPolicy {
     /// Whether an exit that was charged as `failure` (`None`: a clean one) leads to a restart.
     #[must_use]
     pub const fn restarts_after(self, failure: Option<FailureReason>) -> bool {
-        if matches!(failure, Some(FailureReason::Refused)) {
-            return false;
+        match failure {
+            Some(FailureReason::Refused) => return false,
+            Some(FailureReason::Unavailable(_)) => return true,
+            _ => {}
         }
         match self {
             Self::Never => false,

@@ -112,6 +112,7 @@ impl ExitRules {
             Exit::SliceBudget => Some(FailureReason::SliceBudget),
             Exit::Refused => Some(FailureReason::Refused),
             Exit::Lost => Some(FailureReason::Lost),
+            Exit::Unavailable(what) => Some(FailureReason::Unavailable(what)),
         };
         let decision = if self.prevent.contains(exit) {
             Decision::Prevented
@@ -120,7 +121,11 @@ impl ExitRules {
         } else {
             Decision::ByPolicy
         };
-        Classified { failure, is_charged: failure.is_some() || self.charge_clean, decision }
+        let is_charged = match failure {
+            Some(failure) => !failure.is_outer(),
+            None => self.charge_clean,
+        };
+        Classified { failure, is_charged, decision }
     }
 }
 

@@ -10,7 +10,7 @@ use super::group::GroupSlot;
 use super::message::DaemonId;
 use super::rules::Fault;
 use super::{Effects, Supervisor};
-use crate::lifecycle::State;
+use crate::lifecycle::{Starting, State};
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
     Supervisor<S, G>
@@ -22,12 +22,32 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         id: DaemonId,
         effects: Effects<'_>,
     ) -> Result<(), Fault> {
-        self.start(id, effects)?;
-        self.mark_chain(id, |marked, other| marked.1.spec.depends_on.contains(&other.0))?;
+        // One that waits already is started for the sake of what it waits for.
+        if self.known(id)?.state() != State::Starting(Starting::Waiting) {
+            self.start(id, effects)?;
+        }
+        self.start_dependencies(id, effects)
+    }
+
+    /// Restarts a daemon, and starts all that it depends on and that is not started.
+    pub(super) fn restart_with_dependencies(
+        &mut self,
+        id: DaemonId,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        self.restart(id, effects)?;
+        self.start_dependencies(id, effects)
+    }
+
+    fn start_dependencies(&mut self, of: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+        self.mark_chain(of, |marked, other| marked.1.spec.depends_on.contains(&other.0))?;
         for slot in 0..self.slot_count() {
             let Some(id) = self.take_mark(slot) else {
                 continue;
             };
+            if id == of {
+                continue;
+            }
             let started = match self.known(id)?.state() {
                 State::Created | State::Stopped(_) | State::Backoff { .. } | State::Failed(_) => {
                     self.start(id, effects)

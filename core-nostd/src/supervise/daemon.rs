@@ -22,6 +22,12 @@ pub const DEPENDENCIES_MAX: usize = 8;
 /// Highest restart intensity: as many restarts are remembered for each daemon.
 pub const INTENSITY_MAX: usize = 32;
 
+/// How often a process is killed before its daemon is given up.
+pub const KILL_ATTEMPTS_MAX: u8 = 3;
+
+/// The most by which a daemon may put off a deadline at a time.
+pub const EXTENSION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How one daemon is to be supervised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -40,6 +46,8 @@ pub struct Spec {
     pub start_timeout: Duration,
     /// How long it may take to stop before it is killed.
     pub stop_grace: Duration,
+    /// How long a kill may take before it is repeated. Not zero.
+    pub kill_timeout: Duration,
     /// How long it may take to read its configuration anew. Not zero.
     pub reload_timeout: Duration,
     /// How long it must have run for its earlier failures to be forgotten.
@@ -56,7 +64,7 @@ pub struct Spec {
 
 impl Default for Spec {
     /// On failure, any number of retries, 100 ms to 30 s of backoff, 5 restarts per 60 s, 30 s to
-    /// start and to reload, 10 s to stop, stable after 60 s, no health checks, no watchdog, no group,
+    /// start and to reload, 10 s to stop, 5 s to be killed, stable after 60 s, no health checks, no watchdog, no group,
     /// no dependencies.
     fn default() -> Self {
         Self {
@@ -67,6 +75,7 @@ impl Default for Spec {
             limit: RestartLimit::default(),
             start_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
+            kill_timeout: Duration::from_secs(5),
             reload_timeout: Duration::from_secs(30),
             stable_after: STABLE_AFTER,
             probes: Probes::NONE,
@@ -102,6 +111,10 @@ pub(super) struct Daemon {
     pub(super) probe: Option<ProbeSet>,
     /// Failures in a row that led to a restart.
     failures: u32,
+    /// Charged restarts in a row: those, and the ones after clean exits that came early.
+    charged: u32,
+    /// Starts in a row that something outside prevented or ended.
+    obstacles: u32,
     /// When this incarnation became ready, put forward by the time for which it was paused.
     ready_at: Option<Instant>,
     /// Since when it is paused; only while it is.
@@ -120,6 +133,11 @@ pub(super) struct Daemon {
     /// It is to leave as soon as those have no process that leave before it. Only while it starts or
     /// is up.
     pub(super) leaving: Option<Leaving>,
+    /// The incarnation that could not be killed, until it has ended after all.
+    pub(super) abandoned: Option<u32>,
+    /// For whom it waits in vain, and for whom that was told.
+    pub(super) blocked_by: Option<DaemonId>,
+    pub(super) blocked_told: Option<DaemonId>,
     /// Found by the input that is being handled; never between two inputs.
     pub(super) marked: bool,
 }
@@ -143,6 +161,8 @@ impl Daemon {
             lifecycle: Lifecycle::new(now),
             probe: None,
             failures: 0,
+            charged: 0,
+            obstacles: 0,
             ready_at: None,
             paused_at: None,
             watchdog: None,
@@ -153,6 +173,9 @@ impl Daemon {
             dependents: 0,
             dependents_alive: 0,
             leaving: None,
+            abandoned: None,
+            blocked_by: None,
+            blocked_told: None,
             marked: false,
         })
     }
@@ -183,26 +206,42 @@ impl Daemon {
         let stable_after = self.spec.stable_after;
         let until = self.own_now(now);
         let ran_for = self.ready_at.map(|ready_at| until.saturating_since(ready_at));
-        if ran_for.is_some_and(|length| length >= stable_after) {
+        let was_stable = ran_for.is_some_and(|length| length >= stable_after);
+        if was_stable {
             self.failures = 0;
+            self.charged = 0;
         }
         let Charge::Unasked(exit) = charge else {
             return Verdict::Stop(StopCause::Operator);
         };
+        if let Some(failure) = exit.failure
+            && failure.is_outer()
+        {
+            if !exit.restarts(self.spec.restart) {
+                return Verdict::Fail(failure);
+            }
+            let delay = self.spec.backoff.delay(self.obstacles, entropy);
+            self.obstacles = self.obstacles.saturating_add(1);
+            return Verdict::Retry { until: now.saturating_add(delay), failure: Some(failure) };
+        }
         let used_up = exit.is_charged && self.retries_are_used_up();
         if used_up || !exit.restarts(self.spec.restart) {
             return exit.failure.map_or(Verdict::Stop(StopCause::Finished), Verdict::Fail);
         }
         let limit = self.spec.limit;
-        let is_counted = exit.is_charged || limit.window.counts_every_start();
+        let is_charged = exit.is_charged || !was_stable;
+        let is_counted = is_charged || limit.window.counts_every_start();
         if is_counted && !self.limiter.admit(now) {
             return Verdict::Fail(FailureReason::Quarantined {
                 restarts: limit.intensity,
                 period: limit.period,
             });
         }
-        let row = if exit.is_charged { self.failures } else { 0 };
+        let row = if is_charged { self.charged } else { 0 };
         let delay = self.spec.backoff.delay(row, entropy);
+        if is_charged {
+            self.charged = self.charged.saturating_add(1);
+        }
         if exit.is_charged {
             self.failures = self.failures.saturating_add(1);
         }
@@ -212,6 +251,8 @@ impl Daemon {
     /// An operator forgets what it did before.
     pub(super) fn forgive(&mut self) {
         self.failures = 0;
+        self.charged = 0;
+        self.obstacles = 0;
         self.limiter.clear();
     }
 
@@ -220,6 +261,8 @@ impl Daemon {
         let admitted = self.limiter.start_by_operator(now);
         if admitted {
             self.failures = 0;
+            self.charged = 0;
+            self.obstacles = 0;
         }
         admitted
     }
@@ -262,6 +305,7 @@ impl Daemon {
         }
         if to.is_up() && !from.is_up() {
             self.ready_at = Some(now);
+            self.obstacles = 0;
             self.watchdog = self.spec.watchdog.and_then(|timeout| Watchdog::new(timeout, now));
             if self.probe.is_none() && !self.spec.probes.is_empty() {
                 self.probe = Some(ProbeSet::new(self.spec.probes, now));
@@ -291,7 +335,7 @@ impl Daemon {
                 | State::Backoff { .. }
                 | State::Stopping(
                     Stopping::Asked { then: Then::Start | Then::GiveUp, .. }
-                    | Stopping::Killing { then: Then::Start | Then::GiveUp },
+                    | Stopping::Killing { then: Then::Start | Then::GiveUp, .. },
                 ) => true,
                 State::Created
                 | State::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
@@ -300,8 +344,9 @@ impl Daemon {
                 | State::Paused
                 | State::Stopping(
                     Stopping::Asked { then: Then::Stop, .. }
-                    | Stopping::Killing { then: Then::Stop }
-                    | Stopping::Condemned(_),
+                    | Stopping::Killing { then: Then::Stop, .. }
+                    | Stopping::Condemned { .. }
+                    | Stopping::CondemnedKilling { .. },
                 )
                 | State::Stopped(_)
                 | State::Failed(_) => false,
@@ -362,6 +407,11 @@ impl Daemon {
         invariant!(alive <= dependents, "{alive} of {dependents} alive");
         let retries = self.spec.max_retries.unwrap_or(u32::MAX);
         invariant!(self.failures <= retries, "more retries than {retries}");
+        let has_process = state.has_process();
+        invariant!(
+            self.abandoned.is_none() || !has_process,
+            "a second process beside one that stayed"
+        );
         Ok(())
     }
 

@@ -50,7 +50,8 @@ pub enum Input {
     /// that it depends on is ready; starting those is the operator's.
     Start(DaemonId),
     /// An operator wants it started, and before it all that it depends on, directly or through others.
-    /// Those that are started already are left as they are.
+    /// Those that are started already are left as they are. One that waits for its dependencies can be
+    /// started once more, for their sake.
     StartWithDependencies(DaemonId),
     /// An operator wants it stopped. What is stopped stays so; that is no error.
     Stop(DaemonId),
@@ -58,8 +59,12 @@ pub enum Input {
     StopWithDependents(DaemonId),
     /// An operator wants it stopped, then started; charged to nobody. What does not run is started.
     Restart(DaemonId),
+    /// As `Restart`, and what it depends on is started if it is not, as by `StartWithDependencies`.
+    RestartWithDependencies(DaemonId),
     /// All daemons are to stop, each one after those that depend on it.
     StopAll,
+    /// All processes are to be killed, now: an operator does not want to wait for their grace.
+    KillAll,
     /// An operator forgets what it did before: its failures in a row, and its restarts as the limit
     /// counts them. Its state stays as it is.
     Forgive(DaemonId),
@@ -90,6 +95,24 @@ pub enum Input {
         /// Which of its starts.
         incarnation: u32,
     },
+    /// The process can't be told to read its configuration anew. It runs on.
+    ReloadRefused {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+    },
+    /// The process says that what it is doing (starting, reloading, stopping) takes longer: systemd's
+    /// `EXTEND_TIMEOUT_USEC`. Its deadline is then at least that far away. While it runs, nothing is
+    /// to be extended.
+    Extend {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+        /// From now; at most [`EXTENSION_MAX`](super::EXTENSION_MAX) counts.
+        by: Duration,
+    },
     /// The process gave a sign of life for its watchdog.
     Alive {
         /// Which daemon.
@@ -117,7 +140,8 @@ pub enum Input {
         /// The answer.
         healthy: bool,
     },
-    /// [`next_deadline`](super::Supervisor::next_deadline) has come.
+    /// [`next_deadline`](super::Supervisor::next_deadline) has come, and all that had arrived before
+    /// was handed over: only this input judges who is late.
     Tick,
 }
 
@@ -149,6 +173,8 @@ pub enum Effect {
         incarnation: u32,
         /// How long it may take.
         grace: Duration,
+        /// Why.
+        cause: TerminateCause,
     },
     /// End the process now; answer with [`Input::Exited`].
     Kill {
@@ -156,6 +182,25 @@ pub enum Effect {
         id: DaemonId,
         /// Which of its starts.
         incarnation: u32,
+    },
+    /// The process was killed and is still there after the daemon's `kill_timeout`. An
+    /// [`Effect::Kill`] follows, or the daemon is given up as
+    /// [`Unkillable`](crate::lifecycle::FailureReason::Unkillable).
+    KillTimedOut {
+        /// Which daemon.
+        id: DaemonId,
+        /// Which of its starts.
+        incarnation: u32,
+        /// How often it was killed.
+        attempt: u8,
+    },
+    /// The daemon waits for one that does not come by itself: it failed, was stopped or never started.
+    /// Said once for each that is in the way. When that one is ready, the daemon starts.
+    Blocked {
+        /// Which daemon.
+        id: DaemonId,
+        /// The one that it waits for, directly or through others that wait.
+        on: DaemonId,
     },
     /// Hold the process still.
     Pause {
@@ -202,6 +247,19 @@ pub enum Effect {
     Halt(Epitaph),
 }
 
+/// Why a process is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TerminateCause {
+    /// Somebody wants it to end, or to end and start again.
+    Stop,
+    /// It was not ready in time.
+    StartTimeout,
+    /// Its health checks failed.
+    Unhealthy,
+    /// It gave no sign of life. systemd sends SIGABRT then, so that it leaves a trace.
+    Watchdog,
+}
+
 /// What can be seen of one daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
@@ -223,6 +281,11 @@ pub struct View {
     /// If it waits: the first dependency that is not ready, or the first daemon of its group that has
     /// not ended yet.
     pub waits_for: Option<DaemonId>,
+    /// If it waits for a dependency that does not come by itself: which.
+    pub blocked_by: Option<DaemonId>,
+    /// Whether a process of it is still there that was given up: until that has ended it can't be
+    /// started.
+    pub unkillable: bool,
     /// When it is started again, if it is in Backoff.
     pub restart_at: Option<Instant>,
     /// How its last process ended.
@@ -250,6 +313,9 @@ pub enum AddError {
     /// Its start timeout is zero: nothing would ever be ready in time.
     #[error("the start timeout must not be zero")]
     StartTimeoutIsZero,
+    /// Its kill timeout is zero: no kill would ever be done in time.
+    #[error("the kill timeout must not be zero")]
+    KillTimeoutIsZero,
     /// Its reload timeout is zero: no reload would ever be done in time.
     #[error("the reload timeout must not be zero")]
     ReloadTimeoutIsZero,
@@ -298,6 +364,9 @@ pub enum InputError {
     /// Its limit counts an operator's starts too, and admits no more of them now.
     #[error("{0} was started too often: wait, or forgive it first")]
     TooManyStarts(DaemonId),
+    /// A process of it that could not be killed is still there.
+    #[error("{0} can't be started: a process of it could not be killed and is still there")]
+    StillThere(DaemonId),
     /// It does not run, so it can't be paused or reloaded.
     #[error("{0} does not run")]
     NotRunning(DaemonId),

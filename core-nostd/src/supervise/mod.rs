@@ -9,7 +9,8 @@
 //!    of an earlier one is ignored.
 //! 3. A daemon is spawned when everything that it depends on is Running, and
 //!    [`Input::StopAll`] stops it before anything that it depends on. A dependency that fails later
-//!    takes nobody with it.
+//!    takes nobody with it. Who waits for one that does not come by itself is told
+//!    ([`Effect::Blocked`]), and starts when it comes all the same.
 //! 4. Whether an exit leads to a restart is decided in one place (`Daemon::verdict`): policy, then
 //!    retries, then restart limit, then backoff. What an operator asked for is never charged.
 //! 5. Daemons may form groups, with a [`Strategy`] and a limit on restarts each, and groups a tree.
@@ -21,12 +22,17 @@
 //! 8. Time does not pass for a daemon that is paused: its checks, its watchdog and the run after
 //!    which its failures are forgotten go on where they stopped.
 //! 9. The clock may stall, and if it steps back it counts as stalled.
+//! 10. Whatever a process is ended for, it is asked first, and has its grace. A kill that is not
+//!     answered within [`Spec::kill_timeout`] is repeated; after [`KILL_ATTEMPTS_MAX`] the daemon has
+//!     failed, holds up nobody, and is not started again before its process has ended after all.
+//! 11. Only a tick judges who is late: what the owner hands over before it counts.
 //!
 //! Every input costs the same whatever the number of daemons, except these, which look at each of
 //! them: a tick with something due, a stop of all, a dependency that becomes ready, and a failure in a
 //! group. A start with dependencies and a stop with dependents compare each daemon with each other,
 //! once for each link of the longest chain.
 
+mod blocks;
 mod chain;
 mod daemon;
 mod group;
@@ -35,9 +41,11 @@ mod round;
 mod rules;
 mod running;
 
-pub use daemon::{DEPENDENCIES_MAX, INTENSITY_MAX, Slot, Spec};
+pub use daemon::{DEPENDENCIES_MAX, EXTENSION_MAX, INTENSITY_MAX, KILL_ATTEMPTS_MAX, Slot, Spec};
 pub use group::{AddGroupError, GroupId, GroupSlot, GroupSpec, RemoveGroupError, Strategy};
-pub use message::{AddError, DaemonId, Effect, Input, InputError, RemoveError, View};
+pub use message::{
+    AddError, DaemonId, Effect, Input, InputError, RemoveError, TerminateCause, View,
+};
 
 use daemon::Daemon;
 use rules::Fault;
@@ -65,6 +73,8 @@ pub struct Supervisor<S, G = [GroupSlot; 0]> {
     places: u64,
     /// Whether any daemon may be in a round.
     round_is_open: bool,
+    /// Whether somebody may wait for another daemon in vain than before.
+    blocks_changed: bool,
     halted: bool,
 }
 
@@ -87,6 +97,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             wake_at: None,
             places: 0,
             round_is_open: false,
+            blocks_changed: false,
             halted: false,
         }
     }
@@ -101,6 +112,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         }
         if spec.start_timeout.is_zero() {
             return Err(AddError::StartTimeoutIsZero);
+        }
+        if spec.kill_timeout.is_zero() {
+            return Err(AddError::KillTimeoutIsZero);
         }
         if spec.reload_timeout.is_zero() {
             return Err(AddError::ReloadTimeoutIsZero);
@@ -195,11 +209,15 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             Input::Stop(id) => (Some(id), self.stop(id, effects)),
             Input::StopWithDependents(id) => (Some(id), self.stop_with_dependents(id, effects)),
             Input::Restart(id) => (Some(id), self.restart(id, effects)),
+            Input::RestartWithDependencies(id) => {
+                (Some(id), self.restart_with_dependencies(id, effects))
+            }
             Input::Forgive(id) => (Some(id), self.forgive(id)),
             Input::Pause(id) => (Some(id), self.step(id, Step::Pause, effects)),
             Input::Resume(id) => (Some(id), self.resume(id, effects)),
             Input::Reload(id) => (Some(id), self.reload(id, effects)),
             Input::StopAll => (None, self.stop_all(effects)),
+            Input::KillAll => (None, self.kill_all(effects)),
             Input::Spawned { id, incarnation } => {
                 let done =
                     self.if_current(id, incarnation, |this| this.step(id, Step::Spawned, effects));
@@ -214,14 +232,24 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                     self.if_current(id, incarnation, |this| this.step(id, Step::Reloaded, effects));
                 (Some(id), done)
             }
+            Input::ReloadRefused { id, incarnation } => {
+                let done =
+                    self.if_current(id, incarnation, |this| this.step(id, Step::Reloaded, effects));
+                (Some(id), done)
+            }
+            Input::Extend { id, incarnation, by } => {
+                let done = self.if_current(id, incarnation, |this| this.extend(id, by, effects));
+                (Some(id), done)
+            }
             Input::Alive { id, incarnation } => {
                 let done = self.if_current(id, incarnation, |this| this.alive(id));
                 (Some(id), done)
             }
             Input::Exited { id, incarnation, exit } => {
+                let released = self.release_abandoned(id, incarnation);
                 let done = self
                     .if_current(id, incarnation, |this| this.exited(id, exit, entropy, effects));
-                (Some(id), done)
+                (Some(id), released.and(done))
             }
             Input::Probed { id, incarnation, token, healthy } => {
                 let done = self
@@ -231,6 +259,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             Input::Tick => (None, self.tick(effects)),
         };
         let done = done.and_then(|()| self.end_rounds(effects));
+        self.tell_blocks(effects);
         let daemon = about.and_then(|id| self.daemon(id));
         let sound = daemon.map_or(Ok(()), |daemon| daemon.check_invariants(self.now));
         match (done, sound) {
@@ -269,6 +298,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 State::Starting(Starting::Waiting) => self.waits_for(daemon),
                 _ => None,
             },
+            blocked_by: daemon.blocked_by,
+            unkillable: daemon.abandoned.is_some(),
             restart_at: match state {
                 State::Backoff { until, .. } => Some(until),
                 _ => None,
@@ -318,6 +349,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 let heard = self.wake_at.is_some_and(|wake_at| wake_at <= deadline);
                 invariant!(heard, "{id}: its deadline is overslept");
             }
+            let blocked_by = self.who_blocks(daemon);
+            invariant!(daemon.blocked_by == blocked_by, "{id} waits in vain and was not told");
             if daemon.state() == State::Starting(Starting::Waiting) {
                 let waits = self.waits_for(daemon).is_some() || self.tick_is_due();
                 invariant!(waits, "{id} waits for nothing");

@@ -223,16 +223,17 @@ const fn takes_part(daemon: &Daemon) -> bool {
         | State::Paused
         | State::Backoff { .. }
         | State::Stopping(
-            Stopping::Condemned(_)
+            Stopping::Condemned { .. }
+            | Stopping::CondemnedKilling { .. }
             | Stopping::Asked { then: Then::Start, .. }
-            | Stopping::Killing { then: Then::Start },
+            | Stopping::Killing { then: Then::Start, .. },
         ) => true,
         State::Created
         | State::Stopped(_)
         | State::Failed(_)
         | State::Stopping(
             Stopping::Asked { then: Then::Stop | Then::GiveUp, .. }
-            | Stopping::Killing { then: Then::Stop | Then::GiveUp },
+            | Stopping::Killing { then: Then::Stop | Then::GiveUp, .. },
         ) => false,
     }
 }

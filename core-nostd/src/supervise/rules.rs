@@ -5,7 +5,7 @@
 
 use super::daemon::{Daemon, Leaving, Slot};
 use super::group::GroupSlot;
-use super::message::{DaemonId, Effect, InputError};
+use super::message::{DaemonId, Effect, InputError, TerminateCause};
 use super::{Effects, Supervisor};
 use crate::epitaph::Epitaph;
 use crate::lifecycle::{FailureReason, Starting, State, Step, StepError, Stopping};
@@ -41,6 +41,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
     pub(super) fn start(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
         let now = self.now;
         let daemon = self.known_mut(id)?;
+        if daemon.abandoned.is_some() {
+            return Err(Fault::Refused(InputError::StillThere(id)));
+        }
         if let Err(error) = daemon.state().after(Step::Start) {
             return Err(Fault::of(error, id, Step::Start));
         }
@@ -65,6 +68,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
     pub(super) fn restart(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
         let now = self.now;
         let daemon = self.known_mut(id)?;
+        if daemon.abandoned.is_some() {
+            return Err(Fault::Refused(InputError::StillThere(id)));
+        }
         let deadline = now.saturating_add(daemon.spec.stop_grace);
         if !daemon.state().has_process() && !daemon.start_by_operator(now) {
             return Err(Fault::Refused(InputError::TooManyStarts(id)));
@@ -80,6 +86,19 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             };
             self.known_mut(id)?.leaving = None;
             self.leave_in_order(id, Leaving::Stop, effects)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn kill_all(&mut self, effects: Effects<'_>) -> Result<(), Fault> {
+        for slot in 0..self.slot_count() {
+            let Some(id) = self.id_of_slot(slot) else {
+                continue;
+            };
+            let daemon = self.known_mut(id)?;
+            daemon.leaving = None;
+            let deadline = self.now.saturating_add(self.known(id)?.spec.kill_timeout);
+            self.step(id, Step::Kill { deadline }, effects)?;
         }
         Ok(())
     }
@@ -136,7 +155,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
     ) -> Result<(), Fault> {
         let daemon = self.known(id)?;
         let (leaving, round) = (daemon.leaving, daemon.round);
-        self.step(id, Step::Condemn(reason), effects)?;
+        let deadline = self.now.saturating_add(daemon.spec.stop_grace);
+        self.step(id, Step::Condemn { reason, deadline }, effects)?;
         if let Some(leaving) = leaving {
             // It was to end anyway: what that was for goes before the failure.
             self.known_mut(id)?.round = round;
@@ -202,7 +222,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
     }
 
     /// Lets those dependencies of `id` leave that waited only for its process to end.
-    fn process_ended(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
+    pub(super) fn process_ended(
+        &mut self,
+        id: DaemonId,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
         let depends_on = self.known(id)?.spec.depends_on.clone();
         for on in &depends_on {
             if let Some(leaving) = self.known(*on)?.leaving
@@ -234,9 +258,11 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         if from.has_process() != to.has_process() {
             self.count_process(id, to.has_process())?;
         }
+        self.note_block(id, from, to);
         let demand = Demand::of(to);
         let was_paused = from == State::Paused;
         if demand == Some(Demand::Spawn)
+            && Demand::of(from) != Some(Demand::Spawn)
             && let Some(slot) = self.slot_mut(id)
         {
             slot.incarnation = slot.incarnation.wrapping_add(1);
@@ -246,7 +272,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         if was_paused && to.has_process() {
             effects(Effect::Resume { id, incarnation });
         }
-        if demand == Demand::of(from) {
+        let before = Demand::of(from);
+        let asked_already = matches!(
+            (before, demand),
+            (Some(Demand::Terminate { .. }), Some(Demand::Terminate { .. }))
+                | (Some(Demand::Reload), Some(Demand::Reload))
+                | (Some(Demand::Spawn), Some(Demand::Spawn))
+        );
+        if demand == before || asked_already {
             return Ok(());
         }
         match demand {
@@ -256,6 +289,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 id,
                 incarnation,
                 grace: deadline.saturating_since(now),
+                cause: terminate_cause(to),
             }),
             Some(Demand::Kill) => effects(Effect::Kill { id, incarnation }),
             Some(Demand::Pause) => effects(Effect::Pause { id, incarnation }),
@@ -358,8 +392,12 @@ impl Demand {
     const fn of(state: State) -> Option<Self> {
         match state {
             State::Starting(Starting::Spawning { .. }) => Some(Self::Spawn),
-            State::Stopping(Stopping::Asked { deadline, .. }) => Some(Self::Terminate { deadline }),
-            State::Stopping(Stopping::Killing { .. } | Stopping::Condemned(_)) => Some(Self::Kill),
+            State::Stopping(
+                Stopping::Asked { deadline, .. } | Stopping::Condemned { deadline, .. },
+            ) => Some(Self::Terminate { deadline }),
+            State::Stopping(Stopping::Killing { .. } | Stopping::CondemnedKilling { .. }) => {
+                Some(Self::Kill)
+            }
             State::Paused => Some(Self::Pause),
             State::Reloading { .. } => Some(Self::Reload),
             State::Created
@@ -369,5 +407,17 @@ impl Demand {
             | State::Backoff { .. }
             | State::Failed(_) => None,
         }
+    }
+}
+
+/// Why a process is asked to end in this state.
+const fn terminate_cause(state: State) -> TerminateCause {
+    match state {
+        State::Stopping(Stopping::Condemned { reason, .. }) => match reason {
+            FailureReason::StartTimeout => TerminateCause::StartTimeout,
+            FailureReason::Watchdog => TerminateCause::Watchdog,
+            _ => TerminateCause::Unhealthy,
+        },
+        _ => TerminateCause::Stop,
     }
 }

@@ -1,12 +1,14 @@
 //! What happens to a daemon from its start until it is asked to end: it becomes ready, is asked for its
 //! health, pauses, reloads, and may miss a deadline.
 
-use super::daemon::Slot;
+use core::time::Duration;
+
+use super::daemon::{EXTENSION_MAX, KILL_ATTEMPTS_MAX, Slot};
 use super::group::GroupSlot;
 use super::message::{DaemonId, Effect};
 use super::rules::Fault;
 use super::{Effects, Supervisor};
-use crate::lifecycle::{FailureReason, State, Step};
+use crate::lifecycle::{FailureReason, State, Step, Stopping};
 use crate::probe::{ProbeAction, ProbeKind, ProbeSet};
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
@@ -69,7 +71,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         if state.deadline().is_some_and(|deadline| deadline <= now) {
             return match state {
                 State::Starting(_) => self.condemn(id, FailureReason::StartTimeout, effects),
-                State::Stopping(_) => self.step(id, Step::Overdue, effects),
+                State::Stopping(stopping) => self.stop_is_overdue(id, stopping, effects),
                 State::Reloading { .. } => self.reload_timed_out(id, effects),
                 State::Backoff { .. } => self.retry(id, effects),
                 State::Created
@@ -131,8 +133,63 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         }
     }
 
+    /// A process did not end when it was asked, or when it was killed.
+    fn stop_is_overdue(
+        &mut self,
+        id: DaemonId,
+        stopping: Stopping,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let attempt = match stopping {
+            Stopping::Asked { .. } | Stopping::Condemned { .. } => 0,
+            Stopping::Killing { attempt, .. } | Stopping::CondemnedKilling { attempt, .. } => {
+                attempt
+            }
+        };
+        let incarnation = self.incarnation(id)?;
+        if attempt > 0 {
+            effects(Effect::KillTimedOut { id, incarnation, attempt });
+        }
+        if attempt >= KILL_ATTEMPTS_MAX {
+            self.step(id, Step::Abandon, effects)?;
+            self.known_mut(id)?.abandoned = Some(incarnation);
+            return self.process_ended(id, effects);
+        }
+        let deadline = self.now.saturating_add(self.known(id)?.spec.kill_timeout);
+        self.step(id, Step::Overdue { deadline }, effects)?;
+        if attempt > 0 {
+            effects(Effect::Kill { id, incarnation });
+        }
+        Ok(())
+    }
+
+    /// A process that was given up has ended after all.
+    pub(super) fn release_abandoned(
+        &mut self,
+        id: DaemonId,
+        incarnation: u32,
+    ) -> Result<(), Fault> {
+        let daemon = self.known_mut(id)?;
+        if daemon.abandoned == Some(incarnation) {
+            daemon.abandoned = None;
+        }
+        Ok(())
+    }
+
+    pub(super) fn extend(
+        &mut self,
+        id: DaemonId,
+        by: Duration,
+        effects: Effects<'_>,
+    ) -> Result<(), Fault> {
+        let deadline = self.now.saturating_add(by.min(EXTENSION_MAX));
+        self.step(id, Step::Extend { deadline }, effects)
+    }
+
     fn reload_timed_out(&mut self, id: DaemonId, effects: Effects<'_>) -> Result<(), Fault> {
-        self.step(id, Step::Overdue, effects)?;
+        // A reload that is overdue leads to no kill.
+        let deadline = self.now;
+        self.step(id, Step::Overdue { deadline }, effects)?;
         let incarnation = self.incarnation(id)?;
         effects(Effect::ReloadTimedOut { id, incarnation });
         Ok(())

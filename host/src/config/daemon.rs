@@ -10,7 +10,7 @@ use super::channel::{read_channels, read_grants};
 use super::diagnostic::Report;
 use super::graph::Draft;
 use super::health::read_health;
-use super::model::{DaemonConfig, Isolation, probes_default};
+use super::model::{DaemonConfig, Isolation, KILL_TIMEOUT, probes_default};
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 use super::reader::Section;
 use super::reading::{FROM_1_MS, FROM_ZERO, Reading};
@@ -48,6 +48,8 @@ pub(super) fn read(
     }
 
     let stop_grace = section.take("stop_grace").and_then(|entry| entry.duration(report, FROM_ZERO));
+    let kill_timeout =
+        section.take("kill_timeout").and_then(|entry| entry.duration(report, FROM_1_MS));
     let start_timeout =
         section.take("start_timeout").and_then(|entry| entry.duration(report, FROM_1_MS));
     let reload_timeout =
@@ -110,6 +112,7 @@ pub(super) fn read(
         grants,
         channels,
         stop_grace: stop_grace.unwrap_or(default.stop_grace),
+        kill_timeout: kill_timeout.unwrap_or(KILL_TIMEOUT),
         start_timeout: start_timeout.unwrap_or(default.start_timeout),
         reload_timeout: reload_timeout.unwrap_or(default.reload_timeout),
         watchdog,

@@ -15,6 +15,8 @@ mod channel;
 mod daemon;
 mod diagnostic;
 pub mod dirs;
+mod env_file;
+mod environment;
 mod fleet;
 mod graph;
 mod groups;
@@ -35,6 +37,7 @@ mod tests;
 mod wos;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
+pub use environment::{Environment, PRIVATE_VARIABLES, native_env};
 pub use fleet::{Overrides, fleet_name, load, parse};
 pub use model::*;
 pub use single::{SingleDaemon, SingleSource, single};

@@ -15,6 +15,7 @@ use duende_core::probe::{ProbeSpec, Probes};
 use duende_core::restart::ExitRules;
 pub use duende_core::restart::RestartPolicy;
 use duende_core::supervise::{Spec, Strategy};
+use serde::{Deserialize, Serialize};
 
 /// Longest configuration file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -29,6 +30,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub const SLICE_BUDGET: Duration = Duration::from_secs(1);
 /// Default of `metrics_interval`.
 pub const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+/// Default of `kill_timeout`.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Default of `priority`.
 pub const PRIORITY: u8 = 4;
 /// Default of `limits.memory_bytes` on WOS: what the engine's pool serves.
@@ -118,6 +121,8 @@ pub struct DaemonConfig {
     pub channels: Vec<ChannelConfig>,
     /// How long a stop may take before the daemon is killed.
     pub stop_grace: Duration,
+    /// How long it may take to be gone once it was killed; then it is given up.
+    pub kill_timeout: Duration,
     /// How long a start may take until the daemon is ready.
     pub start_timeout: Duration,
     /// When it is asked for its health, and what its silence means. Only daemons that speak the
@@ -142,7 +147,10 @@ impl DaemonConfig {
     pub fn is_notified_of(&self) -> bool {
         match &self.isolation {
             Isolation::Wos(_) => false,
-            Isolation::Native(native) => native.ready == Ready::Notify || self.watchdog.is_some(),
+            Isolation::Native(native) => {
+                native.notify_access != NotifyAccess::None
+                    && (native.ready == Ready::Notify || self.watchdog.is_some())
+            }
         }
     }
 
@@ -198,18 +206,54 @@ pub struct NativeConfig {
     pub program: PathBuf,
     /// The arguments after the program's own name.
     pub args: Vec<String>,
-    /// `env` over `env_file`; comes on top of the manager's own environment.
+    /// `env`. [`native_env`](super::native_env) makes the whole environment.
     pub env: BTreeMap<String, String>,
+    /// A file of more variables, absolute; it could be read when the configuration was. Read again
+    /// with each restart that was asked for.
+    pub env_file: Option<PathBuf>,
     /// Absolute; the directory of the configuration file by default.
     pub working_dir: PathBuf,
     /// Whom it runs as; none: as the manager.
-    pub user: Option<UserIds>,
+    pub user: Option<Box<UserConfig>>,
     /// What makes it ready.
     pub ready: Ready,
     /// Present for a program that is built with the SDK: it inherits the link's descriptor.
     pub link: Option<LinkConfig>,
-    /// Most open descriptors (`RLIMIT_NOFILE`); none: as the manager.
+    /// Most open descriptors (`RLIMIT_NOFILE`); none: what the manager was started with.
     pub open_files_max: Option<u64>,
+    /// The number of the signal that asks it to end.
+    pub stop_signal: i32,
+    /// Who is sent it.
+    pub stop_scope: StopScope,
+    /// Whose `sd_notify` datagrams count.
+    pub notify_access: NotifyAccess,
+    /// Where the id of its main process is written. Absolute; its directory existed when the
+    /// configuration was read.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// Who is asked to end when a native daemon is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopScope {
+    /// Every process of it.
+    #[default]
+    Group,
+    /// Its main process; what that leaves behind is asked once it is gone.
+    Process,
+}
+
+/// Whose `sd_notify` datagrams count for a native daemon, as systemd's `NotifyAccess`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NotifyAccess {
+    /// Those of its main process.
+    #[default]
+    Main,
+    /// Those of its main process, and of what was started for it.
+    Exec,
+    /// Those of any of its processes.
+    All,
+    /// Nobody's.
+    None,
 }
 
 /// What is enforced on the far side of a native program's link.
@@ -220,12 +264,20 @@ pub struct LinkConfig {
 }
 
 /// Whom a native program runs as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserIds {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserConfig {
     /// User id.
     pub uid: u32,
     /// Group id: `group`, else the user's own.
     pub gid: u32,
+    /// The groups that list the user as a member.
+    pub groups: Vec<u32>,
+    /// Its name; none for a number that the user database does not have.
+    pub name: Option<String>,
+    /// Its home directory; `/` if the user database has none.
+    pub home: String,
+    /// Its login shell; `/bin/sh` if the user database has none.
+    pub shell: String,
 }
 
 /// What makes a native program ready.

@@ -2,7 +2,10 @@
 
 use crate::platform::Surroundings;
 
-use super::model::NAME_BYTES_MAX;
+use super::model::{NAME_BYTES_MAX, UserConfig};
+
+/// Most supplementary groups of a process, as Linux has it (`NGROUPS_MAX`).
+const GROUPS_MAX: usize = 65_536;
 
 /// The form of a name, for messages.
 pub(super) const NAME_FORM: &str =
@@ -20,13 +23,46 @@ pub(crate) fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| alphanumeric(&byte) || b"._-".contains(&byte))
 }
 
-/// A user's id and first group, from its name or number. Only `/etc/passwd` is asked.
-pub(super) fn user(surroundings: &Surroundings, wanted: &str) -> Option<(u32, u32)> {
+/// A user, from its name or number, with all its groups: those that list it as a member, and its
+/// first. Only `/etc/passwd` and `/etc/group` are asked.
+pub(super) fn user(surroundings: &Surroundings, wanted: &str) -> Option<Box<UserConfig>> {
     let table = surroundings.read("/etc/passwd")?;
-    let found = entries(&table, wanted, 2)
-        .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+    let found = entries(&table, wanted, 2).find_map(|fields| {
+        let text = |index: usize, default: &str| match fields.get(index).copied() {
+            Some("") | None => default.to_owned(),
+            Some(text) => text.to_owned(),
+        };
+        let name = (*fields.first()?).to_owned();
+        Some(Box::new(UserConfig {
+            uid: fields.get(2)?.parse().ok()?,
+            gid: fields.get(3)?.parse().ok()?,
+            groups: groups_of(surroundings, &name),
+            name: Some(name),
+            home: text(5, "/"),
+            shell: text(6, "/bin/sh"),
+        }))
+    });
     // A number need not be in the table; its group is then the one of the same number.
-    found.or_else(|| wanted.parse().ok().map(|uid| (uid, uid)))
+    found.or_else(|| {
+        let uid = wanted.parse().ok()?;
+        let (home, shell) = ("/".to_owned(), "/bin/sh".to_owned());
+        Some(Box::new(UserConfig { uid, gid: uid, groups: Vec::new(), name: None, home, shell }))
+    })
+}
+
+/// The groups that list this user.
+fn groups_of(surroundings: &Surroundings, user: &str) -> Vec<u32> {
+    let table = surroundings.read("/etc/group").unwrap_or_default();
+    let mut groups: Vec<u32> = table
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .filter(|fields| fields.get(3).is_some_and(|members| members.split(',').any(|m| m == user)))
+        .filter_map(|fields| fields.get(2)?.parse().ok())
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups.truncate(GROUPS_MAX);
+    groups
 }
 
 /// A group's id, from its name or number. Only `/etc/group` is asked.

@@ -7,12 +7,14 @@ use crate::platform::{Surroundings, is_executable};
 
 use super::diagnostic::Report;
 use super::dirs;
-use super::fleet::read_bounded;
+use super::env_file::{self, is_variable};
 use super::limits::read_native_limits;
-use super::model::{NativeConfig, Ready, UserIds};
+use super::model::{NativeConfig, NotifyAccess, Ready, StopScope, UserConfig};
 use super::names;
 use super::reader::{Entry, Section};
 use super::reading::Reading;
+use super::signals::{self, SIGTERM};
+use super::suggest::did_you_mean;
 
 /// Reads the keys of a native program. `program` is the entry `command` or `binary_path`.
 pub(super) fn read(
@@ -44,11 +46,24 @@ pub(super) fn read(
     let default_ready = if link.is_some() { Ready::Notify } else { Ready::Started };
     let ready = section.take("ready").and_then(|entry| read_ready(&entry, report));
 
-    let env_file = section.take("env_file").map(|entry| read_env_file(&entry, reading, report));
-    let mut env = env_file.unwrap_or_default();
-    if let Some(entry) = section.take("env") {
-        env.extend(read_env(&entry, report));
-    }
+    let env_file =
+        section.take("env_file").and_then(|entry| read_env_file(&entry, reading, report));
+    let env = section.take("env").map(|entry| read_env(&entry, report)).unwrap_or_default();
+    let stop_signal = section.take("stop_signal").and_then(|entry| read_signal(&entry, report));
+    let stop_scope = section.take("stop_scope").and_then(|entry| {
+        entry.word(report, &[("group", StopScope::Group), ("process", StopScope::Process)])
+    });
+    let notify_access = section.take("notify_access").and_then(|entry| {
+        let words = [
+            ("main", NotifyAccess::Main),
+            ("exec", NotifyAccess::Exec),
+            ("all", NotifyAccess::All),
+            ("none", NotifyAccess::None),
+        ];
+        entry.word(report, &words)
+    });
+    let pid_file =
+        section.take("pid_file").and_then(|entry| read_pid_file(&entry, reading, report));
     let working_dir =
         section.take("working_dir").and_then(|entry| reading.existing_dir(&entry, report));
     let user = section.take("user");
@@ -59,11 +74,64 @@ pub(super) fn read(
         program,
         args,
         env,
+        env_file,
         working_dir: working_dir.unwrap_or_else(|| reading.base.to_owned()),
         user,
         ready: ready.unwrap_or(default_ready),
         link,
         open_files_max,
+        stop_signal: stop_signal.unwrap_or(SIGTERM),
+        stop_scope: stop_scope.unwrap_or_default(),
+        notify_access: notify_access.unwrap_or_default(),
+        pid_file,
+    }
+}
+
+/// A signal that asks a program to end, by its name with or without `SIG`.
+fn read_signal(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<i32> {
+    if entry.value.is_integer() {
+        let message = "signals have names here: their numbers differ between machines";
+        entry.report(report, message, "write for example \"SIGINT\"");
+        return None;
+    }
+    let text = entry.string(report)?;
+    let name = if text.starts_with("SIG") { text.to_owned() } else { format!("SIG{text}") };
+    let Some(number) = signals::number(&name) else {
+        let help =
+            did_you_mean(&name, signals::names(), || "write for example \"SIGINT\"".to_owned());
+        entry.report(report, format!("no signal `{text}`"), help);
+        return None;
+    };
+    if matches!(name.as_str(), "SIGKILL" | "SIGSTOP" | "SIGCONT") {
+        let message = format!("{name} asks no program to end");
+        let help =
+            "use \"SIGTERM\" or another signal that it catches; stop_grace = \"0s\" kills at once";
+        entry.report(report, message, help);
+        return None;
+    }
+    Some(number)
+}
+
+/// A file that `keep` writes: in a directory that is there, and nothing but a file of its kind.
+fn read_pid_file(
+    entry: &Entry<'_>,
+    reading: &Reading<'_>,
+    report: &mut Report<'_>,
+) -> Option<PathBuf> {
+    let path = reading.path(entry, report)?;
+    let directory = path.parent().unwrap_or(&path);
+    if !directory.is_dir() {
+        let message = format!("the directory {} does not exist", directory.display());
+        entry.report(report, message, "create it, or name a file in another directory");
+        return None;
+    }
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) if !found.is_file() => {
+            let message = format!("{} is there and not a regular file", path.display());
+            entry.report(report, message, "name a file: it is written at each start");
+            None
+        }
+        Ok(_) | Err(_) => Some(path),
     }
 }
 
@@ -137,7 +205,8 @@ fn read_env(entry: &Entry<'_>, report: &mut Report<'_>) -> BTreeMap<String, Stri
     for (name, entry) in section.entries() {
         if !is_variable(name) {
             let message = format!("`{name}` can't be the name of a variable");
-            report.add(&entry.key_span, &entry.path, message, "use letters, digits and `_`");
+            let help = "use letters, digits and `_`, and no digit first";
+            report.add(&entry.key_span, &entry.path, message, help);
         } else if let Some(value) = entry.string(report) {
             env.insert(name.to_owned(), value.to_owned());
         }
@@ -145,56 +214,17 @@ fn read_env(entry: &Entry<'_>, report: &mut Report<'_>) -> BTreeMap<String, Stri
     env
 }
 
-fn is_variable(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
-}
-
-/// Lines of the form `NAME=value`; empty lines and lines that start with `#` are skipped; a value may
-/// stand in single or double quotes. Nothing is expanded.
+/// A file of variables, each line of which is one now.
 fn read_env_file(
     entry: &Entry<'_>,
     reading: &Reading<'_>,
     report: &mut Report<'_>,
-) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::new();
-    let Some(path) = reading.existing_file(entry, report) else {
-        return env;
-    };
-    let bytes = match read_bounded(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let message = format!("{} can't be read: {error}", path.display());
-            entry.report(report, message, "name a file that can be read");
-            return env;
-        }
-    };
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        let place = || format!("{}:{}", path.display(), index + 1);
-        let Ok(line) = std::str::from_utf8(line) else {
-            entry.report(report, format!("{}: not UTF-8", place()), "save the file as UTF-8");
-            break;
-        };
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let parts = line.split_once('=').map(|(name, value)| (name.trim_end(), value.trim_start()));
-        match parts {
-            Some((name, value)) if is_variable(name) && !value.contains('\0') => {
-                env.insert(name.to_owned(), unquote(value).to_owned());
-            }
-            _ => {
-                let message = format!("{}: not a variable", place());
-                entry.report(report, message, "write NAME=value, or start a comment with #");
-            }
-        }
+) -> Option<PathBuf> {
+    let path = reading.existing_file(entry, report)?;
+    if let Err(error) = env_file::read(&path) {
+        entry.report(report, error.message(), error.help);
     }
-    env
-}
-
-fn unquote(value: &str) -> &str {
-    let inner = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
-    inner('"').or_else(|| inner('\'')).unwrap_or(value)
+    Some(path)
 }
 
 fn read_user(
@@ -202,21 +232,21 @@ fn read_user(
     group: Option<&Entry<'_>>,
     surroundings: &Surroundings,
     report: &mut Report<'_>,
-) -> Option<UserIds> {
-    let mut ids = None;
+) -> Option<Box<UserConfig>> {
+    let mut found = None;
     if let Some(entry) = user {
         let name = entry.string(report)?;
-        ids = names::user(surroundings, name);
-        if ids.is_none() {
+        found = names::user(surroundings, name);
+        if found.is_none() {
             let help = format!("create the user, for example: useradd --system {name}");
             entry.report(report, format!("no user `{name}` on this machine"), help);
             return None;
         }
     }
     let Some(entry) = group else {
-        let (uid, gid) = ids?;
-        require_root(user?, uid, surroundings, report);
-        return Some(UserIds { uid, gid });
+        let found = found?;
+        require_root(user?, found.uid, surroundings, report);
+        return Some(found);
     };
     let name = entry.string(report)?;
     let Some(gid) = names::group(surroundings, name) else {
@@ -224,12 +254,13 @@ fn read_user(
         entry.report(report, format!("no group `{name}` on this machine"), help);
         return None;
     };
-    let Some((uid, _)) = ids else {
+    let Some(mut found) = found else {
         report.add(&entry.key_span, &entry.path, "a group without a user", "add:  user = \"…\"");
         return None;
     };
-    require_root(entry, uid, surroundings, report);
-    Some(UserIds { uid, gid })
+    require_root(entry, found.uid, surroundings, report);
+    found.gid = gid;
+    Some(found)
 }
 
 /// Only root can run a program as somebody else.

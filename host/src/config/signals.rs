@@ -40,6 +40,9 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     SIGNALS.into_iter().map(|(name, _)| name)
 }
 
+/// The signal that a daemon is asked to end with if nothing is said.
+pub(crate) const SIGTERM: i32 = 15;
+
 /// The number of a name.
 pub(crate) fn number(name: &str) -> Option<i32> {
     SIGNALS.into_iter().find(|(known, _)| *known == name).map(|(_, number)| number)

@@ -13,9 +13,9 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dirs;
 use super::fleet::{Overrides, check_socket_path};
 use super::model::{
-    ChannelConfig, DaemonConfig, FleetConfig, Grants, Isolation, MEMORY_BYTES, METRICS_INTERVAL,
-    PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, STATE_BYTES, Source, WosConfig,
-    probes_default,
+    ChannelConfig, DaemonConfig, FleetConfig, Grants, Isolation, KILL_TIMEOUT, MEMORY_BYTES,
+    METRICS_INTERVAL, PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, STATE_BYTES, Source,
+    WosConfig, probes_default,
 };
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 
@@ -171,6 +171,7 @@ pub fn single(
         grants,
         channels,
         stop_grace: default.stop_grace,
+        kill_timeout: KILL_TIMEOUT,
         start_timeout: default.start_timeout,
         reload_timeout: default.reload_timeout,
         watchdog: None,

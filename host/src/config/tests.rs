@@ -28,8 +28,8 @@ fn house() -> (tempfile::TempDir, Surroundings) {
         ("plain.txt", ""),
         ("good.env", "# comment\nA=1\nB = \"two words\"\n\nC='x'\n"),
         ("bad.env", "A=1\nnonsense\n"),
-        ("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:77:78::/:/bin/sh\n"),
-        ("etc/group", "root:x:0:\nwww:x:99:\n"),
+        ("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:77:78::/srv/web:\n"),
+        ("etc/group", "root:x:0:\nwww:x:99:\nlogs:x:55:a,web\nother:x:56:webb\n"),
     ] {
         std::fs::write(root.join(file), text).expect("file");
     }
@@ -119,6 +119,11 @@ user = "web"
 group = "www"
 ready = "notify"
 stop_grace = "1min 30s"
+kill_timeout = "1s"
+stop_signal = "INT"
+stop_scope = "process"
+notify_access = "all"
+pid_file = "logs/web.pid"
 watchdog = "30s"
 member_of = "pair"
 resources = { open_files_max = 1024 }
@@ -160,8 +165,23 @@ config = { x = "1" }
     assert_eq!(native.program, at("bin/webd"));
     assert_eq!(native.args, ["--root", "public"]);
     let env: Vec<_> = native.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!(env, ["A=2", "B=two words", "C=x"]);
-    assert_eq!(native.user, Some(UserIds { uid: 77, gid: 99 }));
+    assert_eq!((env, &native.env_file), (vec!["A=2".to_owned()], &Some(at("good.env"))));
+    let user = native.user.as_ref().unwrap();
+    assert_eq!((user.uid, user.gid, &*user.groups), (77, 99, &[55][..]));
+    assert_eq!(
+        (user.name.as_deref(), &*user.home, &*user.shell),
+        (Some("web"), "/srv/web", "/bin/sh")
+    );
+    assert_eq!((native.stop_signal, native.stop_scope), (2, StopScope::Process));
+    assert_eq!(native.notify_access, NotifyAccess::All);
+    assert_eq!(
+        (&native.pid_file, web.kill_timeout),
+        (&Some(at("logs/web.pid")), Duration::from_secs(1))
+    );
+    let Isolation::Native(plain) = &helper.isolation else { panic!("{helper:?}") };
+    assert_eq!((plain.stop_signal, plain.stop_scope), (15, StopScope::Group));
+    assert_eq!((plain.notify_access, &plain.pid_file), (NotifyAccess::Main, &None));
+    assert_eq!(helper.kill_timeout, KILL_TIMEOUT);
     assert_eq!((native.ready, native.link), (Ready::Notify, None));
     assert_eq!(
         (&native.working_dir, native.open_files_max),
@@ -608,7 +628,7 @@ fn a_component_on_wos() {
         &[
             "5:1 daemon.s.comand: unknown key | did you mean `command`?",
             "6:1 daemon.s.prioritty: unknown key | did you mean `priority`?",
-            "7:1 daemon.s.xyzzy: unknown key | known here: name, stop_grace, start_timeout, reload_timeout, image, command, binary_path, isolation, args, env, env_file, working_dir, user, group, link, ready, priority, slice_budget, limits, resources, watchdog, depends_on, channel, grant, health, config, restart, member_of",
+            "7:1 daemon.s.xyzzy: unknown key | known here: name, stop_grace, kill_timeout, start_timeout, reload_timeout, image, command, binary_path, isolation, args, env, env_file, working_dir, user, group, link, stop_signal, stop_scope, notify_access, pid_file, ready, priority, slice_budget, limits, resources, watchdog, depends_on, channel, grant, health, config, restart, member_of",
         ],
     );
     check_wos(
@@ -784,7 +804,7 @@ fn a_native_program() {
         &[
             "5:12 daemon.w.env_file: ~/bad.env:2: not a variable | write NAME=value, or start a comment with #",
             "6:13 daemon.w.env.A: expected a string, found an integer | write for example `A = \"…\"`",
-            "6:16 daemon.w.env.B=: `B=` can't be the name of a variable | use letters, digits and `_`",
+            "6:16 daemon.w.env.B=: `B=` can't be the name of a variable | use letters, digits and `_`, and no digit first",
         ],
     );
     check_native(
@@ -799,6 +819,34 @@ fn a_native_program() {
         &[
             "5:8 daemon.w.user: no user `nobody-here` on this machine | create the user, for example: useradd --system nobody-here",
         ],
+    );
+    check_native(
+        "env = { \"1A\" = \"x\", \"A-B\" = \"x\" }\n",
+        &[
+            "5:9 daemon.w.env.1A: `1A` can't be the name of a variable | use letters, digits and `_`, and no digit first",
+            "5:21 daemon.w.env.A-B: `A-B` can't be the name of a variable | use letters, digits and `_`, and no digit first",
+        ],
+    );
+    check_native(
+        "stop_signal = 2\nstop_scope = \"grop\"\nnotify_access = \"main process\"\npid_file = \"gone/x.pid\"\n",
+        &[
+            "5:15 daemon.w.stop_signal: signals have names here: their numbers differ between machines | write for example \"SIGINT\"",
+            "6:14 daemon.w.stop_scope: unknown value `grop` | did you mean `group`?",
+            "7:17 daemon.w.notify_access: unknown value `main process` | one of: main, exec, all, none",
+            "8:12 daemon.w.pid_file: the directory ~/gone does not exist | create it, or name a file in another directory",
+        ],
+    );
+    check_native(
+        "stop_signal = \"SIGKILL\"\npid_file = \"logs\"\nkill_timeout = \"0s\"\n",
+        &[
+            "5:15 daemon.w.stop_signal: SIGKILL asks no program to end | use \"SIGTERM\" or another signal that it catches; stop_grace = \"0s\" kills at once",
+            "6:12 daemon.w.pid_file: ~/logs is there and not a regular file | name a file: it is written at each start",
+            "7:16 daemon.w.kill_timeout: out of range | from 1ms to 1day",
+        ],
+    );
+    check_native(
+        "stop_signal = \"SIGTREM\"\n",
+        &["5:15 daemon.w.stop_signal: no signal `SIGTREM` | did you mean `SIGTERM`?"],
     );
     check_native(
         "group = \"www\"\n",

@@ -8,13 +8,28 @@ use super::model::{MEMORY_BYTES, PRIORITY, SLICE_BUDGET, STATE_BYTES, WosConfig}
 use super::reader::Section;
 use super::reading::FROM_1_MS;
 
+/// What only a process of the machine has.
+const NATIVE_KEYS: [&str; 11] = [
+    "args",
+    "env",
+    "env_file",
+    "working_dir",
+    "user",
+    "group",
+    "link",
+    "stop_signal",
+    "stop_scope",
+    "notify_access",
+    "pid_file",
+];
+
 /// Reads the keys of a component.
 pub(super) fn read(
     section: &mut Section<'_>,
     image: PathBuf,
     report: &mut Report<'_>,
 ) -> WosConfig {
-    for key in ["args", "env", "env_file", "working_dir", "user", "group", "link"] {
+    for key in NATIVE_KEYS {
         let help = "remove the key; what a component needs to know goes into [daemon.config]";
         section.refuse(report, key, "a component has no such thing", help);
     }

@@ -62,6 +62,12 @@ impl KeepClient {
         self.process.id()
     }
 
+    /// Ends it now; what it held is left behind.
+    pub fn kill(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.process.kill();
+    }
+
     /// Sends a request without waiting. `link` goes with a
     /// [`SpawnRequest`](super::SpawnRequest) that has `link` set, and with no other.
     ///

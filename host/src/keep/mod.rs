@@ -31,7 +31,7 @@ mod sys;
 mod tests;
 
 pub use client::KeepClient;
-pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest};
+pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule};
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -41,6 +41,10 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 /// Environment variable that tells a daemon the number of its link's descriptor.
 pub const LINK_FD_VARIABLE: &str = "DUENDE_LINK_FD";
+
+/// Environment variable by which the processes of a daemon are known where there are no cgroups:
+/// `<fleet>/<name>/<incarnation>`.
+pub const DAEMON_VARIABLE: &str = "DUENDE_DAEMON";
 
 /// Why `keep`, or the manager's side of it, can't go on.
 #[derive(Debug, thiserror::Error)]

@@ -233,6 +233,7 @@ impl Keeper {
                 exit: death.exit,
                 cpu_ns: death.cpu_ns,
                 rss_bytes_max: death.rss_bytes_max,
+                hint: None,
             });
             self.flush_events();
             self.report_dropped(at, child.log.take_dropped_lines());
@@ -268,6 +269,11 @@ impl Keeper {
                         signal_group(*pid, Signal::KILL);
                     }
                 }
+                KeepRequest::Stop { at, signal } => self.signal(at, signal, true),
+                KeepRequest::Reload { .. }
+                | KeepRequest::MainProcess { .. }
+                | KeepRequest::Count { .. }
+                | KeepRequest::Answer { .. } => {}
                 KeepRequest::Shutdown => self.stop_all(),
             }
             self.flush_events();
@@ -295,7 +301,7 @@ impl Keeper {
 
     fn report_start(&mut self, at: Address, started: Result<u32, Failure>) {
         let event = match started {
-            Ok(pid) => KeepEvent::Spawned { at, pid },
+            Ok(pid) => KeepEvent::Spawned { at, pid, cgroup: None },
             Err(Failure { errno, reason }) => KeepEvent::SpawnFailed { at, errno, reason },
         };
         self.report(&event);
@@ -336,7 +342,7 @@ impl Keeper {
             command.start(request, link.as_ref(), self.open_files)?;
         let mut child = Running {
             at: request.at,
-            stop_grace: Duration::from_millis(request.stop_grace_ms),
+            stop_grace: Duration::from_millis(request.stop.grace_ms),
             kill_at: None,
             streams: [
                 Some(Stream::new(stdout, LogOrigin::Stdout, LogLevel::Info)),

@@ -8,6 +8,8 @@ use duende_core::wire::Message;
 use duende_core::wire::link::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Environment, StopScope};
+
 /// Whom a daemon runs as. The manager resolves names; `keep` reads no user database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAs {
@@ -19,27 +21,44 @@ pub struct RunAs {
     pub groups: Vec<u32>,
 }
 
+/// How a daemon is asked to end when nobody says how: when the manager is gone, and when its main
+/// process ended and left others behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRule {
+    /// The signal's number.
+    pub signal: i32,
+    /// Who is asked while the main process lives.
+    pub scope: StopScope,
+    /// How long everybody has from there until SIGKILL, in milliseconds.
+    pub grace_ms: u64,
+}
+
 /// One process to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpawnRequest {
     /// Names the process in everything that follows.
     pub at: Address,
+    /// The daemon's name: its processes are known by it.
+    pub name: String,
     /// The program and its arguments. A program without a slash is looked up in the `PATH` of
     /// `env`; a relative path starts at `working_dir`.
     pub argv: Vec<String>,
     /// The complete environment; nothing is added but [`LINK_FD_VARIABLE`](super::LINK_FD_VARIABLE)
-    /// for a link.
-    pub env: Vec<(String, String)>,
+    /// for a link, and [`DAEMON_VARIABLE`](super::DAEMON_VARIABLE) where there are no cgroups.
+    pub env: Environment,
     /// Where it runs; `keep`'s own directory when absent.
     pub working_dir: Option<String>,
     /// Whom it runs as; `keep`'s own user when absent.
     pub run_as: Option<RunAs>,
-    /// Soft and hard limit of open files; inherited when absent.
+    /// Soft and hard limit of open files; when absent, what the manager was started with.
     pub open_files_max: Option<u64>,
-    /// Where its output goes. The directory exists.
+    /// Where its output goes. A directory that is missing is made.
     pub log_path: String,
-    /// How long it may take to end once the manager is gone, in milliseconds from SIGTERM.
-    pub stop_grace_ms: u64,
+    /// How it is asked to end.
+    pub stop: StopRule,
+    /// Where the id of its main process is written before [`KeepEvent::Spawned`] is sent, and removed
+    /// at its end. The directory exists.
+    pub pid_file: Option<String>,
     /// Whether a descriptor comes with this request that the daemon inherits.
     pub link: bool,
 }
@@ -56,19 +75,54 @@ pub enum KeepRequest {
         /// Names the process in everything that follows.
         at: Address,
     },
-    /// Sends a signal; nothing happens when the process has ended.
+    /// Asks the daemon to end: every process of it, or its main one alone if its
+    /// [`StopRule::scope`] says so. What is stopped (SIGSTOP) is continued, so that it can. What the
+    /// main process leaves behind has until the grace is over, counted from this request, or until
+    /// [`Kill`](Self::Kill). The main process itself is killed by request only.
+    Stop {
+        /// Which daemon.
+        at: Address,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Kills every process of the daemon, again and again until none is left.
+    Kill {
+        /// Which daemon.
+        at: Address,
+    },
+    /// Sends a signal; nothing happens when the daemon has ended. It asks nobody to end:
+    /// [`Stop`](Self::Stop) does.
     Signal {
-        /// Which process.
+        /// Which daemon.
         at: Address,
         /// The signal's number. One that has no name of its own (a real-time signal) is not sent.
         signal: i32,
-        /// To its whole group instead of to it alone.
+        /// To every process of it instead of to its main one alone.
         group: bool,
     },
-    /// Kills the process and its group.
-    Kill {
-        /// Which process.
+    /// Sends SIGHUP to the main process if it does something about it. Answered by
+    /// [`KeepEvent::Reloaded`] or [`KeepEvent::ReloadRefused`].
+    Reload {
+        /// Which daemon.
         at: Address,
+    },
+    /// Makes another process of the same daemon its main one: its end is then the daemon's. Answered
+    /// by [`KeepEvent::MainProcess`] or [`KeepEvent::MainProcessRefused`].
+    MainProcess {
+        /// Which daemon.
+        at: Address,
+        /// Which process.
+        pid: u32,
+    },
+    /// Counts the daemon's processes. Answered by [`KeepEvent::Processes`], unless it has ended.
+    Count {
+        /// Which daemon.
+        at: Address,
+    },
+    /// Asks for a sign of life. Answered by [`KeepEvent::Lives`].
+    Answer {
+        /// Given back in the answer.
+        token: u64,
     },
     /// Stops everything as when the link closes, and reports it.
     Shutdown,
@@ -90,6 +144,8 @@ pub enum Exit {
         /// Whether a core was dumped.
         core_dumped: bool,
     },
+    /// It ended as the child of another process, which alone was told how.
+    Unseen,
 }
 
 /// What `keep` reports.
@@ -101,6 +157,9 @@ pub enum KeepEvent {
         at: Address,
         /// Its process id, which is its group id too.
         pid: u32,
+        /// The cgroup of all its processes, as `/proc/PID/cgroup` has it; absent where `keep` may
+        /// make none.
+        cgroup: Option<String>,
     },
     /// The program could not be started; nothing follows for this address.
     SpawnFailed {
@@ -111,19 +170,69 @@ pub enum KeepEvent {
         /// What failed, why, and the way out.
         reason: String,
     },
-    /// The process ended and was reaped; nothing follows for this address but
-    /// [`OutputDropped`](Self::OutputDropped).
-    Exited {
-        /// Which process.
+    /// The main process ended, and others of the daemon are left: they are being ended, and
+    /// [`Exited`](Self::Exited) follows when none is left; or one of them becomes the main one.
+    MainExited {
+        /// Which daemon.
         at: Address,
-        /// Its process id, which is free for others now.
+        /// How the main process ended.
+        exit: Exit,
+    },
+    /// The daemon has ended: its main process did, and none of its processes is left. Nothing follows
+    /// for this address but [`OutputDropped`](Self::OutputDropped).
+    Exited {
+        /// Which daemon.
+        at: Address,
+        /// The process id of its main process, which is free for others now.
         pid: u32,
-        /// How it ended.
+        /// How the main process ended.
         exit: Exit,
         /// Processor time of it and of the children that it waited for, in nanoseconds.
         cpu_ns: u64,
         /// Most resident memory of it or of a child that it waited for, in bytes.
         rss_bytes_max: u64,
+        /// What to do about an end that is probably a misunderstanding, for people.
+        hint: Option<String>,
+    },
+    /// The main process was sent SIGHUP, and does something about it.
+    Reloaded {
+        /// Which daemon.
+        at: Address,
+    },
+    /// The main process was not sent SIGHUP: it would have ended of it, or not noticed.
+    ReloadRefused {
+        /// Which daemon.
+        at: Address,
+        /// Why, and the way out.
+        reason: String,
+    },
+    /// The main process is another one from now on.
+    MainProcess {
+        /// Which daemon.
+        at: Address,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The main process is the one that it was.
+    MainProcessRefused {
+        /// Which daemon.
+        at: Address,
+        /// The process that was named.
+        pid: u32,
+        /// Why.
+        reason: String,
+    },
+    /// How many processes the daemon has.
+    Processes {
+        /// Which daemon.
+        at: Address,
+        /// The main one included.
+        count: u32,
+    },
+    /// `keep` lives.
+    Lives {
+        /// From the request.
+        token: u64,
     },
     /// Lines of output could not be written to the log. At most one a second for each process.
     OutputDropped {

@@ -8,6 +8,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -93,7 +94,12 @@ impl Prepared {
             .arg0(name)
             .args(arguments)
             .env_clear()
-            .envs(request.env.iter().map(|(key, value)| (key, value)))
+            .envs(
+                request
+                    .env
+                    .iter()
+                    .map(|(key, value)| (OsStr::from_bytes(key), OsStr::from_bytes(value))),
+            )
             .stdin(Stdio::null())
             .process_group(0);
         if let Some(directory) = &request.working_dir {
@@ -226,10 +232,10 @@ fn resolve(name: &str, request: &SpawnRequest) -> Result<PathBuf, Failure> {
         .env
         .iter()
         .rev()
-        .find(|(key, _)| key == "PATH")
-        .map_or(PATH_DEFAULT, |(_, value)| value);
+        .find(|(key, _)| key == b"PATH")
+        .map_or(OsStr::new(PATH_DEFAULT), |(_, value)| OsStr::from_bytes(value));
     let mut found_without_permission = None;
-    for directory in std::env::split_paths(OsStr::new(search)) {
+    for directory in std::env::split_paths(search) {
         let candidate = match directory.as_os_str().is_empty() {
             true => Path::new(".").join(name),
             false => directory.join(name),
@@ -250,7 +256,8 @@ fn resolve(name: &str, request: &SpawnRequest) -> Result<PathBuf, Failure> {
         None => Failure {
             errno: Errno::NOENT.raw_os_error(),
             reason: format!(
-                "`{name}` was not found in PATH ({search}): install it, or write its path in `command`"
+                "`{name}` was not found in PATH ({}): install it, or write its path in `command`",
+                search.display()
             ),
         },
     })

@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::config::StopScope;
 use crate::daemon_log::{LogEntry, LogOrigin};
 
 /// Set in the process that is `keep`. Also something that must not leak into a daemon.
@@ -71,13 +72,15 @@ impl Fleet {
         let at = Address { daemon: 7, incarnation: self.starts };
         SpawnRequest {
             at,
+            name: "web".into(),
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             working_dir: None,
             run_as: None,
             open_files_max: None,
             log_path: self.log_path(at).to_str().unwrap().to_owned(),
-            stop_grace_ms: 60_000,
+            stop: StopRule { signal: libc::SIGTERM, scope: StopScope::Group, grace_ms: 60_000 },
+            pid_file: None,
             link: false,
         }
     }
@@ -102,7 +105,7 @@ impl Fleet {
 
     fn spawned(&mut self, expected: Address) -> u32 {
         match self.next().unwrap() {
-            KeepEvent::Spawned { at, pid } if at == expected => pid,
+            KeepEvent::Spawned { at, pid, .. } if at == expected => pid,
             event => panic!("{event:?}"),
         }
     }
@@ -186,7 +189,7 @@ fn an_exit_is_reported_as_it_was() {
         let request = fleet.request(&sh(script));
         let started = fleet.spawn(&request);
         match fleet.next().unwrap() {
-            KeepEvent::Exited { at, pid, exit: found, cpu_ns, rss_bytes_max } => {
+            KeepEvent::Exited { at, pid, exit: found, cpu_ns, rss_bytes_max, .. } => {
                 assert_eq!((at, pid, found), (request.at, started, exit), "{script}");
                 assert!(rss_bytes_max > 100_000, "{rss_bytes_max}");
                 assert!(cpu_ns < 10_000_000_000, "{cpu_ns}");
@@ -222,7 +225,7 @@ fn a_start_that_fails_says_why_and_what_to_do() {
         ),
         (
             &["plain"],
-            &|request| request.env[0].1.clone_from(&directory),
+            &|request| request.env[0].1 = directory.clone().into_bytes(),
             libc::EACCES,
             "is not executable for this user: `chmod +x",
         ),
@@ -396,7 +399,7 @@ fn when_the_link_closes_everything_ends_within_its_grace() {
     stubborn.argv = sh(&format!("trap '' TERM; echo $$ {say}; while :; do sleep 1000; done"))
         .map(str::to_owned)
         .to_vec();
-    stubborn.stop_grace_ms = 50;
+    stubborn.stop.grace_ms = 50;
     let mut escaping = fleet.request(&["placeholder"]);
     escaping.argv = sh(&format!("setsid sh -c 'echo $$ {say}; exec sleep 1000' & wait"))
         .map(str::to_owned)

@@ -243,8 +243,8 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Shutdown => LogLevel::Info,
         EventKind::Exited
         | EventKind::Backoff
-        | EventKind::Unhealthy
         | EventKind::Blocked
+        | EventKind::Unhealthy
         | EventKind::SourceGap
         | EventKind::ReloadTimedOut
         | EventKind::Lagged => LogLevel::Warn,

@@ -1,98 +1,42 @@
-//! The end of a fleet: when it is over, and what is left to do then.
+//! What is left to do once a fleet is over: the places end, what is open is closed, the socket last.
+//! Each step has a time after which the next one comes all the same.
 
 use std::time::Duration;
 
-use duende_core::{lifecycle::State, supervise::Input, wire::link::LogLevel};
+use duende_core::wire::link::LogLevel;
 
-use super::{Manager, ManagerError, Outcome, control_server::ControlServer};
-use crate::{
-    control::protocol::EventKind,
-    keep::{KeepClient, KeepRequest},
-};
+use super::{Manager, ManagerError, control_server::ControlServer};
 
-/// How long the processes of a stopped fleet may take to end once nobody needs them.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a store may take to write what it has; a disk that does not answer holds up nobody's end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take to hear that everything has ended.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Manager {
-    /// The first request to stop is done in order; the second one kills.
-    pub(super) fn stop_or_kill(&mut self, why: &str) {
-        if self.stopping {
-            self.journal.say(LogLevel::Warn, &format!("{why} again: killing what still runs"));
-            self.kill_all();
-        } else {
-            self.journal.say(LogLevel::Info, &format!("{why}: stopping everything in order"));
-            self.stop_all();
-        }
-    }
-
-    pub(super) fn stop_all(&mut self) {
-        if let Some(halted) = &mut self.halted {
-            halted.ends = true;
-        }
-        if !self.stopping {
-            self.stopping = true;
-            self.journal.record("", 0, EventKind::Shutdown, "");
-            self.inputs.push_back(Input::StopAll);
-        }
-    }
-
-    /// Whether a stop was asked for and nothing runs any more.
-    pub(super) fn is_over(&self) -> bool {
-        if let Some(halted) = &self.halted {
-            return halted.ends;
-        }
-        self.stopping
-            && self.inputs.is_empty()
-            && self.daemons.iter().all(|daemon| daemon.incarnation.is_none())
-    }
-
-    /// Whether every daemon has ended for good.
-    pub(super) fn has_no_work(&self) -> bool {
-        !self.stopping
-            && self.inputs.is_empty()
-            && self.daemons.iter().all(|daemon| {
-                let state = self.supervisor.view(daemon.id).map(|view| view.state);
-                matches!(state, Some(State::Stopped(_) | State::Failed(_)))
-            })
-    }
-
-    pub(super) fn outcome(&self) -> Outcome {
-        let failed = self.daemons.iter().filter(|daemon| {
-            let state = self.supervisor.view(daemon.id).map(|view| view.state);
-            matches!(state, Some(State::Failed(_)))
-        });
-        Outcome { failed: failed.map(|daemon| daemon.config.name.clone()).collect() }
-    }
-
-    /// Ends the fleet's own processes and closes what is open, the socket last.
     pub(super) async fn leave(mut self, server: ControlServer) -> Result<(), ManagerError> {
-        if let Some(worker) = self.worker.take() {
-            // A worker ends when its link is closed.
-            if tokio::time::timeout(LEAVE_TIMEOUT, worker.reap()).await.is_err() {
-                self.journal.say(LogLevel::Warn, "the worker did not end in time");
+        for place in self.backends.end().await {
+            let line = format!("{} did not end in time and was killed", place.process());
+            self.journal.say(LogLevel::Warn, &line);
+        }
+        let closed = match tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await {
+            Ok(closed) => closed.map_err(ManagerError::from),
+            Err(_) => {
+                let line = "the disk does not answer: what was committed last may not be on it";
+                self.journal.say(LogLevel::Error, line);
+                Ok(())
             }
-        }
-        if let Some(keep) = self.keep.take()
-            && tokio::time::timeout(LEAVE_TIMEOUT, end_keep(keep)).await.is_err()
-        {
-            self.journal.say(LogLevel::Warn, "keep did not end in time");
-        }
-        let closed = self.store.close().await;
+        };
         drop(self.notify.take());
         drop(server);
         // With the journal its followers end, and with them the answers to `down`.
         let farewells = std::mem::take(&mut self.farewells);
         drop(self);
-        for farewell in farewells {
-            let _ = tokio::time::timeout(LEAVE_TIMEOUT, farewell).await;
-        }
-        Ok(closed?)
+        let all = async {
+            for farewell in farewells {
+                let _ = farewell.await;
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all).await;
+        closed
     }
-}
-
-/// Asks `keep` to end, and waits until it has.
-async fn end_keep(mut keep: KeepClient) {
-    // If it cannot be told, it is gone.
-    let _ = keep.send(&KeepRequest::Shutdown, None);
-    while keep.next_event().await.is_ok() {}
 }

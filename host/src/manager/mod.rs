@@ -1,95 +1,90 @@
-//! The manager of a fleet: owns the supervisor, performs its effects, and answers the command line.
+//! The manager of a fleet: drives the machine that decides ([`decide`]), performs what it wants done,
+//! and answers the command line.
 //!
-//! One task owns everything that is decided on ([`Manager`]); tasks around it move bytes. What
-//! happens — a process ended, a slice committed, somebody asked — comes to it as one event at a time,
-//! becomes an input of the supervisor, and the supervisor's effects are performed before the next.
-//! So there is no lock around a decision, and the order of events is the order of decisions.
+//! One task owns the machine. Around it are drivers that read, write and never decide: the backends
+//! ([`crate::backend`]), the links ([`link`]), the sockets, the journal, the clock. What they hear
+//! becomes one event at a time; the machine's effects are performed before the next.
 //!
-//! - `peer`, `feed`, `start`: the links to workers and native daemons, and what flows through them
-//! - `worker_process`: the worker from outside; `keep` is in [`crate::keep`]
-//! - `control_server`, `answer`: the command line's questions
-//! - `spec`: the configuration as the supervisor takes it; `hold`, `reload`: pauses and reloads
-//! - `sample`: what daemons use, for the monitor; `leave`: the end of the fleet
-//! - `effect`: what the supervisor wants done; `news`: what the supervisor is told
-//! - `journal`, `events`, `view`, `whole`, `reason`: what is shown
-//! - `flight`, `halt`: what is left when the supervisor finds one of its rules broken
+//! Who is heard when is a rule, not luck:
+//! 1. Signals and questions come before news. After [`QUESTIONS_MAX_IN_A_ROW`] questions a turn of news
+//!    comes all the same.
+//! 2. In a turn of news each source has at most [`NEWS_PER_TURN`] of its own heard.
+//! 3. A deadline that has come goes before further news. But first what had *arrived* is heard, in at
+//!    most [`TURNS_BEFORE_TICK`] turns: nobody is judged by what lies unread.
+//! 4. Nothing in the loop waits for a file, a disk, a terminal or a client.
+//!
+//! - `decide`: the machine; `plan`: the configuration as it takes it
+//! - `link`: what is said over links, transactions, and the feeds of channels
+//! - `perform`: the machine's effects; `question`, `rows`, `sample`: what people ask and see
+//! - `control_server`, `notify`: the two sockets; `journal`, `events`: what happened
+//! - `leave`: the end
 
-mod answer;
 mod control_server;
-mod effect;
+pub mod decide;
 mod events;
-mod feed;
-mod flight;
-mod halt;
-mod hold;
 mod journal;
 mod leave;
-mod managed;
-mod news;
+pub(crate) mod link;
 mod notify;
-mod peer;
-mod reason;
-mod reload;
+mod perform;
+mod plan;
+mod question;
+mod rows;
 mod sample;
-mod spec;
-mod start;
-mod view;
-mod whole;
-mod worker_process;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fs, io,
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant as WallInstant},
 };
 
 use duende_core::{
     bus::NoCapacity,
-    health,
-    limiter::{IntensityError, Limiter, RestartLimit},
-    supervise::{AddError, AddGroupError, GroupSlot, Input, Slot, Supervisor},
     time::Instant,
     wire::link::{Address, LogLevel},
 };
+use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 use self::{
-    answer::Waiter,
     control_server::{ControlError, ControlServer, Question},
-    flight::FlightRecorder,
-    halt::Halted,
+    decide::{Decider, Event, FleetError, Notice, QuestionId},
     journal::{Journal, Print},
-    managed::Managed,
-    notify::NotifySocket,
-    peer::{PeerEvent, PeerId},
-    start::StandardInput,
-    whole::Health,
-    worker_process::WorkerProcess,
+    link::{
+        peer::{FromLink, LinkNews, NewsSender, Settled},
+        prepare::{Prepared, StandardInput},
+    },
+    notify::{Datagram, NotifySocket},
+    plan::Plan,
+    question::Asked,
 };
 use crate::{
+    backend::{Backends, Heard, Obstacle, Place},
     config::{
-        self, DaemonConfig, FleetConfig, Isolation,
+        self, DaemonConfig, FleetConfig,
         dirs::{self, RuntimeDirError},
     },
     daemon_log::{LogWriter, log_path},
-    keep::{KeepClient, KeepError},
+    keep::KeepError,
     monitor::{DaemonMonitor, Sampler},
+    notification::{Phase, Watchdog},
     store::{Store, StoreError},
 };
 
-/// Events of peers that wait for the manager; a peer that is ahead waits.
-const PEER_EVENTS_MAX: usize = 1_024;
-/// Restarts of `keep` that are counted: as many as its limit, that of daemons, allows.
-const KEEP_RESTARTS_MAX: usize = 5;
 /// Questions that wait for the manager.
 const QUESTIONS_MAX: usize = 64;
+/// Questions that are taken before a turn of news comes.
+const QUESTIONS_MAX_IN_A_ROW: usize = 16;
+/// Most news of one source in one turn.
+const NEWS_PER_TURN: usize = 64;
+/// Most turns that a deadline waits for what had arrived before it.
+const TURNS_BEFORE_TICK: usize = 16;
 /// The fleet's own log is `<log dir>/duende.log`.
 const FLEET_LOG: &str = "duende";
 
@@ -103,6 +98,8 @@ pub struct ServeOptions {
     /// Whether the fleet stops once standard input has ended and was consumed, or no daemon is left
     /// that could run.
     pub ends_with_work: bool,
+    /// Whether it has no terminal: then SIGHUP means "read the configuration", not "it is gone".
+    pub detached: bool,
 }
 
 /// How a fleet ended.
@@ -132,85 +129,62 @@ pub enum ManagerError {
     /// The state could not be opened or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The process that holds the native daemons could not be started.
+    /// Something that an earlier manager left is in the way.
     #[error(transparent)]
     Keep(#[from] KeepError),
     /// The configuration asks for something that the supervisor cannot do.
-    #[error("daemon {name}: {source}")]
-    Daemon {
-        /// Its name.
-        name: String,
-        /// What it is.
-        source: AddError,
-    },
-    /// The configuration asks for a group that the supervisor cannot keep.
-    #[error("group {name}: {source}")]
-    Group {
-        /// Its name.
-        name: String,
-        /// What it is.
-        source: AddGroupError,
-    },
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// A broken invariant of the supervisor: a bug of duende's.
     #[error("the supervisor halted: {0}; please report this, with the fleet's log")]
     Halted(String),
     /// No room for events.
     #[error("the journal: {0}")]
     Journal(#[from] NoCapacity),
-    /// The process that holds the native daemons dies again and again.
-    #[error("keep died {restarts} times within {} s and once more: see the fleet's log", .period.as_secs())]
-    KeepDies {
-        /// How often it was started again.
-        restarts: u32,
-        /// Within which time.
-        period: Duration,
-    },
-    /// No room to count restarts of `keep`.
-    #[error("restarts of keep: {0}")]
-    KeepLimit(#[from] IntensityError),
-    /// A daemon has no place in the health of the fleet.
-    #[error("the health of the fleet: {0}")]
-    Health(#[from] health::AddError),
 }
+
+type PreparedResult = (Address, Result<Box<Prepared>, Obstacle>);
 
 /// The manager of one fleet.
 pub(crate) struct Manager {
     fleet: FleetConfig,
     options: ServeOptions,
-    executable: PathBuf,
     began: WallInstant,
-    supervisor: Supervisor<Box<[Slot]>, Box<[GroupSlot]>>,
-    /// By the slot of their ids.
-    daemons: Vec<Managed>,
-    by_name: HashMap<String, usize>,
-    inputs: VecDeque<Input>,
+    decider: Decider,
+    /// By slot.
+    configs: Vec<Arc<DaemonConfig>>,
+    /// By slot.
+    logs: Vec<LogWriter>,
+    /// The slots in the order of the configuration.
+    order: Vec<u32>,
+    backends: Backends,
     store: Arc<Store>,
-    keep: Option<KeepClient>,
-    /// When `keep` was started again; more often than daemons may be, and the fleet ends.
-    keep_restarts: Limiter<[Instant; KEEP_RESTARTS_MAX]>,
-    /// How the whole is.
-    health: Health,
-    worker: Option<WorkerProcess>,
-    /// Which daemon a native link belongs to.
-    link_owners: HashMap<PeerId, usize>,
-    next_peer: u64,
-    next_token: u64,
+    standard_input: Option<StandardInput>,
+    /// What is being opened before a start, what was, and what of the last incarnation of a slot may
+    /// still be on its way to the store.
+    preparing: HashMap<Address, AbortHandle>,
+    prepared: HashMap<Address, Box<Prepared>>,
+    settling: HashMap<u32, Settled>,
+    prepared_sender: mpsc::UnboundedSender<PreparedResult>,
+    questions: HashMap<QuestionId, Asked>,
+    last_question: u64,
     /// Counts the configurations that were in force.
     config_version: u64,
-    standard_input: Option<StandardInput>,
-    peer_events: mpsc::Sender<PeerEvent>,
     notify: Option<NotifySocket>,
     journal: Journal,
     monitor: DaemonMonitor,
     sampler: Sampler,
-    /// Incarnations whose end is in the buffer of their daemon's log.
-    unflushed: Vec<Address>,
-    waiters: Vec<Waiter>,
+    /// Slots whose log has something in its buffer.
+    unflushed: Vec<u32>,
     /// Answers to `down`, which end when everything is over.
     farewells: Vec<JoinHandle<()>>,
-    stopping: bool,
-    flight: FlightRecorder,
-    halted: Option<Halted>,
+    is_over: bool,
+}
+
+/// What the loop hears, beside questions and signals.
+struct Sources {
+    from_links: mpsc::UnboundedReceiver<FromLink>,
+    prepared: mpsc::UnboundedReceiver<PreparedResult>,
 }
 
 /// Runs a fleet until it is told to stop.
@@ -248,9 +222,8 @@ async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, Manag
                 system(&format!("cannot open the control socket {socket}"), source)
             }
         })?;
-    let (peer_events, from_peers) = mpsc::channel(PEER_EVENTS_MAX);
-    let mut manager = Manager::new(fleet, options, peer_events)?;
-    let served = manager.serve(asked, from_peers).await;
+    let (mut manager, mut sources) = Manager::new(fleet, options)?;
+    let served = manager.serve(asked, &mut sources).await;
     let left = manager.leave(server).await;
     served.and_then(|outcome| left.map(|()| outcome))
 }
@@ -260,23 +233,9 @@ fn system(what: &str, source: io::Error) -> ManagerError {
 }
 
 impl Manager {
-    fn new(
-        fleet: FleetConfig,
-        options: ServeOptions,
-        peer_events: mpsc::Sender<PeerEvent>,
-    ) -> Result<Self, ManagerError> {
-        let executable = std::env::current_exe()
-            .map_err(|source| system("cannot find duende's own executable", source))?;
+    fn new(fleet: FleetConfig, options: ServeOptions) -> Result<(Self, Sources), ManagerError> {
         let store = Arc::new(Store::open(fleet.state_dir.join("state.redb"))?);
         let journal = Journal::new(&log_path(&fleet.log_dir, FLEET_LOG), Print::of(&options))?;
-        let natives: Vec<_> = fleet
-            .daemons
-            .iter()
-            .filter_map(|daemon| match &daemon.isolation {
-                Isolation::Native(native) => Some(native),
-                Isolation::Wos(_) => None,
-            })
-            .collect();
         let notify = if fleet.daemons.iter().any(DaemonConfig::is_notified_of) {
             let path = fleet.socket_path().with_extension("notify");
             Some(NotifySocket::open(&path).map_err(|source| {
@@ -285,7 +244,6 @@ impl Manager {
         } else {
             None
         };
-        let keep = if natives.is_empty() { None } else { Some(KeepClient::start(&executable)?) };
         let reads_stdin = |daemon: &DaemonConfig| {
             daemon.channels.iter().any(|channel| channel.source == config::Source::Stdin)
         };
@@ -298,102 +256,98 @@ impl Manager {
         let (interval, daemons) = (fleet.metrics_interval, fleet.daemons.len());
         let sampler = Sampler::start(interval, daemons)
             .map_err(|source| system("cannot start sampling", source))?;
-        let slots = vec![Slot::default(); daemons].into_boxed_slice();
-        let groups = vec![GroupSlot::EMPTY; fleet.groups.len()].into_boxed_slice();
-        let mut manager = Self {
+        let Plan { groups, daemons: specs, configs, order } = Plan::of(&fleet);
+        let has_components = specs.iter().any(|spec| spec.place == Place::Wos);
+        let decider = Decider::new(&groups, specs, options.ends_with_work)?;
+        let logs = configs
+            .iter()
+            .map(|config| LogWriter::new(&log_path(&fleet.log_dir, &config.name)))
+            .collect();
+        let (news, from_links) = NewsSender::channel();
+        let notify_path = notify.as_ref().map(NotifySocket::path);
+        let mut backends = Backends::new(&fleet, notify_path, store.clone(), news);
+        if has_components {
+            backends.prepare(Place::Wos);
+        }
+        let (prepared_sender, prepared) = mpsc::unbounded_channel();
+        let manager = Self {
             options,
-            executable,
             began: WallInstant::now(),
-            supervisor: Supervisor::with_groups(slots, groups),
-            daemons: Vec::with_capacity(fleet.daemons.len()),
-            by_name: HashMap::new(),
-            inputs: VecDeque::new(),
+            decider,
+            configs,
+            logs,
+            order,
+            backends,
             store,
-            keep,
-            keep_restarts: Limiter::new(
-                [Instant::ZERO; KEEP_RESTARTS_MAX],
-                RestartLimit::default(),
-            )?,
-            health: whole::registry(daemons),
-            worker: None,
-            link_owners: HashMap::new(),
-            next_peer: 0,
-            next_token: 0,
-            config_version: 1,
             standard_input,
-            peer_events,
+            preparing: HashMap::new(),
+            prepared: HashMap::new(),
+            settling: HashMap::new(),
+            prepared_sender,
+            questions: HashMap::new(),
+            last_question: 0,
+            config_version: 1,
             notify,
             journal,
             monitor: DaemonMonitor::new(interval, daemons),
             sampler,
             unflushed: Vec::new(),
-            waiters: Vec::new(),
             farewells: Vec::new(),
-            stopping: false,
-            flight: FlightRecorder::new(),
-            halted: None,
+            is_over: false,
             fleet,
         };
-        manager.add_groups_and_daemons()?;
-        if manager.daemons.iter().any(|daemon| matches!(daemon.config.isolation, Isolation::Wos(_)))
-        {
-            manager.worker_outbox().map_err(|source| system("cannot start a worker", source))?;
-        }
-        Ok(manager)
+        Ok((manager, Sources { from_links, prepared }))
     }
 
     async fn serve(
         &mut self,
         mut asked: mpsc::Receiver<Question>,
-        mut from_peers: mpsc::Receiver<PeerEvent>,
+        sources: &mut Sources,
     ) -> Result<Outcome, ManagerError> {
         let handler = |kind| signal(kind).map_err(|source| system("cannot handle signals", source));
         let mut interrupt = handler(SignalKind::interrupt())?;
         let mut terminate = handler(SignalKind::terminate())?;
-        let mut hangup = handler(SignalKind::hangup())?;
+        let mut hangup = if ignores_hangup() { None } else { Some(handler(SignalKind::hangup())?) };
         let mut fault = self.store.fault();
-        for daemon in &self.daemons {
-            self.inputs.push_back(Input::Start(daemon.id));
-        }
+        let mut in_a_row = 0;
+        self.handle(Event::Begin);
         loop {
-            self.decide();
-            self.answer_waiters();
-            if !self.inputs.is_empty() {
-                continue;
-            }
             self.flush_logs();
-            if let Some(halted) = self.halted.take_if(|halted| halted.ends) {
-                return Err(ManagerError::Halted(halted.text));
+            if self.is_over {
+                return match self.decider.halted() {
+                    Some(words) => Err(ManagerError::Halted(words.to_owned())),
+                    None => Ok(Outcome { failed: self.decider.failed() }),
+                };
             }
-            if self.options.ends_with_work && self.has_no_work() {
-                self.stop_all();
-                continue;
+            let deadline = self.decider.next_deadline();
+            if deadline.is_some_and(|deadline| deadline <= self.now()) {
+                self.hear_what_arrived(sources).await;
+                self.handle(Event::Tick);
+                // Signals and questions have their turn, whatever is due.
+                tokio::task::yield_now().await;
             }
-            if self.is_over() {
-                return Ok(self.outcome());
-            }
-            let deadline = self.supervisor.next_deadline().filter(|_| self.halted.is_none());
-            let overdue = self.waiter_deadline().into_iter().chain(self.kill_deadline()).min();
+            let deadline = self.decider.next_deadline();
+            let asks = in_a_row < QUESTIONS_MAX_IN_A_ROW;
             tokio::select! {
                 biased;
-                event = next_of_keep(self.keep.as_mut()) => match event {
-                    Ok(event) => self.take_keep_event(event),
-                    Err(error) => self.keep_is_gone(&error)?,
-                },
-                Some(event) = from_peers.recv() => self.take_peer_event(event).await,
-                reading = self.sampler.next() => self.take_reading(&reading),
-                () = sleep_until(self.began, deadline) => self.inputs.push_back(Input::Tick),
-                () = sleep_until_wall(overdue) => self.kill_hung_worker(),
-                Some(question) = asked.recv() => self.take_question(question),
+                _ = interrupt.recv() => self.handle(Event::Interrupted { signal: "SIGINT" }),
+                _ = terminate.recv() => self.handle(Event::Interrupted { signal: "SIGTERM" }),
+                () = next_signal(hangup.as_mut()) => self.hang_up(),
+                Some(question) = asked.recv(), if asks => {
+                    in_a_row += 1;
+                    self.take_question(question);
+                    continue;
+                }
+                heard = self.backends.next() => self.handle(Event::Heard(heard)),
+                Some((at, prepared)) = sources.prepared.recv() => self.take_prepared(at, prepared),
                 notification = next_notification(self.notify.as_ref()) => {
                     if let Ok(notification) = notification {
                         self.take_notification(notification);
                     }
                 }
-                _ = interrupt.recv() => self.stop_or_kill("SIGINT"),
-                _ = terminate.recv() => self.stop_or_kill("SIGTERM"),
-                // The terminal is gone: whoever wants the fleet to stay uses `up --detach`.
-                _ = hangup.recv() => self.stop_or_kill("SIGHUP"),
+                Some(from) = sources.from_links.recv() => self.take_from_link(from),
+                reading = self.sampler.next() => self.take_reading(&reading),
+                () = sleep_until(self.began, deadline) => {}
                 Ok(()) = fault.changed() => {
                     let fault = fault.borrow_and_update().clone();
                     match fault {
@@ -401,8 +355,98 @@ impl Manager {
                         None => self.journal.say(LogLevel::Info, "state can be written again"),
                     }
                 }
+                // As many questions as there may be in a row were asked, and nothing else happened.
+                () = tokio::task::yield_now(), if !asks => {}
+            }
+            in_a_row = 0;
+            self.turn(sources);
+        }
+    }
+
+    /// Hears from every source what is there, in turn. Whether there was anything.
+    fn turn(&mut self, sources: &mut Sources) -> bool {
+        let mut heard_any = false;
+        for _ in 0..NEWS_PER_TURN {
+            let mut heard = false;
+            if let Some(news) = now_or_never(self.backends.next()) {
+                self.handle(Event::Heard(news));
+                heard = true;
+            }
+            if let Ok((at, prepared)) = sources.prepared.try_recv() {
+                self.take_prepared(at, prepared);
+                heard = true;
+            }
+            if let Some(Ok(notification)) = now_or_never(next_notification(self.notify.as_ref())) {
+                self.take_notification(notification);
+                heard = true;
+            }
+            if let Ok(from) = sources.from_links.try_recv() {
+                self.take_from_link(from);
+                heard = true;
+            }
+            heard_any |= heard;
+            if !heard {
+                break;
             }
         }
+        heard_any
+    }
+
+    /// Hears what had arrived before a deadline is judged: also what lies in sockets that nobody has
+    /// read yet, as after a time in which this process stood still.
+    async fn hear_what_arrived(&mut self, sources: &mut Sources) {
+        let mut quiet = 0;
+        for _ in 0..TURNS_BEFORE_TICK {
+            // Lets the readers of links read, and the runtime look at its sockets.
+            tokio::task::yield_now().await;
+            quiet = if self.turn(sources) { 0 } else { quiet + 1 };
+            // The first look wakes a reader, the second one hears it.
+            if quiet == 3 {
+                break;
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        if self.options.detached {
+            self.journal.say(LogLevel::Info, "SIGHUP: reading the configuration");
+            self.reload_all();
+        } else {
+            // The terminal is gone: whoever wants the fleet to stay uses `up --detach`.
+            self.handle(Event::Interrupted { signal: "SIGHUP" });
+        }
+    }
+
+    fn take_from_link(&mut self, from: FromLink) {
+        match from.news {
+            LinkNews::Of(at, news) => self.handle(Event::Heard(Heard::Of(at, news))),
+            LinkNews::Closed { link, reason } => self.backends.link_closed(link, reason),
+        }
+    }
+
+    /// Once it is handled the sender of a barrier is let go: the barrier is closed.
+    fn take_notification(&mut self, datagram: Datagram) {
+        let Datagram { pid, notification, barrier: _barrier, .. } = datagram;
+        let part_of = self.part_of(pid);
+        let notice = Notice {
+            ready: notification.phase == Some(Phase::Ready),
+            reloading: notification.phase == Some(Phase::Reloading),
+            stopping: notification.phase == Some(Phase::Stopping),
+            alive: notification.watchdog == Some(Watchdog::Alive),
+            extend: notification.extend_timeout,
+            main_pid: notification.main_pid,
+            status: notification.status,
+            fdstore: notification.fdstore > 0,
+        };
+        self.handle(Event::Noticed { pid, part_of, notice });
+    }
+
+    fn part_of(&self, pid: u32) -> Option<Address> {
+        self.backends.part_of(pid)
+    }
+
+    fn config(&self, slot: u32) -> Option<Arc<DaemonConfig>> {
+        self.configs.get(usize::try_from(slot).ok()?).cloned()
     }
 
     fn now(&self) -> Instant {
@@ -410,42 +454,58 @@ impl Manager {
     }
 }
 
-/// The supervisor's clock starts with the manager.
+/// The machine's clock starts with the manager.
 fn instant_at(began: WallInstant, at: WallInstant) -> Instant {
     Instant::from_ns(u64::try_from(at.duration_since(began).as_nanos()).unwrap_or(u64::MAX))
 }
 
 async fn sleep_until(began: WallInstant, deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => {
-            sleep_until_wall(began.checked_add(Duration::from_nanos(deadline.as_ns()))).await;
-        }
+    let at = deadline.and_then(|at| began.checked_add(Duration::from_nanos(at.as_ns())));
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }
 
-async fn sleep_until_wall(deadline: Option<WallInstant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
+/// The result of a future that has one at once. It is dropped otherwise, so it must be cancel-safe.
+fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
     }
 }
 
-async fn next_of_keep(keep: Option<&mut KeepClient>) -> Result<crate::keep::KeepEvent, KeepError> {
-    match keep {
-        Some(keep) => keep.next_event().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<notify::Datagram> {
+async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<Datagram> {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
     }
 }
 
-/// Reads `path` as text, for what goes into a frame.
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
+async fn next_signal(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP was ignored when this program started, as under `nohup`: then it stays so.
+fn ignores_hangup() -> bool {
+    // SIGHUP is the first bit of the mask.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+/// One draw of entropy, for the jitter of one event's decisions.
+fn entropy() -> u64 {
+    let mut bytes = [0; 8];
+    // Fails only before the kernel's pool is first seeded; then there is no jitter, and no harm.
+    let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
+    u64::from_ne_bytes(bytes)
 }

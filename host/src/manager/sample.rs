@@ -2,34 +2,25 @@
 
 use std::time::{Instant as WallInstant, SystemTime, UNIX_EPOCH};
 
-use duende_core::wire::link::Address;
-
-use super::{Manager, answer::Answered, instant_at, managed::Place};
+use super::{Manager, instant_at, question::Answered};
 use crate::{
     control::protocol::{FigureSamples, HistorySample, Response, SAMPLES_PER_RESPONSE_MAX},
     monitor::{Figures, Reading},
 };
 
 impl Manager {
-    /// Says which process is to be looked at for a daemon.
-    pub(super) fn watch(&self, at: Address, pid: Option<u32>) {
-        if let Ok(slot) = usize::try_from(at.daemon) {
-            self.sampler.watch(slot, pid);
-        }
-    }
-
     pub(super) fn take_reading(&mut self, reading: &Reading) {
         let at = instant_at(self.began, reading.at);
-        for (slot, daemon) in self.daemons.iter().enumerate() {
-            let Some(incarnation) = &daemon.incarnation else { continue };
+        for (slot, daemon) in self.decider.daemons().iter().enumerate() {
+            let Some((_, pid, _)) = daemon.running() else { continue };
             let found = reading.processes.get(slot).copied().flatten();
-            let is_its = |(pid, _): &(u32, _)| incarnation.pid == Some(*pid);
-            let is_component = matches!(incarnation.place, Place::Worker);
+            let is_its = |(of, _): &(u32, _)| pid == Some(*of);
+            let (counters, gauges) = daemon.figures();
             let figures = Figures {
                 process: found.filter(is_its).map(|(_, figures)| figures),
-                memory_bytes: daemon.memory_bytes.filter(|_| is_component),
-                counters: Some(&daemon.counters),
-                gauges: Some(&daemon.gauges),
+                memory_bytes: daemon.memory_bytes().filter(|_| !daemon.spec().abilities.has_process),
+                counters: Some(counters),
+                gauges: Some(gauges),
             };
             self.monitor.record(at, slot, figures);
         }
@@ -37,7 +28,7 @@ impl Manager {
 
     /// The samples of one daemon from `last_ms` milliseconds ago until now.
     pub(super) fn history(&self, name: &str, last_ms: u64) -> Answered {
-        let (slot, _) = self.find(name)?;
+        let slot = usize::try_from(self.slot(name)?).unwrap_or(usize::MAX);
         let now = instant_at(self.began, WallInstant::now());
         let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let from = now.as_ns().saturating_sub(last_ms.saturating_mul(1_000_000));

@@ -296,6 +296,35 @@ impl Store {
         self.send(Request::Commit { commit, done, room })
     }
 
+    /// Hands over a commit if the queue has room now.
+    ///
+    /// # Errors
+    /// It has none, or is closed: the commit is given back.
+    pub fn try_commit(&self, commit: Commit) -> Result<(), Box<Commit>> {
+        let units = commit.size_bytes().div_ceil(QUEUE_UNIT_BYTES).min(QUEUE_UNITS_MAX);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room_commits).try_acquire_owned().ok().and_then(|one| {
+            let units = Arc::clone(&self.room_units).try_acquire_many_owned(units).ok()?;
+            Some(Room { _commit: one, _units: units })
+        });
+        let Some(room) = room else { return Err(Box::new(commit)) };
+        let sent = self.requests.send(Request::Commit { commit, done: None, room });
+        sent.map_err(|refused| match refused.0 {
+            Request::Commit { commit, .. } => Box::new(commit),
+            // It is what was sent.
+            _ => Box::default(),
+        })
+    }
+
+    /// Waits until the queue has room for a commit of any size, or the store is closed. Somebody else
+    /// may take it first.
+    pub async fn room(&self) {
+        let all = u32::try_from(QUEUE_UNITS_MAX).unwrap_or(u32::MAX);
+        let _one = self.room_commits.acquire().await;
+        // Half of it: a queue that is never quite empty is no reason to wait for ever.
+        let _units = self.room_units.acquire_many(all / 2).await;
+    }
+
     /// Everything kept of a daemon, every earlier commit included. While a fault lasts it waits.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ usage: cargo xtask sim [--seed N] [--steps M] [--record FILE] [--failed FILE]
   --seed N       the run's seed; without it a fresh one is drawn and printed
   --steps M      at least so many steps (1000000)
   --record FILE  write every step there: a trace for other targets to replay
-  --failed FILE  where the shortest failing run is written (sim-failed.trace)
+  --failed FILE  where the shortest failing run is written (target/sim-failed.trace)
   --replay FILE  judge the steps of that file instead of making some";
 
 /// How many runs shortening may take.
@@ -48,7 +48,7 @@ fn arguments() -> Result<Arguments, String> {
         steps: 1_000_000,
         record: None,
         replay: None,
-        failed: PathBuf::from("sim-failed.trace"),
+        failed: built().join("sim-failed.trace"),
     };
     let mut given = std::env::args().skip(1);
     while let Some(flag) = given.next() {
@@ -68,6 +68,12 @@ fn arguments() -> Result<Arguments, String> {
         }
     }
     Ok(arguments)
+}
+
+/// The folder of what is built, `target`: this program lies in `target/release`.
+fn built() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.ancestors().nth(2).map(PathBuf::from).unwrap_or_default()
 }
 
 /// Another one each time, from what the system gives every process.

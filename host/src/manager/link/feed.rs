@@ -2,8 +2,8 @@
 //!
 //! The feed of a channel reads its source only as far as the daemon's window has room, sends each
 //! item as a message, and remembers where the source goes on after it. When a slice that consumed
-//! messages commits, [`ChannelWindow::consume`] tells the position that belongs into that commit and
-//! makes room.
+//! messages is committed, [`ChannelWindow::position_after`] tells the position that belongs into that
+//! commit; once the store has it, [`ChannelWindow::consume`] makes room.
 //!
 //! Invariants: what was sent and not consumed plus the free room is at most
 //! [`CHANNEL_MESSAGES_MAX`]; sequences in `sent` grow by one.
@@ -15,10 +15,13 @@ use std::{
 };
 
 use duende_core::wire::link::{Address, CHANNEL_MESSAGES_MAX, Command};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
-use super::peer::{Outbox, PeerEvent, encode_to};
-use crate::source::{Item, Notice, Source, SourceError};
+use super::peer::{NewsSender, Outbox, encode_to};
+use crate::{
+    backend::News,
+    source::{Item, Notice, Source, SourceError},
+};
 
 /// How long after a failed read the source is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -47,14 +50,6 @@ struct Sent {
     position: Vec<u8>,
 }
 
-/// What a slice consumed of one channel.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Consumed {
-    pub(crate) messages: u64,
-    /// Where the source goes on; none for sources without a place.
-    pub(crate) position: Option<Vec<u8>>,
-}
-
 impl ChannelWindow {
     pub(crate) fn new(name: &str, backlog: Option<Backlog>) -> Self {
         Self {
@@ -69,24 +64,29 @@ impl ChannelWindow {
         &self.name
     }
 
-    /// Everything up to and with `sequence` was consumed.
-    pub(crate) fn consume(&self, sequence: u64) -> Consumed {
-        let mut consumed = Consumed::default();
+    /// Where the source goes on once everything up to and with `sequence` was consumed; none for
+    /// sources without a place.
+    pub(crate) fn position_after(&self, sequence: u64) -> Option<Vec<u8>> {
+        let sent = self.sent();
+        let consumed = sent.iter().take_while(|sent| sent.sequence <= sequence);
+        consumed.map(|sent| &sent.position).filter(|position| !position.is_empty()).last().cloned()
+    }
+
+    /// Everything up to and with `sequence` was consumed, and is in the store's hands: there is room
+    /// again. How many messages that were.
+    pub(crate) fn consume(&self, sequence: u64) -> u64 {
+        let mut messages = 0;
         let mut sent = self.sent();
-        while let Some(first) = sent.front()
-            && first.sequence <= sequence
-        {
-            consumed.messages += 1;
-            let position = sent.pop_front().map(|first| first.position).unwrap_or_default();
-            if !position.is_empty() {
-                consumed.position = Some(position);
-            }
+        while sent.front().is_some_and(|first| first.sequence <= sequence) {
+            sent.pop_front();
+            messages += 1;
             if let Some(backlog) = &self.backlog {
                 lock(backlog).pop_front();
             }
         }
-        self.room.add_permits(usize::try_from(consumed.messages).unwrap_or(0));
-        consumed
+        drop(sent);
+        self.room.add_permits(usize::try_from(messages).unwrap_or(0));
+        messages
     }
 
     fn sent(&self) -> MutexGuard<'_, VecDeque<Sent>> {
@@ -111,7 +111,7 @@ pub(crate) struct Feed {
     pub(crate) channel: u8,
     pub(crate) window: Arc<ChannelWindow>,
     pub(crate) outbox: Outbox,
-    pub(crate) events: mpsc::Sender<PeerEvent>,
+    pub(crate) news: NewsSender,
 }
 
 impl Feed {
@@ -167,7 +167,7 @@ impl Feed {
                 Err(SourceError::Ended) => {
                     self.window.room.add_permits(taken);
                     self.window.drained().await;
-                    let _ = self.events.send(PeerEvent::SourceDrained { at: self.at }).await;
+                    self.news.send(self.at, News::SourceDrained).await;
                     return;
                 }
                 Ok(items) => {
@@ -216,7 +216,7 @@ impl Feed {
 
     async fn say(&self, gap: bool, text: String) {
         let text = format!("channel {}: {text}", self.window.name());
-        let _ = self.events.send(PeerEvent::Source { at: self.at, gap, text }).await;
+        self.news.send(self.at, News::Source { gap, text }).await;
     }
 }
 
@@ -238,12 +238,13 @@ mod tests {
     fn consuming_makes_room_and_tells_the_last_position() {
         let window = window_with(3);
         assert_eq!(window.room.available_permits(), CHANNEL_MESSAGES_MAX - 3);
-        let consumed = window.consume(2);
-        assert_eq!(consumed.messages, 2);
-        assert_eq!(consumed.position, Some(2_u64.to_le_bytes().to_vec()));
+        assert_eq!(window.position_after(2), Some(2_u64.to_le_bytes().to_vec()));
+        // Only the store's word makes room.
+        assert_eq!(window.room.available_permits(), CHANNEL_MESSAGES_MAX - 3);
+        assert_eq!(window.consume(2), 2);
         assert_eq!(window.room.available_permits(), CHANNEL_MESSAGES_MAX - 1);
-        assert_eq!(window.consume(2), Consumed::default());
-        assert_eq!(window.consume(3).messages, 1);
+        assert_eq!((window.position_after(2), window.consume(2)), (None, 0));
+        assert_eq!(window.consume(3), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use duende_core::{
     lifecycle::State,
 };
 
-use super::Manager;
+use super::Decider;
 use crate::control::protocol::{FleetHealth, HealthState};
 
 /// When to ask again a fleet that is not ready.
@@ -23,9 +23,10 @@ pub(super) fn registry(daemons: usize) -> Health {
     Registry::new(vec![Slot::EMPTY; daemons].into_boxed_slice(), RETRY_AFTER)
 }
 
-impl Manager {
+impl Decider {
     /// How the fleet is now.
-    pub(super) fn fleet_health(&mut self) -> FleetHealth {
+    #[must_use]
+    pub fn fleet_health(&mut self) -> FleetHealth {
         for daemon in &self.daemons {
             let state = self.supervisor.view(daemon.id).map(|view| view.state);
             let status = state.map_or(Status::Unknown, |state| status_of(state, daemon.health));

@@ -1,23 +1,29 @@
 //! The worker from outside: starts `duende wos-worker` and holds its end of the link.
 
 use std::{
-    fs::OpenOptions,
     io,
     os::{
         fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
     },
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
 };
 
-use tokio::sync::mpsc;
+use crate::{
+    manager::link::peer::{LinkId, NewsSender, Peer},
+    store::Store,
+    worker::CACHE_DIR_VARIABLE,
+};
 
-use super::peer::{Peer, PeerEvent, PeerId};
-use crate::{store::Store, worker::CACHE_DIR_VARIABLE};
+/// This very program, also after its file was replaced or removed.
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
+/// The name under which it shows in lists of processes.
+const OWN_NAME: &str = "duende";
 
 /// A worker that was started.
+#[derive(Debug)]
 pub(super) struct WorkerProcess {
     pub(super) peer: Peer,
     child: Child,
@@ -26,16 +32,20 @@ pub(super) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts a worker. What it prints by itself — a panic, say — goes to `log_path`.
     pub(super) fn start(
-        executable: &Path,
         cache_dir: &Path,
         log_path: &Path,
-        id: PeerId,
+        id: LinkId,
         store: Arc<Store>,
-        events: mpsc::Sender<PeerEvent>,
+        news: &NewsSender,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let log = OpenOptions::new().create(true).append(true).open(log_path)?;
-        let child = Command::new(executable)
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(log_path)?;
+        let child = Command::new(OWN_EXECUTABLE)
+            .arg0(OWN_NAME)
             .arg("wos-worker")
             .env(CACHE_DIR_VARIABLE, cache_dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -44,7 +54,7 @@ impl WorkerProcess {
             // A Ctrl-C on the terminal is for the manager, which stops in order.
             .process_group(0)
             .spawn()?;
-        Ok(Self { peer: Peer::connect(id, ours, store, events)?, child })
+        Ok(Self { peer: Peer::connect(id, false, ours, store, news)?, child })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -57,14 +67,8 @@ impl WorkerProcess {
         let _ = self.child.kill();
     }
 
-    /// Closes the link and reaps the worker. Returns how it ended.
-    pub(super) async fn reap(self) -> String {
-        let Self { peer, mut child } = self;
-        drop(peer);
-        match tokio::task::spawn_blocking(move || child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            Ok(Err(error)) => format!("its exit status is unknown: {error}"),
-            Err(_) => "its exit status is unknown".to_owned(),
-        }
+    /// How it ended, if it has.
+    pub(super) fn try_reap(&mut self) -> io::Result<Option<String>> {
+        Ok(self.child.try_wait()?.map(|status| status.to_string()))
     }
 }

@@ -3,31 +3,35 @@
 
 use std::sync::Arc;
 
-use duende_core::wire::{
-    EncodeError,
-    link::{Address, Command, Grants, Limits},
+use duende_core::{
+    restart::Unavailable,
+    wire::{
+        EncodeError,
+        link::{Address, Command, Grants, Limits},
+    },
 };
 use tokio::sync::Mutex;
 
 use super::{
     feed::{Backlog, ChannelWindow, Feed},
-    peer::{Outbox, PeerEvent, Session, encode_to},
+    peer::{NewsSender, Outbox, Peer, Settled, encode_to},
 };
 use crate::{
-    config::{DaemonConfig, Isolation, Source as SourceConfig},
+    backend::Obstacle,
+    config::{DaemonConfig, Source as SourceConfig},
     source::{Source, SourceSpec, StartAt},
-    store::{Commit, Loaded, Store},
+    store::{Commit, Loaded, Store, StoreError},
 };
 
 /// The manager's standard input, as the source of a channel. It outlives the incarnations.
 #[derive(Clone)]
-pub(super) struct StandardInput {
+pub(crate) struct StandardInput {
     source: Arc<Mutex<Source>>,
     backlog: Backlog,
 }
 
 impl StandardInput {
-    pub(super) fn open() -> Result<Self, String> {
+    pub(crate) fn open() -> Result<Self, String> {
         let source = Source::open(SourceSpec::Stdin, None, StartAt::Beginning)
             .map_err(|error| error.to_string())?;
         Ok(Self { source: Arc::new(Mutex::new(source)), backlog: Backlog::default() })
@@ -40,18 +44,18 @@ enum Opened {
 }
 
 /// A daemon whose state and sources are at hand.
-pub(super) struct Prepared {
-    pub(super) loaded: Loaded,
+pub(crate) struct Prepared {
+    pub(crate) loaded: Loaded,
     sources: Vec<(Arc<ChannelWindow>, Opened)>,
 }
 
 /// Opens a daemon's state and sources.
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     store: Arc<Store>,
     config: Arc<DaemonConfig>,
     standard_input: Option<StandardInput>,
-) -> Result<Prepared, String> {
-    let loaded = store.load(&config.name).await.map_err(|error| error.to_string())?;
+) -> Result<Prepared, Obstacle> {
+    let loaded = store.load(&config.name).await.map_err(|error| of_store(&error))?;
     let mut sources = Vec::new();
     let mut beginnings = Vec::new();
     for channel in &config.channels {
@@ -65,7 +69,7 @@ pub(super) async fn prepare(
             SourceConfig::Interval(period) => SourceSpec::Interval { period: *period },
             SourceConfig::Stdin => {
                 let input = standard_input.clone().ok_or_else(|| {
-                    format!("channel {}: standard input has another reader", channel.name)
+                    of_source(&channel.name, &"standard input has another reader")
                 })?;
                 let window = ChannelWindow::new(&channel.name, Some(input.backlog.clone()));
                 sources.push((Arc::new(window), Opened::Shared(input)));
@@ -73,7 +77,7 @@ pub(super) async fn prepare(
             }
         };
         let source = Source::open(spec, position, StartAt::Beginning)
-            .map_err(|error| format!("channel {}: {error}", channel.name))?;
+            .map_err(|error| of_source(&channel.name, &error))?;
         if position.is_none()
             && let Some(beginning) = source.position()
         {
@@ -87,53 +91,57 @@ pub(super) async fn prepare(
         // before the first slice commits is read all the same.
         let commit =
             Commit { daemon: config.name.clone(), positions: beginnings, ..Commit::default() };
-        store.commit(commit, None).await.map_err(|error| error.to_string())?;
+        store.commit(commit, None).await.map_err(|error| of_store(&error))?;
     }
     Ok(Prepared { loaded, sources })
 }
 
+fn of_store(error: &StoreError) -> Obstacle {
+    Obstacle { what: Unavailable::Store, text: error.to_string() }
+}
+
+fn of_source(channel: &str, why: &dyn std::fmt::Display) -> Obstacle {
+    Obstacle { what: Unavailable::Source, text: format!("channel {channel}: {why}") }
+}
+
+/// What only the place of a daemon knows of its description.
+pub(crate) struct Described<'a> {
+    /// The image; empty for a native program, which is its own.
+    pub(crate) image: &'a str,
+    /// What is enforced.
+    pub(crate) limits: Limits,
+    /// 0 (most urgent) to 7.
+    pub(crate) level: u8,
+}
+
 impl Prepared {
-    /// The session that takes this incarnation's transactions.
-    pub(super) fn session(&self, at: Address, config: &DaemonConfig) -> Session {
+    /// Lets the incarnation speak over a link.
+    pub(crate) fn register(
+        &self,
+        at: Address,
+        config: &DaemonConfig,
+        limits: Limits,
+        peer: &Peer,
+    ) -> Settled {
         let windows = self.sources.iter().map(|(window, _)| window.clone()).collect();
-        Session::new(at, &config.name, windows)
+        peer.register(at, &config.name, limits.state_bytes_max, windows)
     }
 
     /// The frames that describe the daemon and start it.
     ///
     /// # Errors
     /// Something of it does not fit a frame.
-    pub(super) fn description(
+    pub(crate) fn description(
         &self,
         at: Address,
         config: &DaemonConfig,
+        described: &Described<'_>,
     ) -> Result<Vec<u8>, EncodeError> {
         let mut frames = Vec::new();
-        let (image, limits, level) = match &config.isolation {
-            Isolation::Wos(wos) => (
-                wos.image.to_string_lossy(),
-                Limits {
-                    memory_bytes_max: wos.memory_bytes_max,
-                    slice_budget_ns: duration_ns(wos.slice_budget),
-                    state_bytes_max: wos.state_bytes_max,
-                },
-                wos.priority,
-            ),
-            Isolation::Native(native) => (
-                "".into(),
-                Limits {
-                    // A process has its own memory and time: these two are the kernel's to limit.
-                    memory_bytes_max: u64::MAX,
-                    slice_budget_ns: u64::MAX,
-                    state_bytes_max: native.link.map_or(0, |link| link.state_bytes_max),
-                },
-                crate::config::PRIORITY,
-            ),
-        };
+        let Described { image, limits, level } = *described;
         let grants = grants(config);
         let name = &config.name;
-        let create = Command::Create { at, name, image: &image, limits, level, grants };
-        encode_to(&create, &mut frames)?;
+        encode_to(&Command::Create { at, name, image, limits, level, grants }, &mut frames)?;
         for (key, value) in &config.config {
             encode_to(&Command::ConfigEntry { at, key, value }, &mut frames)?;
         }
@@ -149,17 +157,17 @@ impl Prepared {
     }
 
     /// Sets the feeds going.
-    pub(super) fn feed(
+    pub(crate) fn feed(
         self,
         at: Address,
         outbox: &Outbox,
-        events: &tokio::sync::mpsc::Sender<PeerEvent>,
+        news: &NewsSender,
     ) -> Vec<tokio::task::AbortHandle> {
         (0_u8..)
             .zip(self.sources)
             .map(|(channel, (window, source))| {
-                let (outbox, events) = (outbox.clone(), events.clone());
-                let feed = Feed { at, channel, window, outbox, events };
+                let (outbox, news) = (outbox.clone(), news.fork());
+                let feed = Feed { at, channel, window, outbox, news };
                 let task = match source {
                     Opened::Own(source) => tokio::spawn(feed.run(*source)),
                     Opened::Shared(input) => tokio::spawn(feed.run_shared(input.source)),
@@ -180,8 +188,4 @@ fn grants(config: &DaemonConfig) -> Grants {
         .into_iter()
         .filter(|(granted, _)| *granted)
         .fold(Grants::default(), |all, (_, grant)| all.union(grant))
-}
-
-fn duration_ns(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

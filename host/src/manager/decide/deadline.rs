@@ -1,0 +1,124 @@
+//! What is waited for, until when, and what happens then.
+//!
+//! - The supervisor's deadlines are the core's.
+//! - A link that outlives its process is closed ([`LINK_TIME`](super::news::LINK_TIME)).
+//! - A kill that the machine itself asked for is asked for again, each
+//!   [`kill_timeout`](duende_core::supervise::Spec::kill_timeout).
+//! - A place in which something runs is asked each [`ASK_PERIOD`] whether it lives, if nothing else
+//!   would notice that it hangs. One that leaves it unanswered for
+//!   [`ANSWER_TIMEOUT`](crate::backend::ANSWER_TIMEOUT) is ended, with everything in it.
+//! - A question for figures is answered without them.
+
+use std::time::Duration;
+
+use duende_core::{
+    supervise::Input,
+    time::Instant,
+    wire::link::{Address, LogLevel},
+};
+
+use super::{Decider, Effect, daemon::Ending};
+use crate::backend::{ANSWER_TIMEOUT, Ask, PLACES, Place};
+
+/// How often a place is asked whether it lives. Only one that reports deaths by itself needs it: where
+/// every daemon is probed, the probes show a hang.
+const ASK_PERIOD: Duration = Duration::from_secs(5);
+
+impl Decider {
+    /// When [`Event::Tick`](super::Event::Tick) is due; `None` if nothing is waited for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let incarnations = self.daemons.iter().filter_map(|daemon| daemon.incarnation.as_ref());
+        let of_incarnations = incarnations
+            .flat_map(|there| [there.kill_again_at, there.ending.as_ref().map(|ending| ending.until)])
+            .flatten();
+        let of_places = self.places.iter().flat_map(|place| {
+            [place.ask_at, place.asked_at.map(|asked| asked.saturating_add(ANSWER_TIMEOUT))]
+        });
+        let of_supervisor = self.supervisor.next_deadline().filter(|_| self.halted.is_none());
+        of_incarnations
+            .chain(of_places.flatten())
+            .chain(of_supervisor)
+            .chain(self.waiter_deadline())
+            .min()
+    }
+
+    pub(super) fn tick(&mut self) {
+        let now = self.now;
+        self.inputs.push_back(Input::Tick);
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut closed: Vec<Address> = Vec::new();
+        let mut killed: Vec<Address> = Vec::new();
+        for daemon in &mut self.daemons {
+            let again = now.saturating_add(daemon.spec.supervision.kill_timeout);
+            let Some(there) = &mut daemon.incarnation else { continue };
+            if there.ending.as_ref().is_some_and(|ending| ending.until <= now) {
+                closed.push(there.at);
+            }
+            if due(there.kill_again_at) {
+                there.kill_again_at = Some(again);
+                killed.push(there.at);
+            }
+        }
+        for at in closed {
+            let Some(there) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {
+                continue;
+            };
+            there.link_open = false;
+            if let Some(Ending { exit, reason, .. }) = there.ending.take() {
+                self.effect(Effect::CloseLink(at));
+                self.ended(at, exit, reason);
+            }
+        }
+        for at in killed {
+            self.ask_backend(at, Ask::Kill);
+        }
+        for place in PLACES {
+            let state = *self.place_mut(place);
+            if due(state.asked_at.map(|asked| asked.saturating_add(ANSWER_TIMEOUT))) {
+                self.end_place(place, "it does not answer");
+            } else if due(state.ask_at) {
+                self.place_mut(place).ask_at = None;
+                self.ask_place(place);
+            }
+        }
+    }
+
+    /// Asks a place whether it lives, unless it was asked already.
+    pub(super) fn ask_place(&mut self, place: Place) {
+        let now = self.now;
+        let state = self.place_mut(place);
+        if state.asked_at.is_none() && !state.is_ending {
+            state.asked_at = Some(now);
+            self.effect(Effect::AskPlace(place));
+        }
+    }
+
+    pub(super) fn end_place(&mut self, place: Place, why: &str) {
+        let state = self.place_mut(place);
+        state.asked_at = None;
+        state.ask_at = None;
+        if std::mem::replace(&mut state.is_ending, true) {
+            return;
+        }
+        self.say(LogLevel::Error, format!("{}: {why}: killing it", place.process()));
+        self.effect(Effect::EndPlace(place));
+    }
+
+    /// Sees to it that a place in which something runs is asked now and then.
+    pub(super) fn watch_places(&mut self) {
+        for place in PLACES {
+            let runs = self
+                .daemons
+                .iter()
+                .any(|daemon| daemon.spec.place == place && daemon.is_placed() && !daemon.spec.abilities.probes);
+            let next = self.now.saturating_add(ASK_PERIOD);
+            let state = self.place_mut(place);
+            match (runs, state.ask_at) {
+                (true, None) if state.asked_at.is_none() && !state.is_ending => state.ask_at = Some(next),
+                (false, Some(_)) => state.ask_at = None,
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The end of a fleet: when it is asked for, and when it has come.
+//!
+//! Rules:
+//! 1. The first request stops everything in order, dependents first, each with its grace.
+//! 2. The second one leaves out order and grace: what still runs is killed.
+//! 3. The fleet is over when the supervisor knows of no process any more. A process that can't be
+//!    killed does not hold it up: the core gives it up after a few attempts.
+//! 4. A supervisor that has halted decides nothing: then the first request is the end, and the
+//!    backends end what they hold by themselves.
+
+use duende_core::{epitaph::Epitaph, lifecycle::State, supervise::Input, wire::link::LogLevel};
+
+use super::{Answer, Decider, Effect};
+use crate::control::protocol::{ErrorCode, EventKind};
+
+/// How far a fleet is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    InOrder,
+    AtOnce,
+    Over,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    stage: Stage,
+    ends_with_work: bool,
+}
+
+impl Leaving {
+    pub(super) const fn new(ends_with_work: bool) -> Self {
+        Self { stage: Stage::Serving, ends_with_work }
+    }
+
+    pub(super) const fn is_asked(self) -> bool {
+        !matches!(self.stage, Stage::Serving)
+    }
+}
+
+impl Decider {
+    pub(super) fn interrupt(&mut self, signal: &str) {
+        if self.leaving.is_asked() {
+            self.say(LogLevel::Warn, format!("{signal} again: killing what still runs"));
+            self.leaving.stage = Stage::AtOnce;
+            self.inputs.push_back(Input::KillAll);
+        } else {
+            self.say(LogLevel::Info, format!("{signal}: stopping everything in order"));
+            self.stop_all();
+        }
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        if self.leaving.is_asked() {
+            return;
+        }
+        self.leaving.stage = Stage::InOrder;
+        self.record_of_fleet(EventKind::Shutdown, String::new());
+        self.inputs.push_back(Input::StopAll);
+    }
+
+    /// A source that can't be read again has ended.
+    pub(super) fn work_has_ended(&mut self) {
+        if self.leaving.ends_with_work {
+            self.stop_all();
+        }
+    }
+
+    /// Looks whether the fleet is over, and says so once.
+    pub(super) fn look_for_end(&mut self) {
+        self.watch_places();
+        if self.leaving.stage == Stage::Over {
+            return;
+        }
+        let states = || self.daemons.iter().filter_map(|daemon| self.supervisor.view(daemon.id));
+        if self.leaving.ends_with_work
+            && !self.leaving.is_asked()
+            && states().all(|view| matches!(view.state, State::Stopped(_) | State::Failed(_)))
+        {
+            self.stop_all();
+            self.decide();
+        }
+        let nothing_runs =
+            !self.daemons.iter().filter_map(|daemon| self.supervisor.view(daemon.id)).any(|view| view.state.has_process());
+        if self.leaving.is_asked() && (nothing_runs || self.halted.is_some()) {
+            self.leaving.stage = Stage::Over;
+            self.effect(Effect::End);
+        }
+    }
+
+    /// The names of the daemons that have failed.
+    #[must_use]
+    pub fn failed(&self) -> Vec<String> {
+        let failed = self.daemons.iter().filter(|daemon| {
+            let state = self.supervisor.view(daemon.id).map(|view| view.state);
+            matches!(state, Some(State::Failed(_)))
+        });
+        failed.map(|daemon| daemon.spec.name.clone()).collect()
+    }
+
+    /// The supervisor found one of its rules broken, and decides nothing any more. What runs goes on;
+    /// whoever waits for a decision waits in vain.
+    pub(super) fn halt(&mut self, epitaph: &Epitaph) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.halted = Some(epitaph.to_string());
+        self.inputs.clear();
+        self.effect(Effect::Dump(epitaph.clone()));
+        self.record_of_fleet(EventKind::Halted, epitaph.to_string());
+        for waiter in std::mem::take(&mut self.waiters) {
+            let refusal = self.refusal_when_halted();
+            self.effect(Effect::Answer(waiter.question(), refusal));
+        }
+    }
+
+    pub(super) fn refusal_when_halted(&self) -> Answer {
+        let words = self.halted.as_deref().unwrap_or_default();
+        let message = format!(
+            "the supervisor halted: {words}; please report this, with flight-recorder.txt of the fleet's state directory. `duende down` ends the fleet"
+        );
+        Answer::Refused { code: ErrorCode::Halted, message }
+    }
+}

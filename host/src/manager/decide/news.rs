@@ -1,0 +1,279 @@
+//! What is heard of incarnations and of places.
+//!
+//! Rules:
+//! 1. News count for the incarnation that they name, if it is the one that runs; others are of the
+//!    past, and say nothing.
+//! 2. An incarnation is let go in [`Decider::ended`], and nowhere else.
+//! 3. What a daemon sent over its own link before it ended counts: its end waits until the link is
+//!    closed, at most [`LINK_TIME`]. A child that keeps the link open delays nothing longer.
+//! 4. A daemon whose link broke the protocol is killed: without a link it is of no use, and its
+//!    supervisor decides what follows.
+//! 5. A place that is lost takes what ran in it, and charges nobody: each is `Lost`.
+
+use std::time::Duration;
+
+use duende_core::{
+    restart::{Exit, Unavailable},
+    supervise::Input,
+    wire::link::{Address, LogLevel},
+};
+
+use super::{
+    Decider, Effect, ReadyBy,
+    daemon::{Ending, Phase, bounded},
+};
+use crate::{
+    backend::{Ask, Heard, News, Obstacle, Place, PlaceNews, Report},
+    control::protocol::{EventKind, HealthState},
+};
+
+/// How long the end of a process waits for the rest of its link.
+pub(super) const LINK_TIME: Duration = Duration::from_secs(1);
+
+impl Decider {
+    pub(super) fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Of(at, news) => self.hear_of(at, news),
+            Heard::Place(place, news) => self.hear_of_place(place, news),
+        }
+    }
+
+    fn hear_of(&mut self, at: Address, news: News) {
+        let now = self.now;
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        let name = daemon.spec.name.clone();
+        let Some(incarnation) = daemon.current(at) else { return };
+        match news {
+            News::Prepared(Ok(())) => {
+                if incarnation.phase == Phase::Preparing {
+                    self.place(at);
+                }
+            }
+            News::Prepared(Err(Obstacle { what, text })) => {
+                if incarnation.phase == Phase::Preparing {
+                    self.ended(at, Exit::Unavailable(what), text);
+                }
+            }
+            News::Started { pid } => {
+                incarnation.pid = pid;
+                let by_start = daemon.spec.ready_by == ReadyBy::Start;
+                daemon.processes = 1;
+                self.effect(Effect::Watch(at, pid));
+                self.tell(at, |id, incarnation| Input::Spawned { id, incarnation });
+                if by_start {
+                    self.tell(at, |id, incarnation| Input::Ready { id, incarnation });
+                }
+                if let Some(pid) = pid {
+                    self.claim(at, pid);
+                }
+            }
+            News::StartFailed { error, reason } => {
+                incarnation.link_open = false;
+                self.ended(at, error.exit(), reason);
+            }
+            News::Ready { pid } => {
+                if pid.is_some() {
+                    incarnation.pid = pid;
+                }
+                self.tell(at, |id, incarnation| Input::Ready { id, incarnation });
+            }
+            News::MainProcess { pid } => {
+                incarnation.pid = Some(pid);
+                self.effect(Effect::Watch(at, Some(pid)));
+                self.claim(at, pid);
+            }
+            News::Reloaded => {
+                // Of a program that says itself when it is done, this is only that it was told.
+                if daemon.spec.ready_by != ReadyBy::Datagram || daemon.spec.abilities.speaks {
+                    self.tell(at, |id, incarnation| Input::Reloaded { id, incarnation });
+                }
+            }
+            News::ReloadRefused { reason } => {
+                daemon.reload_failed = Some(bounded(reason));
+                self.tell(at, |id, incarnation| Input::ReloadRefused { id, incarnation });
+            }
+            News::Said { reason } => incarnation.said = Some(bounded(reason)),
+            News::Exited { exit, reason } => self.process_ended(at, exit, reason),
+            News::Health { token, report, memory_bytes } => {
+                self.take_health(at, token, report, memory_bytes);
+            }
+            News::Figure { token, figure } => self.take_figure(at, token, figure),
+            News::Committed { slices, messages, counters, gauges, memory_bytes } => {
+                if memory_bytes > 0 {
+                    daemon.memory_bytes = Some(memory_bytes);
+                }
+                daemon.committed(now, slices, messages, counters, gauges);
+            }
+            News::Log { level, text } => {
+                self.effect(Effect::Log { at, level, own: true, text });
+            }
+            News::Source { gap: true, text } => self.record(at, EventKind::SourceGap, &text),
+            News::Source { gap: false, text } => {
+                self.say(LogLevel::Info, format!("{name}: {text}"));
+            }
+            News::SourceDrained => {
+                self.say(LogLevel::Info, format!("{name}: standard input has ended"));
+                self.work_has_ended();
+            }
+            News::LinkClosed { reason } => self.link_closed(at, reason),
+            News::Overfull => self.overfull(at),
+            News::Processes { count } => daemon.processes = count,
+            News::OutputLost { lines } => {
+                daemon.lost_lines = daemon.lost_lines.saturating_add(lines);
+                let text = format!("{name}: {lines} lines of output could not be written to its log");
+                self.say(LogLevel::Warn, text);
+            }
+        }
+    }
+
+    fn hear_of_place(&mut self, place: Place, news: PlaceNews) {
+        match news {
+            PlaceNews::Lives => self.place_mut(place).asked_at = None,
+            PlaceNews::Lost { how } => self.place_is_lost(place, &how),
+            PlaceNews::Refused { how } => {
+                self.say(LogLevel::Error, format!("{} can't be started: {how}", place.process()));
+                self.place_is_lost(place, &how);
+            }
+        }
+    }
+
+    fn place_is_lost(&mut self, place: Place, how: &str) {
+        let state = self.place_mut(place);
+        state.asked_at = None;
+        state.ask_at = None;
+        state.is_ending = false;
+        let kind = match place {
+            Place::Native => EventKind::KeepExited,
+            Place::Wos => EventKind::WorkerExited,
+        };
+        self.record_of_fleet(kind, how.to_owned());
+        let lost: Vec<Address> = self
+            .daemons
+            .iter()
+            .filter(|daemon| daemon.spec.place == place && daemon.is_placed())
+            .filter_map(|daemon| Some(daemon.running()?.0))
+            .collect();
+        for at in lost {
+            let ending = self.daemon_mut(at).and_then(|daemon| daemon.current(at)?.ending.take());
+            match ending {
+                // It had ended before: that is what counts.
+                Some(Ending { exit, reason, .. }) => self.ended(at, exit, reason),
+                None => {
+                    let reason = format!("{} ended: {how}", place.process());
+                    self.ended(at, Exit::Lost, reason);
+                }
+            }
+        }
+    }
+
+    /// It is over. If it has a link of its own, what it sent last is read first: a slice that it
+    /// committed counts, whatever ended it.
+    fn process_ended(&mut self, at: Address, exit: Exit, reason: String) {
+        let until = self.now.saturating_add(LINK_TIME);
+        let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {
+            return;
+        };
+        if incarnation.link_open {
+            incarnation.ending.get_or_insert(Ending { exit, reason, until });
+        } else {
+            self.ended(at, exit, reason);
+        }
+    }
+
+    fn link_closed(&mut self, at: Address, reason: Option<String>) {
+        let now = self.now;
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        let again = now.saturating_add(daemon.spec.supervision.kill_timeout);
+        let name = daemon.spec.name.clone();
+        let Some(incarnation) = daemon.current(at) else { return };
+        if !std::mem::replace(&mut incarnation.link_open, false) {
+            return;
+        }
+        if let Some(Ending { exit, reason, .. }) = incarnation.ending.take() {
+            self.ended(at, exit, reason);
+        } else if let Some(reason) = reason {
+            incarnation.kill_again_at = Some(again);
+            let why = format!("its link was closed: {}", bounded(reason));
+            self.say(LogLevel::Error, format!("{name}: {why}"));
+            self.effect(Effect::Log { at, level: LogLevel::Error, own: false, text: why.clone() });
+            if let Some(daemon) = self.daemon_mut(at) {
+                daemon.why = Some(why);
+            }
+            self.ask_backend(at, Ask::Kill);
+        }
+    }
+
+    /// Too much of what it closed waits for the store. It is ended, and comes back when the store has
+    /// room: what it closed is kept, and nobody is charged for a disk.
+    fn overfull(&mut self, at: Address) {
+        let again = self.now;
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        let again = again.saturating_add(daemon.spec.supervision.kill_timeout);
+        daemon.why = Some("too much of its state waits for the disk".to_owned());
+        let Some(incarnation) = daemon.current(at) else { return };
+        incarnation.obstacle = Some(Unavailable::Store);
+        incarnation.kill_again_at = Some(again);
+        self.ask_backend(at, Ask::Kill);
+    }
+
+    fn take_health(&mut self, at: Address, token: u64, report: Report, memory_bytes: u64) {
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        let (health, detail) = match report {
+            Report::Healthy => (HealthState::Healthy, String::new()),
+            Report::Degraded(text) => (HealthState::Degraded, bounded(text)),
+            Report::Unhealthy(text) => (HealthState::Unhealthy, bounded(text)),
+            // Within its budget a slice is work; over it the kernel ends the daemon.
+            Report::Busy(slice_ns) => {
+                (HealthState::Healthy, format!("busy for {} ms", slice_ns / 1_000_000))
+            }
+            Report::Paused => (HealthState::Healthy, "paused".to_owned()),
+        };
+        let before = std::mem::replace(&mut daemon.health, health);
+        daemon.health_detail.clone_from(&detail);
+        if memory_bytes > 0 {
+            daemon.memory_bytes = Some(memory_bytes);
+        }
+        let healthy = health != HealthState::Unhealthy;
+        if healthy != (before != HealthState::Unhealthy) {
+            let kind = if healthy { EventKind::Healthy } else { EventKind::Unhealthy };
+            self.record(at, kind, &detail);
+        }
+        self.tell(at, |id, incarnation| Input::Probed { id, incarnation, token, healthy });
+    }
+
+    /// Tells the supervisor something of this incarnation.
+    pub(super) fn tell(
+        &mut self,
+        at: Address,
+        input: impl FnOnce(duende_core::supervise::DaemonId, u32) -> Input,
+    ) {
+        if let Some(daemon) = self.daemon_mut(at) {
+            let input = input(daemon.id, at.incarnation);
+            self.inputs.push_back(input);
+        }
+    }
+
+    /// An incarnation is over, in whatever way: this is the one place where it is let go.
+    pub(super) fn ended(&mut self, at: Address, exit: Exit, how: String) {
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        let Some(incarnation) = daemon.current(at) else { return };
+        let (pid, said) = (incarnation.pid, incarnation.said.take());
+        let exit = incarnation.obstacle.map_or(exit, Exit::Unavailable);
+        let reason = super::reason::end(daemon.why.take(), said, how);
+        daemon.incarnation = None;
+        daemon.memory_bytes = None;
+        daemon.processes = 0;
+        daemon.last_exit = Some(reason.clone());
+        let failed = exit.failure().is_some() && !matches!(exit, Exit::Unavailable(_));
+        let level = if failed { LogLevel::Error } else { LogLevel::Info };
+        let text = format!("incarnation {} ended: {reason}", at.incarnation);
+        if let Some(pid) = pid {
+            self.forget_pid(pid);
+        }
+        self.effect(Effect::LetGo(at));
+        self.effect(Effect::Watch(at, None));
+        self.effect(Effect::Log { at, level, own: false, text });
+        self.record(at, EventKind::Exited, &reason);
+        self.tell(at, |id, incarnation| Input::Exited { id, incarnation, exit });
+    }
+}

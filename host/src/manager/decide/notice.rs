@@ -1,0 +1,222 @@
+//! What programs say of themselves by datagram (`sd_notify`).
+//!
+//! Rules:
+//! 1. A datagram counts for the daemon whose main process sent it; with
+//!    [`NotifyAccess::All`], for the daemon of which its sender is a process; with
+//!    [`NotifyAccess::None`], for nobody.
+//! 2. Datagrams and the news of a start come over different descriptors, in any order. What a process
+//!    says before its backend has said who it is waits, at most [`UNCLAIMED_TIME`] and
+//!    [`UNCLAIMED_MAX`] at a time, the oldest given up first.
+//! 3. What is left of a process that has ended counts for nobody: its number may be another's soon.
+//! 4. `READY=1` of a daemon that reloads ends the reload. `STATUS=` is for people, and is of one
+//!    incarnation.
+
+use std::{collections::VecDeque, time::Duration};
+
+use duende_core::{
+    lifecycle::State,
+    supervise::Input,
+    time::Instant,
+    wire::link::{Address, LogLevel},
+};
+
+use super::{
+    Decider, Notice, NotifyAccess,
+    daemon::{Phase, bounded},
+};
+use crate::backend::Ask;
+
+/// Most datagrams of unknown processes that wait: a few for each of many daemons that start at once.
+pub const UNCLAIMED_MAX: usize = 4_096;
+/// How long they wait: longer than a backend takes from a start to its word.
+pub const UNCLAIMED_TIME: Duration = Duration::from_secs(5);
+/// Processes whose end is remembered for as long.
+const DEAD_MAX: usize = 1_024;
+
+/// What unknown processes said, and who is dead.
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed {
+    waiting: VecDeque<(Instant, u32, Notice)>,
+    dead: VecDeque<(Instant, u32)>,
+    given_up: u64,
+}
+
+impl Unclaimed {
+    fn keep(&mut self, now: Instant, pid: u32, notice: Notice) {
+        self.expire(now);
+        if self.dead.iter().any(|(_, dead)| *dead == pid) {
+            return;
+        }
+        if self.waiting.len() == UNCLAIMED_MAX {
+            self.waiting.pop_front();
+            self.given_up = self.given_up.saturating_add(1);
+        }
+        self.waiting.push_back((now, pid, notice));
+    }
+
+    fn claim(&mut self, now: Instant, pid: u32) -> Vec<Notice> {
+        self.expire(now);
+        self.dead.retain(|(_, dead)| *dead != pid);
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let (its, others): (VecDeque<_>, VecDeque<_>) =
+            self.waiting.drain(..).partition(|(_, sender, _)| *sender == pid);
+        self.waiting = others;
+        its.into_iter().map(|(_, _, notice)| notice).collect()
+    }
+
+    fn forget(&mut self, now: Instant, pid: u32) {
+        self.waiting.retain(|(_, sender, _)| *sender != pid);
+        if self.dead.len() == DEAD_MAX {
+            self.dead.pop_front();
+        }
+        self.dead.push_back((now, pid));
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let is_old = |since: &Instant| now.saturating_since(*since) > UNCLAIMED_TIME;
+        while self.waiting.front().is_some_and(|(since, ..)| is_old(since)) {
+            self.waiting.pop_front();
+        }
+        while self.dead.front().is_some_and(|(since, _)| is_old(since)) {
+            self.dead.pop_front();
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.waiting.len() > UNCLAIMED_MAX || self.dead.len() > DEAD_MAX {
+            return Err(format!("{} datagrams wait", self.waiting.len()));
+        }
+        Ok(())
+    }
+}
+
+impl Decider {
+    pub(super) fn notice(&mut self, pid: u32, part_of: Option<Address>, notice: Notice) {
+        let main = self.daemons.iter().find_map(|daemon| {
+            let incarnation = daemon.incarnation.as_ref()?;
+            let is_main = daemon.spec.abilities.notifies && incarnation.pid == Some(pid);
+            is_main.then_some(incarnation.at)
+        });
+        match (main, part_of) {
+            (Some(at), _) => {
+                if self.access(at) != NotifyAccess::None {
+                    self.heed(at, notice);
+                }
+            }
+            (None, Some(at)) if self.access(at) == NotifyAccess::All => self.heed(at, notice),
+            // It may be the main process of a start whose word is still on its way.
+            (None, _) => self.unclaimed.keep(self.now, pid, notice),
+        }
+    }
+
+    fn access(&self, at: Address) -> NotifyAccess {
+        self.daemon(at.daemon).map_or(NotifyAccess::None, |daemon| daemon.spec.notify_access)
+    }
+
+    /// A process is known from now on: what it said already counts.
+    pub(super) fn claim(&mut self, at: Address, pid: u32) {
+        let said = self.unclaimed.claim(self.now, pid);
+        if self.access(at) == NotifyAccess::None {
+            return;
+        }
+        for notice in said {
+            self.heed(at, notice);
+        }
+    }
+
+    pub(super) fn forget_pid(&mut self, pid: u32) {
+        self.unclaimed.forget(self.now, pid);
+    }
+
+    fn heed(&mut self, at: Address, notice: Notice) {
+        let Some(daemon) = self.daemon_mut(at) else { return };
+        let is_new = daemon.status.is_empty();
+        let Some(incarnation) = daemon.current(at) else { return };
+        if incarnation.phase != Phase::Placed {
+            return;
+        }
+        incarnation.is_stopping |= notice.stopping;
+        let refuses = notice.fdstore && !incarnation.fdstore_refused;
+        incarnation.fdstore_refused |= notice.fdstore;
+        let pid = incarnation.pid;
+        if let Some(status) = notice.status {
+            daemon.status = bounded(status);
+        } else if is_new && notice.stopping {
+            daemon.status = "it is stopping by itself".to_owned();
+        }
+        if refuses {
+            let name = self.name(at.daemon);
+            let text = format!(
+                "{name}: FDSTORE=1: descriptors are not kept over a restart; those that came were closed"
+            );
+            self.say(LogLevel::Warn, text);
+        }
+        if notice.alive {
+            self.tell(at, |id, incarnation| Input::Alive { id, incarnation });
+        }
+        if let Some(by) = notice.extend {
+            self.tell(at, |id, incarnation| Input::Extend { id, incarnation, by });
+        }
+        if let Some(main) = notice.main_pid
+            && pid.is_some_and(|pid| pid != main)
+        {
+            self.ask_backend(at, Ask::MainProcess { pid: main });
+        }
+        if notice.ready {
+            // Inputs that wait are of the same incarnation and change nothing about a reload.
+            let reloading = self
+                .view(at.daemon)
+                .is_some_and(|view| matches!(view.state, State::Reloading { .. }));
+            if reloading {
+                self.tell(at, |id, incarnation| Input::Reloaded { id, incarnation });
+            } else {
+                self.tell(at, |id, incarnation| Input::Ready { id, incarnation });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Instant {
+        Instant::from_ns(ms * 1_000_000)
+    }
+
+    fn ready() -> Notice {
+        Notice { ready: true, ..Notice::default() }
+    }
+
+    #[test]
+    fn early_words_wait_for_their_owner_and_for_nobody_else() {
+        let mut unclaimed = Unclaimed::default();
+        unclaimed.keep(ms(0), 7, ready());
+        unclaimed.keep(ms(1), 8, Notice { alive: true, ..Notice::default() });
+        assert_eq!(unclaimed.claim(ms(2), 9), []);
+        assert_eq!(unclaimed.claim(ms(2), 7), [ready()]);
+        assert_eq!(unclaimed.claim(ms(2), 7), []);
+        // Too late, and after its end.
+        assert_eq!(unclaimed.claim(ms(5_002), 8), []);
+        unclaimed.forget(ms(6_000), 8);
+        unclaimed.keep(ms(6_001), 8, ready());
+        assert_eq!(unclaimed.claim(ms(6_002), 8), []);
+        // The number is given to another.
+        unclaimed.keep(ms(6_003), 8, ready());
+        assert_eq!(unclaimed.claim(ms(6_004), 8), [ready()]);
+    }
+
+    #[test]
+    fn the_oldest_is_given_up_at_the_limit() {
+        let mut unclaimed = Unclaimed::default();
+        for pid in 0..=u32::try_from(UNCLAIMED_MAX).unwrap() {
+            unclaimed.keep(ms(0), pid, ready());
+        }
+        assert_eq!(unclaimed.check(), Ok(()));
+        assert_eq!(unclaimed.given_up, 1);
+        assert_eq!(unclaimed.claim(ms(0), 0), []);
+        assert_eq!(unclaimed.claim(ms(0), 1), [ready()]);
+    }
+}

@@ -1,0 +1,312 @@
+//! The machine by itself. What it does over long times and under every fault is the simulator's
+//! (`tests/fleets`); here are the single rules.
+
+use std::time::Duration;
+
+use duende_core::{
+    epitaph::Epitaph,
+    restart::{Exit, RestartPolicy, StartError},
+    supervise::Spec,
+    time::Instant,
+    wire::link::Address,
+};
+
+use super::*;
+use crate::{
+    backend::{Abilities, Ask, Heard, News, PlaceNews},
+    control::protocol::{ErrorCode, EventKind},
+};
+
+/// What the machine may not name: whatever reads, writes, waits or looks at a clock.
+const FORBIDDEN: [&str; 9] = [
+    "tokio", "rustix", "libc::", "std::fs", "std::net", "std::io", "std::process", "SystemTime",
+    "Instant::now",
+];
+
+#[test]
+fn the_machine_names_nothing_that_performs() {
+    let files = [
+        ("mod", include_str!("mod.rs")),
+        ("daemon", include_str!("daemon.rs")),
+        ("deadline", include_str!("deadline.rs")),
+        ("event", include_str!("event.rs")),
+        ("leave", include_str!("leave.rs")),
+        ("news", include_str!("news.rs")),
+        ("notice", include_str!("notice.rs")),
+        ("perform", include_str!("perform.rs")),
+        ("rate", include_str!("rate.rs")),
+        ("reason", include_str!("reason.rs")),
+        ("verb", include_str!("verb.rs")),
+        ("waiter", include_str!("waiter.rs")),
+        ("whole", include_str!("whole.rs")),
+        ("session", include_str!("../link/session.rs")),
+        ("the seam", include_str!("../../backend/mod.rs")),
+    ];
+    let modules = include_str!("mod.rs").lines().filter(|line| line.starts_with("mod ")).count();
+    // This file, the machine's own, and the two from outside.
+    assert_eq!(files.len(), modules - 1 + 3, "a file is missing here");
+    for (name, text) in files {
+        for word in FORBIDDEN {
+            assert!(!text.contains(word), "{name} names {word}");
+        }
+    }
+}
+
+fn spec(name: &str, ready_by: ReadyBy, linked: bool) -> DaemonSpec {
+    DaemonSpec {
+        name: name.to_owned(),
+        place: Place::Native,
+        abilities: Abilities::of(Place::Native, linked),
+        supervision: Spec { restart: RestartPolicy::Always, ..Spec::default() },
+        depends_on: Vec::new(),
+        group: None,
+        ready_by,
+        notify_access: NotifyAccess::Main,
+        has_channels: false,
+    }
+}
+
+/// A fleet whose clock is set by hand.
+struct Bench {
+    decider: Decider,
+    now: Instant,
+    questions: u64,
+}
+
+impl Bench {
+    fn new(daemons: Vec<DaemonSpec>) -> Self {
+        let decider = Decider::new(&[], daemons, false).unwrap();
+        Self { decider, now: Instant::from_ns(1_000_000_000), questions: 0 }
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Effect> {
+        let effects = self.decider.handle(self.now, u64::MAX, event);
+        self.decider.check_invariants().unwrap();
+        effects
+    }
+
+    fn hear(&mut self, at: Address, news: News) -> Vec<Effect> {
+        self.event(Event::Heard(Heard::Of(at, news)))
+    }
+
+    fn notice(&mut self, pid: u32, notice: Notice) -> Vec<Effect> {
+        self.event(Event::Noticed { pid, part_of: None, notice })
+    }
+
+    fn ask(&mut self, verb: Verb) -> Vec<Effect> {
+        self.questions += 1;
+        self.event(Event::Asked { question: QuestionId(self.questions), verb })
+    }
+
+    /// Lets time pass, with every tick that is due.
+    fn pass(&mut self, time: Duration) -> Vec<Effect> {
+        let end = self.now.saturating_add(time);
+        let mut effects = Vec::new();
+        while let Some(at) = self.decider.next_deadline()
+            && at <= end
+        {
+            self.now = self.now.max(at);
+            effects.extend(self.event(Event::Tick));
+        }
+        self.now = end;
+        effects
+    }
+
+    fn state(&self, slot: u32) -> duende_core::lifecycle::State {
+        self.decider.view(slot).unwrap().state
+    }
+}
+
+const FIRST: Address = Address { daemon: 0, incarnation: 1 };
+
+fn ready() -> Notice {
+    Notice { ready: true, ..Notice::default() }
+}
+
+fn answers(effects: &[Effect]) -> Vec<&Answer> {
+    let answer = |effect: &'_ Effect| matches!(effect, Effect::Answer(..));
+    effects
+        .iter()
+        .filter(|effect| answer(effect))
+        .map(|effect| match effect {
+            Effect::Answer(_, answer) => answer,
+            _ => unreachable!(),
+        })
+        .collect()
+}
+
+#[test]
+fn ready_counts_however_early_it_comes() {
+    use duende_core::lifecycle::State;
+    // Before its start is known, after it, and with others between.
+    for early in [true, false] {
+        let mut bench = Bench::new(vec![spec("a", ReadyBy::Datagram, false)]);
+        bench.event(Event::Begin);
+        if early {
+            bench.notice(70, ready());
+            bench.notice(71, ready());
+            bench.hear(FIRST, News::Started { pid: Some(70) });
+        } else {
+            bench.hear(FIRST, News::Started { pid: Some(70) });
+            bench.notice(71, ready());
+            assert_ne!(bench.state(0), State::Running);
+            bench.notice(70, ready());
+        }
+        assert_eq!(bench.state(0), State::Running, "{early}");
+    }
+}
+
+#[test]
+fn a_link_that_outlives_its_process_delays_it_by_its_time_only() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
+    bench.event(Event::Begin);
+    bench.hear(FIRST, News::Prepared(Ok(())));
+    bench.hear(FIRST, News::Started { pid: Some(7) });
+    bench.hear(FIRST, News::Ready { pid: None });
+    let exit = News::Exited { exit: Exit::Code(1), reason: "exit code 1".to_owned() };
+    assert_eq!(bench.hear(FIRST, exit), []);
+    let effects = bench.pass(Duration::from_secs(2));
+    assert!(effects.contains(&Effect::CloseLink(FIRST)), "{effects:?}");
+    assert!(bench.decider.daemon(0).unwrap().running().is_none_or(|(at, ..)| at != FIRST));
+}
+
+#[test]
+fn who_breaks_the_protocol_is_killed_until_it_is_gone() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
+    bench.event(Event::Begin);
+    bench.hear(FIRST, News::Prepared(Ok(())));
+    bench.hear(FIRST, News::Started { pid: Some(7) });
+    let closed = News::LinkClosed { reason: Some("it spoke for another".to_owned()) };
+    let kill = Effect::Ask(FIRST, Ask::Kill);
+    assert!(bench.hear(FIRST, closed).contains(&kill));
+    assert!(bench.pass(Duration::from_secs(6)).contains(&kill));
+    let exit = News::Exited { exit: Exit::Signal(9), reason: "killed by SIGKILL".to_owned() };
+    bench.hear(FIRST, exit);
+    let last = bench.decider.daemon(0).unwrap().last_exit().unwrap().to_owned();
+    assert_eq!(last, "its link was closed: it spoke for another; killed");
+}
+
+#[test]
+fn an_outer_reason_is_said_and_waited_for() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+    bench.event(Event::Begin);
+    for incarnation in 1..40 {
+        let at = Address { daemon: 0, incarnation };
+        let reason = "`/srv/a` does not exist".to_owned();
+        bench.hear(at, News::StartFailed { error: StartError::NotFound, reason });
+        let detail = bench.decider.detail(0);
+        assert!(detail.waiting && detail.reason.contains("/srv/a"), "{detail:?}");
+        bench.pass(Duration::from_secs(31));
+    }
+    let effects = bench.ask(Verb::Restart(vec![0]));
+    assert_eq!(answers(&effects), [] as [&Answer; 0]);
+    let at = bench.decider.daemon(0).unwrap().running().unwrap().0;
+    let failed = News::StartFailed { error: StartError::NotFound, reason: "gone".to_owned() };
+    let effects = bench.hear(at, failed);
+    let Answer::Outcomes(outcomes) = answers(&effects)[0] else { panic!("{effects:?}") };
+    assert_eq!(outcomes[0].refused, Some(ErrorCode::Failed));
+    assert!(outcomes[0].detail.contains("waiting: gone"), "{outcomes:?}");
+}
+
+#[test]
+fn started_is_not_said_of_what_dies_at_once() {
+    let run = |dies: bool| {
+        let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+        bench.ask(Verb::Start(vec![0]));
+        let effects = bench.hear(FIRST, News::Started { pid: Some(7) });
+        assert_eq!(answers(&effects), [] as [&Answer; 0]);
+        let effects = if dies {
+            let exit = News::Exited { exit: Exit::Code(1), reason: "exit code 1".to_owned() };
+            bench.hear(FIRST, exit)
+        } else {
+            bench.pass(waiter::SETTLE_TIME)
+        };
+        let Answer::Outcomes(outcomes) = answers(&effects)[0].clone() else { panic!() };
+        outcomes[0].clone()
+    };
+    assert_eq!(run(false).refused, None);
+    let died = run(true);
+    assert_eq!(died.refused, Some(ErrorCode::Failed));
+    assert!(died.detail.contains("exit code 1"), "{died:?}");
+}
+
+#[test]
+fn who_wanted_the_opposite_is_told() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Datagram, false)]);
+    bench.ask(Verb::Start(vec![0]));
+    bench.hear(FIRST, News::Started { pid: Some(7) });
+    let effects = bench.ask(Verb::Stop(vec![0]));
+    let Answer::Outcomes(outcomes) = answers(&effects)[0] else { panic!("{effects:?}") };
+    assert!(outcomes[0].detail.contains("another operator"), "{outcomes:?}");
+}
+
+#[test]
+fn a_lost_place_charges_nobody_and_a_silent_one_is_ended() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+    bench.event(Event::Begin);
+    for incarnation in 1..30 {
+        let at = Address { daemon: 0, incarnation };
+        bench.hear(at, News::Started { pid: Some(7) });
+        let how = "signal: 9".to_owned();
+        bench.event(Event::Heard(Heard::Place(Place::Native, PlaceNews::Lost { how })));
+        bench.pass(Duration::from_secs(31));
+        assert_eq!(bench.decider.daemon(0).unwrap().running().unwrap().0.incarnation, incarnation + 1);
+    }
+    let at = bench.decider.daemon(0).unwrap().running().unwrap().0;
+    bench.hear(at, News::Started { pid: Some(7) });
+    // It answers …
+    for _ in 0..5 {
+        let effects = bench.pass(Duration::from_secs(5));
+        if effects.contains(&Effect::AskPlace(Place::Native)) {
+            bench.event(Event::Heard(Heard::Place(Place::Native, PlaceNews::Lives)));
+        }
+        assert!(!effects.contains(&Effect::EndPlace(Place::Native)));
+    }
+    // … and then it does not.
+    let effects = bench.pass(Duration::from_secs(12));
+    let ends = effects.iter().filter(|effect| **effect == Effect::EndPlace(Place::Native));
+    assert_eq!(ends.count(), 1, "{effects:?}");
+}
+
+#[test]
+fn a_halted_supervisor_refuses_what_needs_a_decision() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+    bench.event(Event::Begin);
+    bench.decider.halt(&Epitaph::new(format_args!("slot 3 is used twice")));
+    let effects = std::mem::take(&mut bench.decider.effects);
+    let halted = |effect: &Effect| {
+        matches!(effect, Effect::Record { kind: EventKind::Halted, .. })
+    };
+    assert!(effects.iter().any(halted) && matches!(effects[0], Effect::Dump(_)), "{effects:?}");
+    let epitaph = Epitaph::new(format_args!("slot 3 is used twice"));
+    let dump = bench.decider.dump(&epitaph);
+    assert!(dump.starts_with("halt: slot 3 is used twice\n") && dump.contains("<- Start"), "{dump}");
+    for verb in [Verb::Start(vec![]), Verb::Stop(vec![]), Verb::Restart(vec![]), Verb::Settled] {
+        let effects = bench.ask(verb);
+        let Answer::Refused { code: ErrorCode::Halted, message } = answers(&effects)[0] else {
+            panic!("{effects:?}");
+        };
+        assert!(message.contains("slot 3") && message.contains("flight-recorder.txt"));
+    }
+    assert!(bench.ask(Verb::Down).contains(&Effect::End));
+}
+
+#[test]
+fn the_second_signal_leaves_out_the_grace_and_the_end_comes_whatever_hangs() {
+    let daemons = vec![spec("a", ReadyBy::Start, false), spec("b", ReadyBy::Start, false)];
+    let mut bench = Bench::new(daemons);
+    bench.event(Event::Begin);
+    let second = Address { daemon: 1, incarnation: 1 };
+    for (at, pid) in [(FIRST, 7), (second, 8)] {
+        bench.hear(at, News::Started { pid: Some(pid) });
+    }
+    bench.event(Event::Interrupted { signal: "SIGTERM" });
+    let effects = bench.event(Event::Interrupted { signal: "SIGTERM" });
+    for at in [FIRST, second] {
+        assert!(effects.contains(&Effect::Ask(at, Ask::Kill)), "{effects:?}");
+    }
+    bench.hear(FIRST, News::Exited { exit: Exit::Signal(9), reason: "killed".to_owned() });
+    // The other one is in the kernel, and stays there.
+    let effects = bench.pass(Duration::from_secs(16));
+    assert!(effects.contains(&Effect::End), "{effects:?}");
+}
