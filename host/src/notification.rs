@@ -161,7 +161,7 @@ impl Notification {
         let mut ignored = None;
         let mut read = Reader { value, ignored: &mut ignored };
         let notification = Self {
-            phase: lines().filter_map(phase).last(),
+            phase: lines().filter_map(phase).next_back(),
             watchdog: read.field("WATCHDOG", watchdog),
             watchdog_timeout: read.field("WATCHDOG_USEC", micros),
             extend_timeout: read.field("EXTEND_TIMEOUT_USEC", micros),

@@ -179,8 +179,7 @@ impl Native {
             state_bytes_max: native.link.map_or(0, |link| link.state_bytes_max),
         };
         let described = Described { image: "", limits, level: config::PRIORITY };
-        let frames =
-            prepared.description(at, config, &described).map_err(io::Error::other)?;
+        let frames = prepared.description(at, config, &described).map_err(io::Error::other)?;
         let settled = prepared.register(at, config, limits, &peer);
         peer.outbox().send_frames(frames);
         let feeds = prepared.feed(at, peer.outbox(), links.news);
@@ -355,7 +354,10 @@ impl Native {
             running.cgroup.as_ref().is_some_and(|group| {
                 text.lines().any(|line| {
                     let path = line.strip_prefix("0::").unwrap_or_default();
-                    path == group || path.strip_prefix(group.as_str()).is_some_and(|rest| rest.starts_with('/'))
+                    path == group
+                        || path
+                            .strip_prefix(group.as_str())
+                            .is_some_and(|rest| rest.starts_with('/'))
                 })
             })
         });
@@ -416,9 +418,7 @@ impl Native {
             }
             KeepEvent::Processes { at, count } => Heard::Of(at, News::Processes { count }),
             KeepEvent::Lives { token: _ } => Heard::Place(Place::Native, PlaceNews::Lives),
-            KeepEvent::OutputDropped { at, lines } => {
-                Heard::Of(at, News::OutputLost { lines })
-            }
+            KeepEvent::OutputDropped { at, lines } => Heard::Of(at, News::OutputLost { lines }),
         })
     }
 

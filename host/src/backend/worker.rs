@@ -39,11 +39,8 @@ impl WorkerProcess {
         news: &NewsSender,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(log_path)?;
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(log_path)?;
         let child = Command::new(OWN_EXECUTABLE)
             .arg0(OWN_NAME)
             .arg("wos-worker")

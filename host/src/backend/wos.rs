@@ -49,10 +49,7 @@ pub(super) struct Wos {
 }
 
 impl Wos {
-    pub(super) fn new(
-        fleet: &config::FleetConfig,
-        heard: mpsc::UnboundedSender<Heard>,
-    ) -> Self {
+    pub(super) fn new(fleet: &config::FleetConfig, heard: mpsc::UnboundedSender<Heard>) -> Self {
         Self {
             cache_dir: fleet.state_dir.join("images"),
             log: fleet.log_dir.join(WORKER_LOG),
@@ -112,8 +109,7 @@ impl Wos {
     pub(super) fn ensure(&mut self, links: &mut Links<'_>) -> std::io::Result<()> {
         if self.worker.is_none() && !self.burying {
             let (id, store) = (links.next(), links.store.clone());
-            let started =
-                WorkerProcess::start(&self.cache_dir, &self.log, id, store, links.news)?;
+            let started = WorkerProcess::start(&self.cache_dir, &self.log, id, store, links.news)?;
             self.worker = Some(started);
         }
         Ok(())

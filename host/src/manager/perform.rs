@@ -4,7 +4,10 @@
 
 use std::{fs, time::SystemTime};
 
-use duende_core::{epitaph::Epitaph, wire::link::{Address, LogLevel}};
+use duende_core::{
+    epitaph::Epitaph,
+    wire::link::{Address, LogLevel},
+};
 
 use super::{
     Manager,
@@ -48,7 +51,8 @@ impl Manager {
             }
             Effect::Answer(question, answer) => self.answer(question, answer),
             Effect::Record { slot, incarnation, kind, detail, crash } => {
-                let name = slot.and_then(|slot| self.config(slot)).map(|config| config.name.clone());
+                let name =
+                    slot.and_then(|slot| self.config(slot)).map(|config| config.name.clone());
                 let name = name.unwrap_or_default();
                 match crash {
                     Some(why) => {

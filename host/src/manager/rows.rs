@@ -21,18 +21,16 @@ impl Manager {
 
     /// The daemons that run.
     pub(super) fn running_slots(&self) -> Vec<u32> {
-        let runs = |slot: &u32| {
-            self.decider.view(*slot).is_some_and(|view| view.state == State::Running)
-        };
+        let runs =
+            |slot: &u32| self.decider.view(*slot).is_some_and(|view| view.state == State::Running);
         self.order.iter().copied().filter(runs).collect()
     }
 
     /// One daemon's row.
     pub(super) fn row(&self, slot: u32) -> Option<DaemonRow> {
         let now = self.now();
-        let ms = |length: std::time::Duration| {
-            u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
-        };
+        let ms =
+            |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let index = usize::try_from(slot).ok()?;
         let (daemon, view) = (self.decider.daemon(slot)?, self.decider.view(slot)?);
         let config = self.config(slot)?;

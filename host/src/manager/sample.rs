@@ -18,7 +18,9 @@ impl Manager {
             let (counters, gauges) = daemon.figures();
             let figures = Figures {
                 process: found.filter(is_its).map(|(_, figures)| figures),
-                memory_bytes: daemon.memory_bytes().filter(|_| !daemon.spec().abilities.has_process),
+                memory_bytes: daemon
+                    .memory_bytes()
+                    .filter(|_| !daemon.spec().abilities.has_process),
                 counters: Some(counters),
                 gauges: Some(gauges),
             };

@@ -280,10 +280,7 @@ impl Daemon {
     pub fn rate(&self, now: Instant) -> Option<Rate> {
         let per_second = self.rate.per_second(now);
         if self.spec.has_channels {
-            return Some(Rate {
-                per_second: per_second.unwrap_or(0.0),
-                unit: RateUnit::Messages,
-            });
+            return Some(Rate { per_second: per_second.unwrap_or(0.0), unit: RateUnit::Messages });
         }
         per_second.map(|per_second| Rate { per_second, unit: RateUnit::Slices })
     }

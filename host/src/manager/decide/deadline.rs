@@ -30,7 +30,9 @@ impl Decider {
     pub fn next_deadline(&self) -> Option<Instant> {
         let incarnations = self.daemons.iter().filter_map(|daemon| daemon.incarnation.as_ref());
         let of_incarnations = incarnations
-            .flat_map(|there| [there.kill_again_at, there.ending.as_ref().map(|ending| ending.until)])
+            .flat_map(|there| {
+                [there.kill_again_at, there.ending.as_ref().map(|ending| ending.until)]
+            })
             .flatten();
         let of_places = self.places.iter().flat_map(|place| {
             [place.ask_at, place.asked_at.map(|asked| asked.saturating_add(ANSWER_TIMEOUT))]
@@ -108,14 +110,15 @@ impl Decider {
     /// Sees to it that a place in which something runs is asked now and then.
     pub(super) fn watch_places(&mut self) {
         for place in PLACES {
-            let runs = self
-                .daemons
-                .iter()
-                .any(|daemon| daemon.spec.place == place && daemon.is_placed() && !daemon.spec.abilities.probes);
+            let runs = self.daemons.iter().any(|daemon| {
+                daemon.spec.place == place && daemon.is_placed() && !daemon.spec.abilities.probes
+            });
             let next = self.now.saturating_add(ASK_PERIOD);
             let state = self.place_mut(place);
             match (runs, state.ask_at) {
-                (true, None) if state.asked_at.is_none() && !state.is_ending => state.ask_at = Some(next),
+                (true, None) if state.asked_at.is_none() && !state.is_ending => {
+                    state.ask_at = Some(next)
+                }
                 (false, Some(_)) => state.ask_at = None,
                 _ => {}
             }

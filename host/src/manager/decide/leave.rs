@@ -81,8 +81,11 @@ impl Decider {
             self.stop_all();
             self.decide();
         }
-        let nothing_runs =
-            !self.daemons.iter().filter_map(|daemon| self.supervisor.view(daemon.id)).any(|view| view.state.has_process());
+        let nothing_runs = !self
+            .daemons
+            .iter()
+            .filter_map(|daemon| self.supervisor.view(daemon.id))
+            .any(|view| view.state.has_process());
         if self.leaving.is_asked() && (nothing_runs || self.halted.is_some()) {
             self.leaving.stage = Stage::Over;
             self.effect(Effect::End);

@@ -175,7 +175,10 @@ pub struct Decider {
 
 impl std::fmt::Debug for Decider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decider").field("now", &self.now).field("daemons", &self.daemons).finish_non_exhaustive()
+        f.debug_struct("Decider")
+            .field("now", &self.now)
+            .field("daemons", &self.daemons)
+            .finish_non_exhaustive()
     }
 }
 
@@ -376,7 +379,10 @@ impl Decider {
             if let Some(there) = there
                 && there.at.incarnation != view.incarnation
             {
-                return Err(format!("{name}: incarnation {} is not its last", there.at.incarnation));
+                return Err(format!(
+                    "{name}: incarnation {} is not its last",
+                    there.at.incarnation
+                ));
             }
             if there.is_some() && !view.state.has_process() && !view.unkillable {
                 return Err(format!("{name}: the supervisor thinks that it has no process"));

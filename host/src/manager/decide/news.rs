@@ -120,7 +120,8 @@ impl Decider {
             News::Processes { count } => daemon.processes = count,
             News::OutputLost { lines } => {
                 daemon.lost_lines = daemon.lost_lines.saturating_add(lines);
-                let text = format!("{name}: {lines} lines of output could not be written to its log");
+                let text =
+                    format!("{name}: {lines} lines of output could not be written to its log");
                 self.say(LogLevel::Warn, text);
             }
         }

@@ -102,7 +102,11 @@ impl Decider {
         {
             match cause {
                 TerminateCause::Stop => {
-                    self.ended(at, Exit::Signal(SIGTERM), "stopped before it was started".to_owned());
+                    self.ended(
+                        at,
+                        Exit::Signal(SIGTERM),
+                        "stopped before it was started".to_owned(),
+                    );
                 }
                 // Whatever holds up the store or a source is not the daemon's fault.
                 TerminateCause::StartTimeout

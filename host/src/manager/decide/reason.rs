@@ -42,7 +42,8 @@ impl Decider {
                 if let Some(on) = view.blocked_by {
                     let state = self.supervisor.view(on).map(|view| view.state);
                     let on = self.name(on.slot());
-                    detail.reason = format!("waits for {on}, which {}", why_it_does_not_come(state));
+                    detail.reason =
+                        format!("waits for {on}, which {}", why_it_does_not_come(state));
                     detail.way_out = format!("duende restart {on}");
                     detail.blocked = true;
                     detail.waits_for = Some(on.to_owned());
@@ -68,9 +69,14 @@ impl Decider {
             State::Failed(failure) => {
                 detail.reason = failed(failure, &last);
                 detail.way_out = match failure {
-                    FailureReason::Quarantined { .. } => format!("duende restart {name} releases it"),
+                    FailureReason::Quarantined { .. } => {
+                        format!("duende restart {name} releases it")
+                    }
                     FailureReason::Unkillable => {
-                        format!("end process {} by hand", daemon.running().and_then(|(_, pid, _)| pid).unwrap_or(0))
+                        format!(
+                            "end process {} by hand",
+                            daemon.running().and_then(|(_, pid, _)| pid).unwrap_or(0)
+                        )
                     }
                     _ => format!("duende start {name}"),
                 };

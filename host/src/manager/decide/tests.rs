@@ -19,7 +19,14 @@ use crate::{
 
 /// What the machine may not name: whatever reads, writes, waits or looks at a clock.
 const FORBIDDEN: [&str; 9] = [
-    "tokio", "rustix", "libc::", "std::fs", "std::net", "std::io", "std::process", "SystemTime",
+    "tokio",
+    "rustix",
+    "libc::",
+    "std::fs",
+    "std::net",
+    "std::io",
+    "std::process",
+    "SystemTime",
     "Instant::now",
 ];
 
@@ -250,7 +257,10 @@ fn a_lost_place_charges_nobody_and_a_silent_one_is_ended() {
         let how = "signal: 9".to_owned();
         bench.event(Event::Heard(Heard::Place(Place::Native, PlaceNews::Lost { how })));
         bench.pass(Duration::from_secs(31));
-        assert_eq!(bench.decider.daemon(0).unwrap().running().unwrap().0.incarnation, incarnation + 1);
+        assert_eq!(
+            bench.decider.daemon(0).unwrap().running().unwrap().0.incarnation,
+            incarnation + 1
+        );
     }
     let at = bench.decider.daemon(0).unwrap().running().unwrap().0;
     bench.hear(at, News::Started { pid: Some(7) });
@@ -274,13 +284,14 @@ fn a_halted_supervisor_refuses_what_needs_a_decision() {
     bench.event(Event::Begin);
     bench.decider.halt(&Epitaph::new(format_args!("slot 3 is used twice")));
     let effects = std::mem::take(&mut bench.decider.effects);
-    let halted = |effect: &Effect| {
-        matches!(effect, Effect::Record { kind: EventKind::Halted, .. })
-    };
+    let halted = |effect: &Effect| matches!(effect, Effect::Record { kind: EventKind::Halted, .. });
     assert!(effects.iter().any(halted) && matches!(effects[0], Effect::Dump(_)), "{effects:?}");
     let epitaph = Epitaph::new(format_args!("slot 3 is used twice"));
     let dump = bench.decider.dump(&epitaph);
-    assert!(dump.starts_with("halt: slot 3 is used twice\n") && dump.contains("<- Start"), "{dump}");
+    assert!(
+        dump.starts_with("halt: slot 3 is used twice\n") && dump.contains("<- Start"),
+        "{dump}"
+    );
     for verb in [Verb::Start(vec![]), Verb::Stop(vec![]), Verb::Restart(vec![]), Verb::Settled] {
         let effects = bench.ask(verb);
         let Answer::Refused { code: ErrorCode::Halted, message } = answers(&effects)[0] else {

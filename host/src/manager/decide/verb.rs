@@ -3,7 +3,7 @@
 //! A verb for several daemons does what it can, and says for each what became of it. Nothing is asked
 //! of a supervisor that has halted, and nothing is started once the fleet stops.
 
-use duende_core::{lifecycle::State, lifecycle::Starting, supervise::Input};
+use duende_core::{lifecycle::Starting, lifecycle::State, supervise::Input};
 
 use super::{
     Answer, Decider, Effect, QuestionId, Verb,

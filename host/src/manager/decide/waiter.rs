@@ -130,7 +130,12 @@ impl Decider {
     }
 
     /// A daemon told one of its figures, or that there are no more.
-    pub(super) fn take_figure(&mut self, of: Address, of_token: u64, figure: Option<(String, f64)>) {
+    pub(super) fn take_figure(
+        &mut self,
+        of: Address,
+        of_token: u64,
+        figure: Option<(String, f64)>,
+    ) {
         for waiter in &mut self.waiters {
             let Some(asked) = &mut waiter.figures else { continue };
             if (asked.at, asked.token) != (of, of_token) {
@@ -152,10 +157,8 @@ impl Decider {
             let gone = there.is_none_or(|(at, _, _)| at != asked.at);
             let late = self.now.saturating_since(waiter.since) >= FIGURES_TIME;
             let slot = asked.at.daemon;
-            return (asked.done || gone || late).then(|| Answer::Figures {
-                slot,
-                figures: std::mem::take(&mut asked.figures),
-            });
+            return (asked.done || gone || late)
+                .then(|| Answer::Figures { slot, figures: std::mem::take(&mut asked.figures) });
         }
         for (slot, settled) in &mut waiter.daemons {
             if settled.is_none() {
@@ -235,7 +238,9 @@ impl Decider {
             State::Stopped(StopCause::Operator) => {
                 failed(format!("{name} was stopped by an operator"))
             }
-            State::Stopped(StopCause::GaveUp) => failed(format!("{name} was stopped: its group failed too often")),
+            State::Stopped(StopCause::GaveUp) => {
+                failed(format!("{name} was stopped: its group failed too often"))
+            }
             State::Failed(failure) => failed(format!(
                 "{name} failed: {}; see `duende status {name}`",
                 super::reason::failed(failure, last)
@@ -248,7 +253,10 @@ impl Decider {
             State::Backoff { failure, .. } if daemon.spec.ready_by == ReadyBy::Start => {
                 let lost = failure == Some(FailureReason::Lost);
                 (!lost).then(|| {
-                    Err((ErrorCode::Failed, format!("{name} ended at once: {last}; it is tried again")))
+                    Err((
+                        ErrorCode::Failed,
+                        format!("{name} ended at once: {last}; it is tried again"),
+                    ))
                 })
             }
             State::Starting(Starting::Waiting) => {
@@ -260,7 +268,9 @@ impl Decider {
                     super::reason::why_it_does_not_come(state)
                 ))
             }
-            State::Created | State::Starting(_) | State::Stopping(_) | State::Backoff { .. } => None,
+            State::Created | State::Starting(_) | State::Stopping(_) | State::Backoff { .. } => {
+                None
+            }
         }
     }
 

@@ -369,7 +369,9 @@ async fn hand_over_late(shared: Arc<Shared>, news: NewsSender) {
             shared.wake.notified().await;
             continue;
         };
-        shared.store.room().await;
+        if shared.store.room().await.is_err() {
+            return;
+        }
         let Ok(committed) = shared.hand_over(at) else { continue };
         lock(&shared.waiting).retain(|waiting| *waiting != at);
         shared.settled.notify_waiters();
@@ -423,7 +425,8 @@ impl Reader {
 
     /// Takes one event. False if the manager is gone.
     async fn take(&self, event: Event<'_>) -> Result<bool, String> {
-        let taken = self.shared.sessions().take(event).map_err(|violation| violation.to_string())?;
+        let taken =
+            self.shared.sessions().take(event).map_err(|violation| violation.to_string())?;
         Ok(match taken {
             Taken::Gathered => true,
             Taken::Closed(at) => match self.shared.hand_over(at) {

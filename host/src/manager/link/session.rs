@@ -22,8 +22,8 @@ use std::{
 use duende_core::{
     restart::Exit,
     wire::link::{
-        Address, CHANNELS_MAX, Event, HealthReport, Held, LINK_VERSION, LogLevel, METRICS_MAX, Outcome,
-        Pressure,
+        Address, CHANNELS_MAX, Event, HealthReport, Held, LINK_VERSION, LogLevel, METRICS_MAX,
+        Outcome, Pressure,
     },
 };
 
@@ -73,7 +73,9 @@ impl fmt::Display for Violation {
             Self::TooMuch { limit, .. } => {
                 write!(f, "one transaction holds more than {limit} bytes")
             }
-            Self::NoChannel(channel) => write!(f, "it consumed from channel {channel}, which it has not"),
+            Self::NoChannel(channel) => {
+                write!(f, "it consumed from channel {channel}, which it has not")
+            }
             Self::TooManyMetrics => write!(f, "it publishes more than {METRICS_MAX} metrics"),
         }
     }
@@ -93,9 +95,8 @@ pub(crate) struct Changes {
 
 impl Changes {
     fn set(&mut self, key: &str, value: Option<&[u8]>) {
-        let bytes = |value: Option<&[u8]>| {
-            ENTRY_BYTES + (key.len() + value.map_or(0, <[u8]>::len)) as u64
-        };
+        let bytes =
+            |value: Option<&[u8]>| ENTRY_BYTES + (key.len() + value.map_or(0, <[u8]>::len)) as u64;
         if let Some(before) = self.writes.insert(key.to_owned(), value.map(<[u8]>::to_vec)) {
             self.bytes = self.bytes.saturating_sub(bytes(before.as_deref()));
         }
@@ -150,7 +151,15 @@ impl Session {
     pub(crate) fn new(at: Address, channels: usize, state_bytes_max: u64) -> Self {
         let limit = state_bytes_max.saturating_add(SLACK_BYTES);
         let channels = channels.min(CHANNELS_MAX);
-        Self { at, channels, limit, open: Changes::default(), pending: None, over: false, overfull: false }
+        Self {
+            at,
+            channels,
+            limit,
+            open: Changes::default(),
+            pending: None,
+            over: false,
+            overfull: false,
+        }
     }
 
     fn check(&self, changes: &Changes) -> Result<(), Violation> {
@@ -222,10 +231,10 @@ impl Sessions {
 
     /// Puts back what the store had no room for, before what was closed since.
     pub(crate) fn put_back(&mut self, at: Address, mut pending: Pending) {
-        let session = self.by_address.entry(at).or_insert_with(|| Session {
-            over: true,
-            ..Session::new(at, CHANNELS_MAX, u64::MAX)
-        });
+        let session = self
+            .by_address
+            .entry(at)
+            .or_insert_with(|| Session { over: true, ..Session::new(at, CHANNELS_MAX, u64::MAX) });
         if let Some(later) = session.pending.take() {
             pending.changes.add(later.changes);
             pending.slices = pending.slices.saturating_add(later.slices);
@@ -328,7 +337,11 @@ impl Sessions {
         Ok(Taken::News(at, news))
     }
 
-    fn gather(&mut self, at: Address, gather: impl FnOnce(&mut Changes)) -> Result<Taken, Violation> {
+    fn gather(
+        &mut self,
+        at: Address,
+        gather: impl FnOnce(&mut Changes),
+    ) -> Result<Taken, Violation> {
         let session = self.session(at)?;
         gather(&mut session.open);
         session.check(&session.open)?;
