@@ -27,6 +27,8 @@ pub mod manager;
 #[cfg(feature = "manager")]
 pub mod monitor;
 #[cfg(feature = "formats")]
+pub mod notification;
+#[cfg(feature = "formats")]
 pub mod platform;
 #[cfg(feature = "manager")]
 mod schedule;

@@ -20,7 +20,8 @@ use crate::tools;
 use crate::wasm::rustup_may_install;
 
 /// The targets: one for each parser, or family of them.
-const TARGETS: &[&str] = &["control", "fleet", "link", "log_entry", "message", "trace"];
+const TARGETS: &[&str] =
+    &["control", "fleet", "link", "log_entry", "message", "notification", "trace"];
 
 /// How long each target runs in `cargo xtask test`.
 const SMOKE_SECONDS: u32 = 20;

@@ -6,11 +6,13 @@
 //! | logs | `/var/log/duende/F` | `<state>/log` |
 //! | sockets | `$XDG_RUNTIME_DIR/duende`, `/run/duende` | `$XDG_RUNTIME_DIR/duende`, `/tmp/duende-<uid>` |
 //!
-//! The directory of sockets is for its owner alone: [`prepare_runtime_dir`] makes it so, and
-//! [`check_runtime_dir`] refuses one that somebody else could have put something into.
+//! Nobody but its owner can put something into the directory of sockets: [`prepare_runtime_dir`] makes
+//! it so, and [`check_runtime_dir`] refuses another one. Root's can be passed by everybody, because
+//! daemons that run as other users notify the manager through it; who may use a control socket is said
+//! by the socket's own mode.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::platform::Surroundings;
@@ -118,21 +120,37 @@ pub enum RuntimeDirError {
     },
 }
 
-/// Creates the directory of control sockets with mode 0700 if it is not there, and checks it.
+/// The mode of the directory of sockets.
+const fn runtime_dir_mode(uid: u32) -> u32 {
+    // Only root starts programs of other users.
+    if uid == 0 { 0o711 } else { 0o700 }
+}
+
+/// Creates the directory of sockets if it is not there, and checks it: with mode 0700, and with mode
+/// 0711 for root. One of root's that is there already is opened so far.
 ///
 /// # Errors
 /// When it can't be created, or is not its user's alone.
 pub fn prepare_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    match made {
-        Ok(()) => check_runtime_dir(path, uid),
+    let io_error = |source| RuntimeDirError::Io { path: path.to_owned(), source };
+    let mode = runtime_dir_mode(uid);
+    match std::fs::DirBuilder::new().recursive(true).mode(mode).create(path) {
+        Ok(()) => {}
         // Something else of that name: the check says what.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_runtime_dir(path, uid),
-        Err(source) => Err(RuntimeDirError::Io { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(io_error(source)),
     }
+    check_runtime_dir(path, uid)?;
+    // The umask may have taken bits away, and an earlier version made it for root alone.
+    let found = std::fs::symlink_metadata(path).map_err(io_error)?.mode() & 0o7777;
+    if found & mode != mode {
+        let permissions = std::fs::Permissions::from_mode(found | mode);
+        std::fs::set_permissions(path, permissions).map_err(io_error)?;
+    }
+    Ok(())
 }
 
-/// Checks that the directory of control sockets is its user's alone. Root trusts only itself.
+/// Checks that nobody but `uid` can put something into the directory of sockets.
 ///
 /// # Errors
 /// When it is not there, is no directory, belongs to another user, or others may write into it.
@@ -158,7 +176,6 @@ pub fn check_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn surroundings(uid: u32, vars: &[(&str, &str)]) -> Surroundings {
         Surroundings {
@@ -195,6 +212,22 @@ mod tests {
             &[("DUENDE_RUNTIME_DIR", "/r"), ("DUENDE_STATE_DIR", "/s")],
             ["/r", "/s/f", "/s/f/log"],
         );
+    }
+
+    /// The kinds of users differ in one bit, which a umask and an earlier version must not decide.
+    #[test]
+    fn roots_directory_can_be_passed_and_a_users_cannot() {
+        assert_eq!((runtime_dir_mode(0), runtime_dir_mode(7)), (0o711, 0o700));
+        let home = tempfile::tempdir().expect("temporary directory");
+        let uid = rustix::process::geteuid().as_raw();
+        let path = home.path().join("duende");
+        let mode = || std::fs::metadata(&path).expect("there").mode() & 0o7777;
+        prepare_runtime_dir(&path, uid).expect("created");
+        assert_eq!(mode(), runtime_dir_mode(uid));
+        let narrow = std::fs::Permissions::from_mode(0o500);
+        std::fs::set_permissions(&path, narrow).expect("chmod");
+        prepare_runtime_dir(&path, uid).expect("found");
+        assert_eq!(mode(), runtime_dir_mode(uid));
     }
 
     #[test]

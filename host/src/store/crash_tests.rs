@@ -61,7 +61,7 @@ async fn commit_for_ever(path: PathBuf) {
 
 #[test]
 fn kill_at_any_instant_leaves_whole_slices() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     if let Some(path) = std::env::var_os(PATH_VARIABLE) {
         return runtime.block_on(commit_for_ever(path.into()));
     }
@@ -103,7 +103,7 @@ fn kill_at_any_instant_leaves_whole_slices() {
             assert!(values[0] - values[2] <= 1, "{values:?}");
             assert!(values[2] >= durable, "durable {durable} was lost: {values:?}");
             durable_before = values[2];
-            store.close().await.unwrap();
+            store.close(std::time::Duration::from_secs(20)).await.unwrap();
         });
     }
 }

@@ -379,6 +379,8 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.failures.before_sync()?;
         self.file.sync_data()?;
         #[cfg(test)]
         self.failures.after_sync()?;
@@ -396,13 +398,26 @@ impl StorageBackend for Disk {
 pub(super) struct Failures {
     /// How many syncs report a failure although they reached the disk.
     pub(super) lying_syncs: std::sync::Arc<std::sync::atomic::AtomicU32>,
+    /// How many syncs fail before anything reaches the disk.
+    pub(super) failing_syncs: std::sync::Arc<std::sync::atomic::AtomicU32>,
+    /// While a test holds this, no sync returns.
+    pub(super) slow: std::sync::Arc<std::sync::Mutex<()>>,
 }
 
 #[cfg(test)]
 impl Failures {
+    fn before_sync(&self) -> io::Result<()> {
+        drop(self.slow.lock());
+        Self::count_down(&self.failing_syncs)
+    }
+
     fn after_sync(&self) -> io::Result<()> {
+        Self::count_down(&self.lying_syncs)
+    }
+
+    fn count_down(left: &std::sync::atomic::AtomicU32) -> io::Result<()> {
         use std::sync::atomic::Ordering::SeqCst;
-        let failing = self.lying_syncs.try_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        let failing = left.try_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         if failing.is_ok() { Err(Errno::IO.into()) } else { Ok(()) }
     }
 }

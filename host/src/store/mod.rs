@@ -11,9 +11,14 @@
 //!    next slice, and it bounds the fsyncs at 200 a second however many daemons there are.
 //!    [`load`](Store::load), [`flush`](Store::flush), [`forget`](Store::forget) and
 //!    [`close`](Store::close) close the group at once, because somebody waits for them.
-//! 4. **A failing disk loses nothing and reorders nothing.** The writer keeps the group, says so
-//!    through [`Store::fault`], and tries again until it succeeds. Meanwhile commits queue up to
-//!    [`QUEUE_COMMITS_MAX`] and [`QUEUE_BYTES_MAX`]; then `commit` waits.
+//! 4. **A failing disk reorders nothing, and loses nothing while the store is open.** The writer keeps
+//!    the group, says so through [`Store::fault`], and tries again until it succeeds. Meanwhile commits
+//!    queue up to [`QUEUE_COMMITS_MAX`] and [`QUEUE_BYTES_MAX`]; then `commit` waits, and
+//!    [`try_commit`](Store::try_commit) gives the commit back.
+//! 5. **A fault of writing stops no reading.** While a group fails, a load waits only if a commit of
+//!    its own daemon does.
+//! 6. **The end comes in time.** [`Store::close`] does not wait for a disk longer than it is told to;
+//!    what may not be on it then is counted.
 //!
 //! `database` holds the tables and the file; `writer` the thread, its groups and its retries.
 
@@ -27,11 +32,11 @@ mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
 use database::Database;
 use writer::{Request, Writer};
@@ -48,7 +53,10 @@ pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// The unit in which [`QUEUE_BYTES_MAX`] is handed out: permits are counted in 32 bits.
 const QUEUE_UNIT_BYTES: usize = 1 << 10;
-const QUEUE_UNITS_MAX: usize = QUEUE_BYTES_MAX / QUEUE_UNIT_BYTES;
+const QUEUE_UNITS_MAX: u32 = 1 << 16;
+const _: () = assert!(QUEUE_UNITS_MAX as usize == QUEUE_BYTES_MAX / QUEUE_UNIT_BYTES);
+/// A quarter of them.
+const QUEUE_UNITS_QUARTER: u32 = QUEUE_UNITS_MAX / 4;
 
 /// What one slice changes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +74,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Its share of [`QUEUE_UNITS_MAX`].
+    fn size_units(&self) -> u32 {
+        let units = self.size_bytes().div_ceil(QUEUE_UNIT_BYTES);
+        u32::try_from(units).unwrap_or(u32::MAX).min(QUEUE_UNITS_MAX)
+    }
+
     /// Roughly what the commit occupies in memory, in bytes.
     fn size_bytes(&self) -> usize {
         const ENTRY_BYTES: usize = 64;
@@ -151,16 +165,19 @@ impl fmt::Display for StoreFault {
         let path = path.display();
         let way_out = match kind {
             FaultKind::Full => {
-                "free some space on its file system; nothing is lost, the store goes on by itself"
+                "free some space on its file system; what was committed is kept in memory, and written \
+                 once there is room; if the manager ends before, it is lost"
             }
             FaultKind::Io => {
-                "check its file system; nothing is lost so far, the store keeps trying"
+                "check its file system; what was committed is kept in memory, and tried again; if the \
+                 manager ends before it is written, it is lost"
             }
             FaultKind::Damaged => {
-                "stop the manager and put a copy of the file in its place, or move it away to start without state"
+                "stop the manager and put a copy of the file in its place, or move it away to start \
+                 without state; what was committed since the file can't be written is lost then"
             }
         };
-        write!(f, "cannot write state to {path}: {detail} ({attempts} attempts): {way_out}")
+        write!(f, "cannot write state to {path}: {detail} (attempt {attempts}): {way_out}")
     }
 }
 
@@ -216,15 +233,40 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The store was closed while a fault lasted.
-    #[error("the store was closed with {commits} commits unwritten: {fault}")]
+    #[error(
+        "{commits} commits are lost: state could not be written to {path} before the end: {detail}",
+        path = fault.path.display(), detail = fault.detail
+    )]
     Unwritten {
         /// How many accepted commits are lost.
         commits: usize,
         /// Why.
         fault: StoreFault,
     },
+    /// The store was closed while the disk did not answer.
+    #[error(
+        "the disk did not answer within {} s: of {commits} commits it is not known whether they are in {path}; \
+         a commit is in it as a whole or not at all", within.as_secs()
+    )]
+    NoAnswer {
+        /// The database file.
+        path: PathBuf,
+        /// How many accepted commits may be lost.
+        commits: usize,
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// The store is closed.
     #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a commit was not accepted.
+#[derive(Debug)]
+pub enum Refused {
+    /// The queue has no room: the commit is given back. [`Store::room`] waits for some.
+    Full(Box<Commit>),
+    /// The store is closed.
     Closed,
 }
 
@@ -235,10 +277,13 @@ pub struct Store {
     /// The bounds of the queue; std's channel, which the writer can wait on with a deadline, has none.
     room_commits: Arc<Semaphore>,
     room_units: Arc<Semaphore>,
+    /// What the largest commit needs that [`try_commit`](Store::try_commit) refused since
+    /// [`room`](Store::room) was waited for.
+    wanted_units: AtomicU32,
     fault: watch::Receiver<Option<StoreFault>>,
-    /// Tells a writer that waits between two attempts that the failed one was the last.
-    closing: Arc<AtomicBool>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Ends when the writer has, and with it the lock on the file.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    path: PathBuf,
 }
 
 /// A commit's share of the queue, given back when it is durable.
@@ -264,19 +309,23 @@ impl Store {
         let path = database.path().to_owned();
         let (requests, inbox) = mpsc::channel();
         let (fault_sender, fault) = watch::channel(None);
-        let closing = Arc::new(AtomicBool::new(false));
-        let writer = Writer::new(database, inbox, fault_sender, Arc::clone(&closing));
-        let thread = std::thread::Builder::new()
+        let (end, ended) = oneshot::channel();
+        let writer = Writer::new(database, inbox, fault_sender);
+        std::thread::Builder::new()
             .name("duende-store".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| StoreError::Io { path, source })?;
+            .spawn(move || {
+                writer.run();
+                drop(end);
+            })
+            .map_err(|source| StoreError::Io { path: path.clone(), source })?;
         Ok(Self {
             requests,
             room_commits: Arc::new(Semaphore::new(QUEUE_COMMITS_MAX)),
-            room_units: Arc::new(Semaphore::new(QUEUE_UNITS_MAX)),
+            room_units: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / QUEUE_UNIT_BYTES)),
+            wanted_units: AtomicU32::new(0),
             fault,
-            closing,
-            writer: Mutex::new(Some(thread)),
+            ended: Mutex::new(Some(ended)),
+            path,
         })
     }
 
@@ -286,8 +335,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Closed`]; `done` is then dropped without being called.
     pub async fn commit(&self, commit: Commit, done: Option<Done>) -> Result<(), StoreError> {
-        let units = commit.size_bytes().div_ceil(QUEUE_UNIT_BYTES).min(QUEUE_UNITS_MAX);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let units = commit.size_units();
         let closed = |_| StoreError::Closed;
         let room = Room {
             _commit: Arc::clone(&self.room_commits).acquire_owned().await.map_err(closed)?,
@@ -296,36 +344,46 @@ impl Store {
         self.send(Request::Commit { commit, done, room })
     }
 
-    /// Hands over a commit if the queue has room now.
+    /// Hands over a commit if the queue has room now. Never waits.
     ///
     /// # Errors
-    /// It has none, or is closed: the commit is given back.
-    pub fn try_commit(&self, commit: Commit) -> Result<(), Box<Commit>> {
-        let units = commit.size_bytes().div_ceil(QUEUE_UNIT_BYTES).min(QUEUE_UNITS_MAX);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room_commits).try_acquire_owned().ok().and_then(|one| {
-            let units = Arc::clone(&self.room_units).try_acquire_many_owned(units).ok()?;
-            Some(Room { _commit: one, _units: units })
-        });
-        let Some(room) = room else { return Err(Box::new(commit)) };
-        let sent = self.requests.send(Request::Commit { commit, done: None, room });
-        sent.map_err(|refused| match refused.0 {
-            Request::Commit { commit, .. } => Box::new(commit),
-            // It is what was sent.
-            _ => Box::default(),
-        })
+    /// It has none, or the store is closed.
+    pub fn try_commit(&self, commit: Commit) -> Result<(), Refused> {
+        let units = commit.size_units();
+        let one = match Arc::clone(&self.room_commits).try_acquire_owned() {
+            Ok(one) => one,
+            Err(TryAcquireError::NoPermits) => return Err(self.full(commit, units)),
+            Err(TryAcquireError::Closed) => return Err(Refused::Closed),
+        };
+        let Ok(all) = Arc::clone(&self.room_units).try_acquire_many_owned(units) else {
+            return Err(self.full(commit, units));
+        };
+        let room = Room { _commit: one, _units: all };
+        self.send(Request::Commit { commit, done: None, room }).map_err(|_| Refused::Closed)
     }
 
-    /// Waits until the queue has room for a commit of any size, or the store is closed. Somebody else
-    /// may take it first.
-    pub async fn room(&self) {
-        let all = u32::try_from(QUEUE_UNITS_MAX).unwrap_or(u32::MAX);
-        let _one = self.room_commits.acquire().await;
-        // Half of it: a queue that is never quite empty is no reason to wait for ever.
-        let _units = self.room_units.acquire_many(all / 2).await;
+    fn full(&self, commit: Commit, units: u32) -> Refused {
+        self.wanted_units.fetch_max(units, Ordering::Relaxed);
+        Refused::Full(Box::new(commit))
     }
 
-    /// Everything kept of a daemon, every earlier commit included. While a fault lasts it waits.
+    /// Waits until the queue has room for whatever [`try_commit`](Self::try_commit) refused. Somebody
+    /// else may take it first.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub async fn room(&self) -> Result<(), StoreError> {
+        let wanted = self.wanted_units.swap(0, Ordering::Relaxed);
+        let closed = |_| StoreError::Closed;
+        let _one = self.room_commits.acquire().await.map_err(closed)?;
+        // A quarter of it at least: who waits once should not wait again for the next commit.
+        let units = wanted.max(QUEUE_UNITS_QUARTER);
+        let _units = self.room_units.acquire_many(units).await.map_err(closed)?;
+        Ok(())
+    }
+
+    /// Everything kept of a daemon, every earlier commit included. While commits of this daemon can't
+    /// be written it waits.
     ///
     /// # Errors
     /// [`StoreError::Io`] or [`Damaged`](StoreError::Damaged) if it cannot be read,
@@ -353,22 +411,35 @@ impl Store {
     }
 
     /// Writes what was accepted, ends the writer thread and unlocks the file. While a fault lasts it
-    /// does not wait for its end.
+    /// does not wait for its end; for a disk that does not answer it waits as long as `within`. The
+    /// writer is left behind then: it goes on if the disk does, and the file is locked so long.
     ///
     /// # Errors
-    /// [`StoreError::Unwritten`] if a fault lasts; [`StoreError::Closed`] on a second call.
-    pub async fn close(&self) -> Result<(), StoreError> {
+    /// [`StoreError::Unwritten`] if a fault lasts; [`StoreError::NoAnswer`] if the disk does not
+    /// answer; [`StoreError::Closed`] on a second call.
+    pub async fn close(&self, within: Duration) -> Result<(), StoreError> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = ended.ok_or(StoreError::Closed)?;
         self.room_commits.close();
+        self.room_units.close();
         let (reply, answer) = oneshot::channel();
         self.send(Request::Close { reply })?;
-        // After the request, so that the writer finds it when it gives up.
-        self.stop_retrying();
-        let outcome = answer.await.unwrap_or(Err(StoreError::Closed));
-        if let Some(thread) = self.take_writer() {
-            // The answer is the thread's last act but for closing the file.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-        outcome
+        let closed = async {
+            let outcome = answer.await.unwrap_or(Err(StoreError::Closed));
+            // Nothing is ever sent: it ends with the thread, after the file was closed.
+            let _ = ended.await;
+            outcome
+        };
+        tokio::time::timeout(within, closed).await.unwrap_or_else(|_| {
+            let path = self.path.clone();
+            Err(StoreError::NoAnswer { path, commits: self.unwritten_commits(), within })
+        })
+    }
+
+    /// Commits that were accepted and are not known to be durable.
+    #[must_use]
+    pub fn unwritten_commits(&self) -> usize {
+        QUEUE_COMMITS_MAX.saturating_sub(self.room_commits.available_permits())
     }
 
     /// The fault that keeps the store from writing, if there is one; a change wakes the receiver.
@@ -388,22 +459,5 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply))?;
         answer.await.map_err(|_| StoreError::Closed)
-    }
-
-    fn take_writer(&self) -> Option<JoinHandle<()>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn stop_retrying(&self) {
-        self.closing.store(true, Ordering::Release);
-        if let Some(thread) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            thread.thread().unpark();
-        }
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.stop_retrying();
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::database::Database;
-use super::{Commit, FaultKind, Loaded, Store, StoreError, StoreFault, Write};
+use super::{Commit, FaultKind, Loaded, Refused, Store, StoreError, StoreFault, Write};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -142,7 +142,7 @@ proptest! {
                         store.forget(&daemon).await.unwrap();
                     }
                     Step::Reopen => {
-                        store.close().await.unwrap();
+                        store.close(DEADLINE).await.unwrap();
                         store = Store::open(&path).unwrap();
                     }
                 }
@@ -162,7 +162,7 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
     let refused = Store::open(&path).unwrap_err();
     assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
     assert!(refused.to_string().contains("in use by another manager"), "{refused}");
-    block_on(store.close()).unwrap();
+    block_on(store.close(DEADLINE)).unwrap();
     Store::open(&path).unwrap();
 }
 
@@ -245,7 +245,7 @@ fn a_group_of_unknown_fate_is_applied_once() {
             assert_eq!(loaded.counters, [("commits".to_owned(), u64::from(value))]);
             wait_for_fault(&store, Option::is_none).await;
         }
-        store.close().await.unwrap();
+        store.close(DEADLINE).await.unwrap();
     });
 }
 
@@ -281,6 +281,8 @@ fn a_full_disk_loses_nothing() {
     let path = disk.0.path().join("state.redb");
     let store = Store::open(&path).unwrap();
     block_on(async {
+        store.commit(count_one("other", 5), None).await.unwrap();
+        store.flush().await.unwrap();
         // Fill what is left, page by page.
         let mut file = fs::File::create(&ballast).unwrap();
         while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
@@ -306,6 +308,9 @@ fn a_full_disk_loses_nothing() {
         wait_for_fault(&store, |fault| fault.as_ref().is_some_and(|fault| fault.attempts > 2))
             .await;
         assert!(durable.try_recv().is_err());
+        // Whom it does not concern reads on.
+        let other = store.load("other").await.unwrap();
+        assert_eq!(other.state, [("value".to_owned(), vec![5])]);
 
         fs::remove_file(&ballast).unwrap();
         durable.await.unwrap();
@@ -313,7 +318,7 @@ fn a_full_disk_loses_nothing() {
         let loaded = store.load("d").await.unwrap();
         assert_eq!(loaded.counters, [("commits".to_owned(), 101)]);
         assert_eq!(loaded.state.last(), Some(&("value".to_owned(), vec![100])));
-        store.close().await.unwrap();
+        store.close(DEADLINE).await.unwrap();
     });
 }
 
@@ -330,8 +335,9 @@ fn closing_during_a_fault_tells_the_loss() {
         store.commit(count_one("d", 1), None).await.unwrap();
         wait_for_fault(&store, Option::is_some).await;
         store.commit(count_one("d", 2), None).await.unwrap();
-        let lost = store.close().await.unwrap_err();
+        let lost = store.close(DEADLINE).await.unwrap_err();
         assert!(matches!(lost, StoreError::Unwritten { commits: 2, .. }), "{lost}");
+        assert!(lost.to_string().starts_with("2 commits are lost"), "{lost}");
         let closed = store.commit(count_one("d", 3), None).await.unwrap_err();
         assert!(matches!(closed, StoreError::Closed), "{closed}");
         // The file is free again.
@@ -366,6 +372,148 @@ fn a_full_queue_waits() {
         assert!(waits.await, "the queue holds more than its bound");
         lying_syncs.store(0, Ordering::SeqCst);
         second.await.unwrap();
-        store.close().await.unwrap();
+        store.close(DEADLINE).await.unwrap();
     });
+}
+
+fn with_failures() -> (TempDir, Store, super::database::Failures) {
+    let directory = TempDir::new().unwrap();
+    let database = Database::open(&directory.path().join("state.redb")).unwrap();
+    let failures = database.failures.clone();
+    let store = Store::start(database).unwrap();
+    (directory, store, failures)
+}
+
+/// Whether a future is not done yet when it is first asked.
+async fn is_pending<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
+    let mut future = future;
+    let poll = |context: &mut std::task::Context<'_>| future.as_mut().poll(context).is_pending();
+    let mut poll = poll;
+    std::future::poll_fn(|context| std::task::Poll::Ready(poll(context))).await
+}
+
+/// A fault of writing, of either kind and however long, stops nobody from reading what it does not
+/// concern; whoever it concerns reads all that was committed once it is over.
+#[test]
+fn a_load_waits_for_its_own_daemon_only() {
+    fn check(set: impl Fn(&super::database::Failures, u32)) {
+        let (_directory, store, failures) = with_failures();
+        block_on(async {
+            for value in 1..=3 {
+                store.commit(count_one("other", value), None).await.unwrap();
+            }
+            store.flush().await.unwrap();
+            set(&failures, u32::MAX);
+            store.commit(count_one("d", 1), None).await.unwrap();
+            // It closes the group that fails, and does not wait for it.
+            let refused = store.load("other").await;
+            assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+            wait_for_fault(&store, Option::is_some).await;
+            store.commit(count_one("queued", 1), None).await.unwrap();
+
+            // With every sync failing the file can't be opened anew: that is an error, at once.
+            let refused = store.load("other").await;
+            assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+            for own in ["d", "queued"] {
+                let load = store.load(own);
+                tokio::pin!(load);
+                assert!(is_pending(load.as_mut()).await);
+                // Served before `own`, although asked for after it.
+                let _ = store.load("other").await;
+                assert!(is_pending(load.as_mut()).await, "{own} is not on the disk");
+            }
+            let loads = ["d", "queued"].map(|own| store.load(own));
+            set(&failures, 0);
+            for load in loads {
+                assert_eq!(load.await.unwrap().counters, [("commits".to_owned(), 1)]);
+            }
+            store.close(DEADLINE).await.unwrap();
+        });
+    }
+    check(|failures, count| failures.lying_syncs.store(count, Ordering::SeqCst));
+    check(|failures, count| failures.failing_syncs.store(count, Ordering::SeqCst));
+}
+
+/// A commit that was given back is accepted after `room`, whatever its size.
+#[test]
+fn what_was_refused_has_room_after_the_wait() {
+    for parts in [4, 1] {
+        let (_directory, store, failures) = with_failures();
+        block_on(async {
+            failures.failing_syncs.store(u32::MAX, Ordering::SeqCst);
+            let part = || Commit {
+                daemon: "d".to_owned(),
+                writes: vec![Write::Set {
+                    key: "value".to_owned(),
+                    value: vec![1; super::QUEUE_BYTES_MAX / parts],
+                }],
+                ..Commit::default()
+            };
+            let mut accepted = 0;
+            let refused = loop {
+                match store.try_commit(part()) {
+                    Ok(()) => accepted += 1,
+                    Err(Refused::Full(refused)) => break refused,
+                    Err(Refused::Closed) => panic!("closed"),
+                }
+            };
+            assert!((1..=parts).contains(&accepted), "{accepted} of {parts}");
+            assert_eq!(*refused, part());
+            let room = store.room();
+            tokio::pin!(room);
+            assert!(is_pending(room.as_mut()).await);
+            failures.failing_syncs.store(0, Ordering::SeqCst);
+            room.await.unwrap();
+            assert!(store.try_commit(*refused).is_ok(), "one of {parts} has no room");
+            store.close(DEADLINE).await.unwrap();
+            assert!(matches!(store.try_commit(part()), Err(Refused::Closed)));
+            assert!(matches!(store.room().await, Err(StoreError::Closed)));
+        });
+    }
+}
+
+/// A disk that does not answer holds up the end as long as it was told, and no longer; what may be lost
+/// is counted, and is there when the disk answers after all.
+#[test]
+fn a_disk_that_does_not_answer_holds_nobody_up() {
+    let (directory, store, failures) = with_failures();
+    let hangs = failures.slow.lock().unwrap();
+    block_on(async {
+        store.commit(count_one("d", 1), None).await.unwrap();
+        store.commit(count_one("d", 2), None).await.unwrap();
+        let unknown = store.close(Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(unknown, StoreError::NoAnswer { commits: 2, .. }), "{unknown}");
+        assert!(unknown.to_string().contains("2 commits"), "{unknown}");
+        assert!(matches!(store.close(DEADLINE).await, Err(StoreError::Closed)));
+    });
+    drop(hangs);
+    // The writer that was left behind unlocks the file once it is done.
+    let began = std::time::Instant::now();
+    let store = loop {
+        match Store::open(directory.path().join("state.redb")) {
+            Ok(store) => break store,
+            Err(StoreError::Locked { .. }) if began.elapsed() < DEADLINE => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let loaded = block_on(store.load("d")).unwrap();
+    assert_eq!(loaded.counters, [("commits".to_owned(), 2)]);
+}
+
+/// What a fault says of what is lost is true of its kind.
+#[test]
+fn a_fault_promises_nothing_that_it_does_not_keep() {
+    for (kind, expected) in [
+        (FaultKind::Full, "if the manager ends before, it is lost"),
+        (FaultKind::Io, "if the manager ends before it is written, it is lost"),
+        (FaultKind::Damaged, "is lost then"),
+    ] {
+        let fault = StoreFault { kind, path: "/s".into(), detail: "disk".to_owned(), attempts: 3 };
+        let text = fault.to_string();
+        assert!(text.contains(expected) && !text.contains("nothing is lost"), "{text}");
+        let lost = StoreError::Unwritten { commits: 2, fault }.to_string();
+        assert!(!lost.contains("try") && lost.contains("2 commits are lost"), "{lost}");
+    }
 }

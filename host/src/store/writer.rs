@@ -1,11 +1,13 @@
 //! The writer thread: it gathers commits into groups, writes each group once, and answers those who
 //! wait for one.
 //!
-//! Invariant: a request is served only when everything that was sent before it is durable, so a
-//! group that fails is tried again before anything else happens.
+//! Invariants:
+//! - Whatever writes, and whoever wants to see all that was written, is served only when everything
+//!   that was sent before it is durable: a group that fails is tried again before the next one.
+//! - Between two attempts only a load is served, and only one that no unwritten commit concerns. What
+//!   it reads is durable, whatever became of the failed attempt: that concerned other daemons.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,17 @@ pub(super) enum Request {
     Close { reply: oneshot::Sender<Result<(), StoreError>> },
 }
 
+impl Request {
+    /// Whether it changes what is kept of a daemon.
+    fn writes_of(&self, daemon: &str) -> bool {
+        match self {
+            Self::Commit { commit, .. } => commit.daemon == daemon,
+            Self::Forget { daemon: forgotten, .. } => forgotten == daemon,
+            Self::Load { .. } | Self::Flush { .. } | Self::Close { .. } => false,
+        }
+    }
+}
+
 /// The commits that share one fsync; `tickets` holds what belongs to them until they are durable.
 #[derive(Default)]
 struct Group {
@@ -43,9 +56,12 @@ struct Group {
 pub(super) struct Writer {
     database: Database,
     inbox: Receiver<Request>,
+    /// What was received and not served, the oldest first.
+    queue: VecDeque<Request>,
     fault: watch::Sender<Option<StoreFault>>,
-    closing: Arc<AtomicBool>,
     group: Group,
+    /// Nobody can send any more: the store was dropped.
+    abandoned: bool,
     /// The request to close was served.
     closed: bool,
 }
@@ -55,23 +71,36 @@ impl Writer {
         database: Database,
         inbox: Receiver<Request>,
         fault: watch::Sender<Option<StoreFault>>,
-        closing: Arc<AtomicBool>,
     ) -> Self {
-        Self { database, inbox, fault, closing, group: Group::default(), closed: false }
+        Self {
+            database,
+            inbox,
+            queue: VecDeque::new(),
+            fault,
+            group: Group::default(),
+            abandoned: false,
+            closed: false,
+        }
     }
 
     /// Serves until [`Request::Close`], or until the store is dropped and all that it sent is done.
     pub(super) fn run(mut self) {
         while !self.closed
-            && let Ok(request) = self.inbox.recv()
+            && let Some(request) = self.queue.pop_front().or_else(|| self.inbox.recv().ok())
         {
             let waiting = self.gather(request);
-            if let Err(fault) = self.write_group() {
-                return self.give_up(waiting, fault);
-            }
-            let Some(request) = waiting else { continue };
-            if let Err(fault) = self.serve(request) {
-                return self.give_up(None, fault);
+            let served = match waiting {
+                Some(request) if self.group.commits.is_empty() => self.serve(request),
+                waiting => {
+                    // A load that closed the group need not wait for a group that fails.
+                    if let Some(request) = waiting {
+                        self.queue.push_front(request);
+                    }
+                    self.write_group()
+                }
+            };
+            if let Err(fault) = served {
+                return self.give_up(fault);
             }
         }
     }
@@ -79,7 +108,8 @@ impl Writer {
     /// Fills the group, from its first request on. Returns the request that closed it, if it was not
     /// time or number.
     fn gather(&mut self, first: Request) -> Option<Request> {
-        let closes_at = Instant::now() + Duration::from_millis(GROUP_WINDOW_MS_MAX);
+        let window = Duration::from_millis(GROUP_WINDOW_MS_MAX);
+        let opened = Instant::now();
         let mut next = first;
         loop {
             let Request::Commit { commit, done, room } = next else {
@@ -90,8 +120,11 @@ impl Writer {
             if self.group.commits.len() == GROUP_COMMITS_MAX {
                 return None;
             }
-            let left = closes_at.saturating_duration_since(Instant::now());
-            match self.inbox.recv_timeout(left) {
+            if let Some(request) = self.queue.pop_front() {
+                next = request;
+                continue;
+            }
+            match self.inbox.recv_timeout(window.saturating_sub(opened.elapsed())) {
                 Ok(request) => next = request,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
             }
@@ -105,7 +138,8 @@ impl Writer {
         // Put back on failure: `give_up` counts what it holds.
         let commits = std::mem::take(&mut self.group.commits);
         let number = self.database.next_group();
-        let written = self.persist(|database| database.apply(number, &commits));
+        let concerns = |daemon: &str| commits.iter().any(|commit| commit.daemon == daemon);
+        let written = self.persist(concerns, |database| database.apply(number, &commits));
         if written.is_err() {
             self.group.commits = commits;
             return written;
@@ -124,12 +158,10 @@ impl Writer {
         match request {
             Request::Commit { .. } => {}
             Request::Load { daemon, reply } => {
-                let path = self.database.path().to_owned();
-                let loaded = self.database.load(&daemon).map_err(|fault| fault.into_error(path));
-                let _ = reply.send(loaded);
+                let _ = reply.send(self.load(&daemon));
             }
             Request::Forget { daemon, reply } => {
-                self.persist(|database| database.forget(&daemon))?;
+                self.persist(|other| other == daemon, |database| database.forget(&daemon))?;
                 let _ = reply.send(());
             }
             Request::Flush { reply } => {
@@ -143,9 +175,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes until it succeeds; gives up only if the store is closing.
+    fn load(&mut self, daemon: &str) -> Result<Loaded, StoreError> {
+        let path = self.database.path().to_owned();
+        self.database.load(daemon).map_err(|fault| fault.into_error(path))
+    }
+
+    /// Writes until it succeeds; gives up only if the store is closing. `concerns` says which daemons
+    /// it writes of.
     fn persist(
         &mut self,
+        concerns: impl Fn(&str) -> bool,
         mut write: impl FnMut(&mut Database) -> Result<(), Fault>,
     ) -> Result<(), StoreFault> {
         let mut attempts = 0_u32;
@@ -154,11 +193,14 @@ impl Writer {
             attempts = attempts.saturating_add(1);
             let fault =
                 StoreFault { kind, path: self.database.path().to_owned(), detail, attempts };
-            self.fault.send_replace(Some(fault.clone()));
-            if self.closing.load(Ordering::Acquire) {
+            let same = |known: &StoreFault| (known.kind, &known.detail) == (kind, &fault.detail);
+            // Told when it begins, when it changes, and ever more rarely while it lasts.
+            if attempts.is_power_of_two() || !self.fault.borrow().as_ref().is_some_and(same) {
+                self.fault.send_replace(Some(fault.clone()));
+            }
+            if self.listen(wait, &concerns) {
                 return Err(fault);
             }
-            std::thread::park_timeout(wait);
         }
         if attempts > 0 {
             self.fault.send_replace(None);
@@ -166,12 +208,47 @@ impl Writer {
         Ok(())
     }
 
+    /// Waits for the next attempt, and serves the loads meanwhile that need not wait for it. Whether
+    /// the store is closing.
+    fn listen(&mut self, wait: Duration, concerns: impl Fn(&str) -> bool) -> bool {
+        let began = Instant::now();
+        loop {
+            self.serve_loads(&concerns);
+            let is_closing = |request: &Request| matches!(request, Request::Close { .. });
+            if self.abandoned || self.queue.iter().any(is_closing) {
+                return true;
+            }
+            match self.inbox.recv_timeout(wait.saturating_sub(began.elapsed())) {
+                Ok(request) => self.queue.push_back(request),
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => self.abandoned = true,
+            }
+        }
+    }
+
+    /// Serves each load in the queue that nothing unwritten before it concerns.
+    fn serve_loads(&mut self, concerns: impl Fn(&str) -> bool) {
+        let mut at = 0;
+        while let Some(request) = self.queue.get(at) {
+            let Request::Load { daemon, .. } = request else {
+                at += 1;
+                continue;
+            };
+            let queued = self.queue.iter().take(at).any(|earlier| earlier.writes_of(daemon));
+            if queued || concerns(daemon) {
+                at += 1;
+            } else if let Some(Request::Load { daemon, reply }) = self.queue.remove(at) {
+                let _ = reply.send(self.load(&daemon));
+            }
+        }
+    }
+
     /// The store is closing and the disk still refuses: says how much is lost.
-    fn give_up(mut self, waiting: Option<Request>, fault: StoreFault) {
+    fn give_up(mut self, fault: StoreFault) {
         let mut commits = self.group.commits.len();
         self.group.tickets.clear();
         let mut closer = None;
-        for request in waiting.into_iter().chain(self.inbox.try_iter()) {
+        for request in self.queue.into_iter().chain(self.inbox.try_iter()) {
             match request {
                 Request::Commit { .. } => commits += 1,
                 Request::Close { reply } => closer = Some(reply),

@@ -24,6 +24,7 @@ pub mod fleet;
 pub mod link;
 pub mod log_entry;
 pub mod message;
+pub mod notification;
 mod stream;
 pub mod trace;
 
@@ -37,5 +38,6 @@ pub const PARSERS: &[Parser] = &[
     ("link", link::check),
     ("log_entry", log_entry::check),
     ("message", message::check),
+    ("notification", notification::check),
     ("trace", trace::check),
 ];

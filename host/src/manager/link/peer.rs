@@ -369,7 +369,9 @@ async fn hand_over_late(shared: Arc<Shared>, news: NewsSender) {
             shared.wake.notified().await;
             continue;
         };
-        shared.store.room().await;
+        if shared.store.room().await.is_err() {
+            return;
+        }
         let Ok(committed) = shared.hand_over(at) else { continue };
         lock(&shared.waiting).retain(|waiting| *waiting != at);
         shared.settled.notify_waiters();

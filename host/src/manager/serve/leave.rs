@@ -18,14 +18,10 @@ impl Manager {
             let line = format!("{} did not end in time and was killed", place.process());
             self.journal.say(LogLevel::Warn, &line);
         }
-        let closed = match tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await {
-            Ok(closed) => closed.map_err(ManagerError::from),
-            Err(_) => {
-                let line = "the disk does not answer: what was committed last may not be on it";
-                self.journal.say(LogLevel::Error, line);
-                Ok(())
-            }
-        };
+        let closed = self.store.close(CLOSE_TIMEOUT).await;
+        if let Err(error) = &closed {
+            self.journal.say(LogLevel::Error, &error.to_string());
+        }
         drop(self.notify.take());
         drop(server);
         // With the journal its followers end, and with them the answers to `down`.
@@ -37,6 +33,6 @@ impl Manager {
             }
         };
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all).await;
-        closed
+        Ok(closed?)
     }
 }

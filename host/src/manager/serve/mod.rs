@@ -48,7 +48,7 @@ use super::{
         peer::{FromLink, LinkNews, NewsSender, Settled},
         prepare::{Prepared, StandardInput},
     },
-    notify::{Notification, NotifySocket},
+    notify::{Datagram, NotifySocket},
     plan::Plan,
 };
 use crate::{
@@ -60,6 +60,7 @@ use crate::{
     daemon_log::{LogWriter, log_path},
     keep::KeepError,
     monitor::{DaemonMonitor, Sampler},
+    notification::{Phase, Watchdog},
     store::{Store, StoreError},
 };
 
@@ -425,10 +426,20 @@ impl Manager {
         }
     }
 
-    fn take_notification(&mut self, notification: Notification) {
-        let Notification { pid, ready, alive, status } = notification;
+    /// Once it is handled the sender of a barrier is let go: the barrier is closed.
+    fn take_notification(&mut self, datagram: Datagram) {
+        let Datagram { pid, notification, barrier: _barrier, .. } = datagram;
         let part_of = self.part_of(pid);
-        let notice = Notice { ready, alive, status, ..Notice::default() };
+        let notice = Notice {
+            ready: notification.phase == Some(Phase::Ready),
+            reloading: notification.phase == Some(Phase::Reloading),
+            stopping: notification.phase == Some(Phase::Stopping),
+            alive: notification.watchdog == Some(Watchdog::Alive),
+            extend: notification.extend_timeout,
+            main_pid: notification.main_pid,
+            status: notification.status,
+            fdstore: notification.fdstore > 0,
+        };
         self.handle(Event::Noticed { pid, part_of, notice });
     }
 
@@ -468,7 +479,7 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<Notification> {
+async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<Datagram> {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
