@@ -36,7 +36,8 @@ use crate::time::Instant;
 mod state;
 mod step;
 
-pub use state::{FailureReason, Starting, State, StopCause, Stopping, Then};
+pub use crate::restart::FailureReason;
+pub use state::{Starting, State, StopCause, Stopping, Then};
 pub use step::{Charge, Step, StepError, Verdict};
 
 /// The lifecycle of one daemon.

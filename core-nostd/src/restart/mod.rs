@@ -35,13 +35,13 @@
 //! # Ok::<(), duende_core::restart::ExitSetError>(())
 //! ```
 
-use crate::lifecycle::FailureReason;
-
 mod exits;
+mod failure;
 mod rules;
 mod start;
 
 pub use exits::{ExitSet, ExitSetError};
+pub use failure::FailureReason;
 pub use rules::{Classified, Decision, ExitRules};
 pub use start::{StartError, Unavailable};
 

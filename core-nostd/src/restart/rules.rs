@@ -1,8 +1,7 @@
 //! What an exit counts as, and what it does to the restart: the rules that a daemon's configuration
 //! can change, and those of the systems that users know.
 
-use super::{Exit, ExitSet, RestartPolicy};
-use crate::lifecycle::FailureReason;
+use super::{Exit, ExitSet, FailureReason, RestartPolicy};
 
 /// Which exits are clean, and which decide by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,6 +10,7 @@ use super::group::GroupSlot;
 use super::message::{DaemonId, Effect};
 use super::{Effects, Supervisor};
 use crate::lifecycle::{Starting, State};
+use crate::planted::{self, Plant};
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
     Supervisor<S, G>
@@ -44,6 +45,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 }
             }
         }
+        let now = self.now;
         for slot in 0..self.slot_count() {
             let Some(id) = self.id_of_slot(slot) else {
                 continue;
@@ -52,9 +54,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 continue;
             };
             let on = daemon.blocked_by;
+            let waited = daemon.lifecycle.since() < now;
             if daemon.blocked_told != on {
                 daemon.blocked_told = on;
-                if let Some(on) = on {
+                if let Some(on) = on
+                    && !(waited && planted::is(Plant::SupervisorBlocked))
+                {
                     effects(Effect::Blocked { id, on });
                 }
             }

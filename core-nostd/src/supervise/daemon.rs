@@ -11,6 +11,7 @@ use crate::lifecycle::{
     Charge, FailureReason, Lifecycle, Starting, State, StopCause, Stopping, Then, Verdict,
 };
 use crate::limiter::{IntensityError, Limiter, RestartLimit};
+use crate::planted::{self, Plant};
 use crate::probe::{ProbeSet, Probes};
 use crate::restart::{Exit, ExitRules, RestartPolicy};
 use crate::time::Instant;
@@ -234,7 +235,8 @@ impl Daemon {
             return exit.failure.map_or(Verdict::Stop(StopCause::Finished), Verdict::Fail);
         }
         let limit = self.spec.limit;
-        let is_charged = exit.is_charged || !was_stable;
+        let came_early = !was_stable && !planted::is(Plant::CleanExitsFree);
+        let is_charged = exit.is_charged || came_early;
         let is_counted = is_charged || limit.window.counts_every_start();
         if is_counted && !self.limiter.admit(now) {
             return Verdict::Fail(FailureReason::Quarantined {
