@@ -79,8 +79,9 @@ use crate::{
         dirs::{self, RuntimeDirError},
     },
     daemon_log::{LogWriter, log_path},
-    keep::{KeepClient, KeepError},
+    keep::{self, KeepClient, KeepError, KeepOptions},
     monitor::{DaemonMonitor, Sampler},
+    platform,
     store::{Store, StoreError},
 };
 
@@ -249,10 +250,23 @@ async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, Manag
             }
         })?;
     let (peer_events, from_peers) = mpsc::channel(PEER_EVENTS_MAX);
+    // What a manager that was killed has left ends first: nothing of it meets what is started here.
+    let lasts = |daemon: &DaemonConfig| daemon.stop_grace + daemon.kill_timeout;
+    let patience = fleet.daemons.iter().map(lasts).max().unwrap_or_default();
+    keep::wait_for_previous(&keep_options(&fleet).lock, WallInstant::now() + patience).await?;
     let mut manager = Manager::new(fleet, options, peer_events)?;
     let served = manager.serve(asked, from_peers).await;
     let left = manager.leave(server).await;
     served.and_then(|outcome| left.map(|()| outcome))
+}
+
+/// What `keep` is told of a fleet.
+fn keep_options(fleet: &FleetConfig) -> KeepOptions {
+    KeepOptions {
+        fleet: fleet.name.clone(),
+        lock: fleet.state_dir.join("keep.lock"),
+        open_files: platform::inherited_open_files(),
+    }
 }
 
 fn system(what: &str, source: io::Error) -> ManagerError {
@@ -285,7 +299,10 @@ impl Manager {
         } else {
             None
         };
-        let keep = if natives.is_empty() { None } else { Some(KeepClient::start(&executable)?) };
+        let keep = match natives.is_empty() {
+            true => None,
+            false => Some(KeepClient::start(&keep_options(&fleet))?),
+        };
         let reads_stdin = |daemon: &DaemonConfig| {
             daemon.channels.iter().any(|channel| channel.source == config::Source::Stdin)
         };
@@ -431,7 +448,7 @@ async fn sleep_until_wall(deadline: Option<WallInstant>) {
     }
 }
 
-async fn next_of_keep(keep: Option<&mut KeepClient>) -> Result<crate::keep::KeepEvent, KeepError> {
+async fn next_of_keep(keep: Option<&mut KeepClient>) -> Result<keep::KeepEvent, KeepError> {
     match keep {
         Some(keep) => keep.next_event().await,
         None => std::future::pending().await,

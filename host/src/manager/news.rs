@@ -135,7 +135,7 @@ impl Manager {
             let RestartLimit { intensity, period, .. } = self.keep_restarts.limit();
             return Err(ManagerError::KeepDies { restarts: intensity, period });
         }
-        self.keep = Some(KeepClient::start(&self.executable)?);
+        self.keep = Some(KeepClient::start(&super::keep_options(&self.fleet))?);
         for daemon in &mut self.daemons {
             daemon.keep_knows = false;
         }
