@@ -8,6 +8,33 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// The executable that this process runs, also once it was replaced or removed. Who starts it gives it
+/// a name (`arg0`).
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// Raises this process's soft limit of open files as far as it goes, and remembers what it was: see
+/// [`inherited_open_files`]. Where raising is forbidden the old limit serves.
+#[cfg(feature = "manager")]
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Some(soft) = current {
+        let _ = INHERITED_OPEN_FILES.set(soft);
+    }
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// The soft limit of open files that this process was started with, if it was raised since: what the
+/// programs that it starts are to have.
+#[cfg(feature = "manager")]
+#[must_use]
+pub fn inherited_open_files() -> Option<u64> {
+    INHERITED_OPEN_FILES.get().copied()
+}
+
+#[cfg(feature = "manager")]
+static INHERITED_OPEN_FILES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+
 /// What a process can see of the place where it runs.
 #[derive(Clone, Debug)]
 pub struct Surroundings {

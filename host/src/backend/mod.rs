@@ -27,6 +27,8 @@ mod worker;
 mod wos;
 
 #[cfg(feature = "manager")]
+pub(crate) use native::keep_options;
+#[cfg(feature = "manager")]
 pub(crate) use set::{Backends, place_of};
 
 use std::time::Duration;

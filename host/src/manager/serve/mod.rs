@@ -58,7 +58,7 @@ use crate::{
         dirs::{self, RuntimeDirError},
     },
     daemon_log::{LogWriter, log_path},
-    keep::KeepError,
+    keep::{self, KeepError},
     monitor::{DaemonMonitor, Sampler},
     notification::{Phase, Watchdog},
     store::{Store, StoreError},
@@ -209,6 +209,11 @@ async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, Manag
                 system(&format!("cannot open the control socket {socket}"), source)
             }
         })?;
+    // What a manager that was killed has left ends first: nothing of it meets what is started here.
+    let lasts = |daemon: &DaemonConfig| daemon.stop_grace + daemon.kill_timeout;
+    let patience = fleet.daemons.iter().map(lasts).max().unwrap_or_default();
+    let lock = crate::backend::keep_options(&fleet).lock;
+    keep::wait_for_previous(&lock, WallInstant::now() + patience).await?;
     let (mut manager, mut sources) = Manager::new(fleet, options)?;
     let served = manager.serve(asked, &mut sources).await;
     let left = manager.leave(server).await;
