@@ -21,6 +21,8 @@ mod notify;
 #[cfg(feature = "manager")]
 mod plan;
 #[cfg(feature = "manager")]
+mod printer;
+#[cfg(feature = "manager")]
 mod serve;
 
 #[cfg(feature = "manager")]

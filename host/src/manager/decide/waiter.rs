@@ -27,6 +27,9 @@ use crate::control::protocol::ErrorCode;
 pub(super) const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// How long a daemon may take to tell its own figures.
 const FIGURES_TIME: Duration = Duration::from_secs(2);
+/// How long a start waits for a dependency that fails and is tried again: its limit may end that, or it
+/// may come.
+const TRIES_TIME: Duration = Duration::from_secs(30);
 /// Most figures of one answer.
 const FIGURES_MAX: usize = duende_core::wire::link::METRICS_MAX;
 
@@ -148,7 +151,9 @@ impl Decider {
             let settling = waiter.daemons.iter().filter(|asked| asked.settled.is_none());
             // What has come was looked at when it came.
             let to_come = |at: &Instant| *at > self.now;
-            settling.filter_map(|asked| self.settles_at(asked.slot)).filter(to_come).min()
+            let patience = waiter.since.saturating_add(TRIES_TIME);
+            let all = settling.filter_map(|asked| self.settles_at(asked.slot)).chain([patience]);
+            all.filter(to_come).min()
         };
         self.waiters.iter().filter_map(of).min()
     }
@@ -186,7 +191,7 @@ impl Decider {
         }
         for asked in &mut waiter.daemons {
             if asked.settled.is_none() {
-                asked.settled = self.settled(asked, waiter.goal);
+                asked.settled = self.settled(asked, waiter.goal, waiter.since);
             }
         }
         let outcomes: Option<Vec<Outcome>> = waiter
@@ -206,17 +211,17 @@ impl Decider {
     }
 
     /// How a daemon stands to a goal; none while it is on its way.
-    fn settled(&self, asked: &Asked, goal: Goal) -> Option<Settled> {
+    fn settled(&self, asked: &Asked, goal: Goal, since: Instant) -> Option<Settled> {
         let slot = asked.slot;
         let Some(view) = self.view(slot) else { return Some(Ok(String::new())) };
         match goal {
             Goal::Nothing => Some(Ok(String::new())),
-            Goal::Up => self.up(slot),
+            Goal::Up => self.up(slot, since),
             Goal::Settled => match view.state {
                 State::Created | State::Stopped(_) => Some(Ok(String::new())),
                 // The fleet comes up as a whole: a next try may do.
                 State::Backoff { failure, .. } if failure.is_none_or(|one| !one.is_outer()) => None,
-                _ => self.up(slot),
+                _ => self.up(slot, since),
             },
             Goal::Down => match view.state {
                 State::Failed(FailureReason::Unkillable) if view.unkillable => {
@@ -258,7 +263,7 @@ impl Decider {
         }
     }
 
-    fn up(&self, slot: u32) -> Option<Settled> {
+    fn up(&self, slot: u32, since: Instant) -> Option<Settled> {
         let (view, daemon) = (self.view(slot)?, self.daemon(slot)?);
         let name = &daemon.spec.name;
         let last = daemon.last_exit.as_deref().unwrap_or("it ended");
@@ -287,7 +292,7 @@ impl Decider {
                 failed(format!("{name} ended before it was ready: {last}; it is tried again"))
             }
             State::Starting(Starting::Waiting) => {
-                let on = view.blocked_by.or_else(|| self.tried_again(slot))?;
+                let on = view.blocked_by.or_else(|| self.tried_again(slot, since))?;
                 if planted::is(Plant::SilentBlock) {
                     return None;
                 }
@@ -304,7 +309,10 @@ impl Decider {
 
     /// The daemon for which this one waits, directly or through others, if that one has ended and is
     /// tried again: how long that goes on is nobody's to say.
-    fn tried_again(&self, slot: u32) -> Option<duende_core::supervise::DaemonId> {
+    fn tried_again(&self, slot: u32, since: Instant) -> Option<duende_core::supervise::DaemonId> {
+        if self.now.saturating_since(since) < TRIES_TIME {
+            return None;
+        }
         let mut on = self.view(slot)?.waits_for?;
         // Dependencies form no circle: there are no more steps than daemons.
         for _ in &self.daemons {
