@@ -23,6 +23,9 @@ pub const DEPENDENCIES_MAX: usize = 8;
 /// Highest restart intensity: as many restarts are remembered for each daemon.
 pub const INTENSITY_MAX: usize = 32;
 
+/// The longest wait of a daemon that lost what it ran in.
+pub const LOST_DELAY_MAX: Duration = Duration::from_secs(2);
+
 /// How often a process is killed before its daemon is given up.
 pub const KILL_ATTEMPTS_MAX: u8 = 3;
 
@@ -227,6 +230,11 @@ impl Daemon {
                 return Verdict::Fail(failure);
             }
             let delay = self.spec.backoff.delay(self.obstacles, entropy).max(OBSTACLE_DELAY_MIN);
+            // A place is made anew at once: those who were in it need not wait for long.
+            let delay = match failure {
+                FailureReason::Lost => delay.min(LOST_DELAY_MAX),
+                _ => delay,
+            };
             self.obstacles = self.obstacles.saturating_add(1);
             return Verdict::Retry { until: now.saturating_add(delay), failure: Some(failure) };
         }

@@ -42,8 +42,8 @@ mod rules;
 mod running;
 
 pub use daemon::{
-    DEPENDENCIES_MAX, EXTENSION_MAX, INTENSITY_MAX, KILL_ATTEMPTS_MAX, OBSTACLE_DELAY_MIN, Slot,
-    Spec,
+    DEPENDENCIES_MAX, EXTENSION_MAX, INTENSITY_MAX, KILL_ATTEMPTS_MAX, LOST_DELAY_MAX,
+    OBSTACLE_DELAY_MIN, Slot, Spec,
 };
 pub use group::{AddGroupError, GroupId, GroupSlot, GroupSpec, RemoveGroupError, Strategy};
 pub use message::{

@@ -40,5 +40,6 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
 pub use environment::{Environment, PRIVATE_VARIABLES, native_env};
 pub use fleet::{Overrides, fleet_name, load, parse};
 pub use model::*;
+#[cfg(feature = "manager")]
 pub(crate) use names::is_name as names_a_fleet;
 pub use single::{SingleDaemon, SingleSource, single};

@@ -302,6 +302,7 @@ impl Manager {
         let mut hangup = if ignores_hangup() { None } else { Some(handler(SignalKind::hangup())?) };
         let mut fault = self.store.fault();
         let mut in_a_row = 0;
+        self.look_at_notify_socket();
         self.handle(Event::Begin);
         loop {
             self.flush_logs();
@@ -338,7 +339,10 @@ impl Manager {
                     }
                 }
                 Some(from) = sources.from_links.recv() => self.take_from_link(from),
-                reading = self.sampler.next() => self.take_reading(&reading),
+                reading = self.sampler.next() => {
+                    self.take_reading(&reading);
+                    self.keep_notify_socket();
+                }
                 () = sleep_until(self.began, deadline) => {}
                 Ok(()) = fault.changed() => {
                     let fault = fault.borrow_and_update().clone();
@@ -368,8 +372,8 @@ impl Manager {
                 self.take_prepared(at, prepared);
                 heard = true;
             }
-            if let Some(Ok(notification)) = now_or_never(next_notification(self.notify.as_ref())) {
-                self.take_notification(notification);
+            if let Some(datagram) = self.next_datagram() {
+                self.take_notification(datagram);
                 heard = true;
             }
             if let Ok(from) = sources.from_links.try_recv() {
@@ -399,15 +403,17 @@ impl Manager {
         }
     }
 
+    /// A datagram that has arrived.
+    fn next_datagram(&self) -> Option<Datagram> {
+        self.notify.as_ref()?.try_next().ok().flatten()
+    }
+
     /// Takes news of a backend. Before an end, the datagrams that had arrived are heard: what its
     /// process said counts for it, and what comes later with the same number is another's.
     fn take_heard(&mut self, heard: Heard) {
         if matches!(heard, Heard::Of(_, News::Exited { .. }) | Heard::Place(..)) {
             for _ in 0..decide::UNCLAIMED_MAX {
-                let Some(Ok(datagram)) = now_or_never(next_notification(self.notify.as_ref()))
-                else {
-                    break;
-                };
+                let Some(datagram) = self.next_datagram() else { break };
                 self.take_notification(datagram);
             }
         }
@@ -446,6 +452,39 @@ impl Manager {
             fdstore: notification.fdstore > 0,
         };
         self.handle(Event::Noticed { pid, part_of, notice });
+    }
+
+    /// Makes the notification socket again if somebody removed its file.
+    fn keep_notify_socket(&mut self) {
+        let Some(notify) = &mut self.notify else { return };
+        match notify.ensure_present() {
+            Ok(false) => {}
+            Ok(true) => {
+                let line = format!("{} was removed: made again", notify.path().display());
+                self.journal.say(LogLevel::Warn, &line);
+            }
+            Err(error) => {
+                let line = format!("{} can't be made again: {error}", notify.path().display());
+                self.journal.say(LogLevel::Error, &line);
+            }
+        }
+    }
+
+    /// Says it once if a daemon that runs as another user can't reach the notification socket.
+    fn look_at_notify_socket(&mut self) {
+        let others = self.configs.iter().any(|config| {
+            config.is_notified_of()
+                && matches!(&config.isolation, config::Isolation::Native(native) if native.user.is_some())
+        });
+        let barred = self.notify.as_ref().filter(|_| others).and_then(NotifySocket::barred_by);
+        if let Some(directory) = barred {
+            let line = format!(
+                "daemons of other users can't reach the notification socket: they may not pass {}; \
+                 chmod o+x it, or name another DUENDE_RUNTIME_DIR",
+                directory.display()
+            );
+            self.journal.say(LogLevel::Warn, &line);
+        }
     }
 
     fn part_of(&self, pid: u32) -> Option<Address> {
