@@ -148,7 +148,10 @@ impl Backends {
             };
             let Some(heard) = heard else { continue };
             match heard {
-                Heard::Place(Place::Wos, PlaceNews::Lost { .. }) => self.wos.buried(),
+                Heard::Place(Place::Wos, PlaceNews::Lost { .. }) => {
+                    let Self { wos, store, news, owners, last_link, .. } = self;
+                    wos.buried(&mut Links { store, news, owners, last: last_link });
+                }
                 Heard::Place(Place::Native, PlaceNews::Lost { .. }) => self.native.buried(),
                 _ => {}
             }
