@@ -72,7 +72,7 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
 }
 
 /// Whether it is more than what waits to be reaped.
-fn lives(pid: u32) -> bool {
+pub(super) fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the name, which stands in parentheses and may hold some.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());

@@ -56,7 +56,6 @@ pub use lock::wait_for_previous;
 pub use members::Belonging;
 pub use options::KeepOptions;
 pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule};
-pub use spawn::open_files_needed;
 
 use std::ffi::OsString;
 use std::io;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use duende_core::wire::link::Address;
-use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Signal, kill_process};
 
 use super::tests::{DEADLINE, Fleet, await_end, pid, sh};
 use super::*;
@@ -18,8 +18,9 @@ fn both(check: impl Fn(Fleet)) {
     check(Fleet::without_cgroups());
 }
 
+/// Whether it lives: one that is dead and not reaped yet holds nothing.
 fn is_there(of: u32) -> bool {
-    pidfd_open(pid(of), PidfdFlags::empty()).is_ok()
+    marker::lives(of)
 }
 
 /// What it printed itself; shells say on standard error how their children ended.
