@@ -18,9 +18,10 @@ fn both(check: impl Fn(Fleet)) {
     check(Fleet::without_cgroups());
 }
 
-/// Whether it lives: one that is dead and not reaped yet holds nothing.
+/// Whether it runs. One that is on its last steps, or waits to be reaped, has no memory and no
+/// descriptor any more.
 fn is_there(of: u32) -> bool {
-    marker::lives(of)
+    fs::read_link(format!("/proc/{of}/exe")).is_ok()
 }
 
 /// What it printed itself; shells say on standard error how their children ended.
