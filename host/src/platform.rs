@@ -42,6 +42,8 @@ pub struct Surroundings {
     pub vars: BTreeMap<OsString, OsString>,
     /// The effective user id.
     pub uid: u32,
+    /// The hard limit of open files; none: there is no limit.
+    pub open_files_max: Option<u64>,
     /// What `/` is. Another directory in tests.
     pub root: PathBuf,
 }
@@ -53,6 +55,7 @@ impl Surroundings {
         Self {
             vars: std::env::vars_os().collect(),
             uid: rustix::process::geteuid().as_raw(),
+            open_files_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
             root: PathBuf::from("/"),
         }
     }
@@ -207,6 +210,7 @@ mod tests {
         let surroundings = Surroundings {
             vars: vars.iter().map(|name| (name.into(), "1".into())).collect(),
             uid: 1000,
+            open_files_max: None,
             root: root.path().to_owned(),
         };
         assert_eq!(detect(&surroundings).0, expected, "{vars:?} {files:?}");

@@ -1,27 +1,33 @@
-//! A cgroup for each daemon, so that no process of it is ever lost: neither `setsid` nor a double
-//! fork leaves a cgroup.
+//! A cgroup for each daemon, by which its processes are found wherever they go: neither `setsid` nor a
+//! double fork leaves a cgroup (`stop_tests::what_left_the_session_ends_with_its_daemon`).
 //!
 //! Only the hierarchy of cgroup v2 is used, and no controller of it: nothing is limited here. A tree is
 //! one directory below the cgroup that `keep` runs in, with one directory for each daemon. Its name
 //! holds the fleet, the lock that only one `keep` of the fleet can hold, and the process id: so what
 //! another tree with the same lock holds was left by a `keep` that is dead, and is ended
-//! (`tests::what_a_killed_keep_left_is_ended_by_the_next`), and two fleets never meet.
+//! (`stop_tests::what_a_killed_keep_left_is_ended_by_the_next`), and two fleets never meet.
 //!
 //! Where no tree can be made (no cgroup v2, or it belongs to somebody else) a daemon's processes are
 //! known by [`super::marker`].
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 
 /// Deepest directory below a daemon's, and most directories there, that are looked at: daemons may
 /// make cgroups of their own.
 const DEPTH_MAX: usize = 16;
 const DIRECTORIES_MAX: usize = 1_024;
+
+/// How long what a dead `keep` left may take to end once it was killed. What is not gone then hangs in
+/// the kernel, and holds nobody up any longer.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The cgroups of one fleet.
 #[derive(Debug)]
@@ -43,6 +49,7 @@ impl Tree {
             if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
                 let left = Group { directory: entry.path(), path: String::new() };
                 left.kill();
+                left.wait_until_empty(CLEAN_UP_TIMEOUT);
                 left.remove();
             }
         }
@@ -98,6 +105,23 @@ impl Group {
     pub(super) fn is_populated(&self) -> bool {
         fs::read_to_string(self.directory.join("cgroup.events"))
             .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    }
+
+    /// Waits until no living process is in it, at most so long.
+    fn wait_until_empty(&self, timeout: Duration) {
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return };
+        let Ok(mut events) = fs::File::open(self.directory.join("cgroup.events")) else { return };
+        loop {
+            // What was read is what the kernel tells of changes since.
+            let mut text = String::new();
+            let read = events.rewind().and_then(|()| events.read_to_string(&mut text));
+            let left = deadline.saturating_duration_since(Instant::now());
+            if read.is_err() || !text.contains("populated 1") || left.is_zero() {
+                return;
+            }
+            let left = Timespec::try_from(left).unwrap_or_default();
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left));
+        }
     }
 
     /// The processes in it.

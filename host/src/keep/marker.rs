@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::getpgid;
 
@@ -14,6 +15,11 @@ use super::members::as_pid;
 
 /// Most processes of one daemon that are looked at.
 const PROCESSES_MAX: usize = 32_768;
+
+/// A process that is just becoming another program shows no environment for an instant: how often it is
+/// looked at again, and after how long.
+const ENVIRON_TRIES: usize = 5;
+const EXEC_TIME: Duration = Duration::from_millis(1);
 
 /// By what the processes of one daemon are known.
 #[derive(Debug)]
@@ -57,8 +63,17 @@ impl Marker {
 
 /// Whether this variable is in the environment that a process was started with.
 pub(super) fn is_marked(pid: u32, variable: &CStr) -> bool {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environ.split(|byte| *byte == 0).any(|entry| entry == variable.to_bytes())
+    for _ in 0..ENVIRON_TRIES {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if !environ.is_empty() {
+            return environ.split(|byte| *byte == 0).any(|entry| entry == variable.to_bytes());
+        }
+        if !lives(pid) {
+            return false;
+        }
+        std::thread::sleep(EXEC_TIME);
+    }
+    false
 }
 
 /// The children of a process, as the kernel lists them: by thread, whichever it gave them to.

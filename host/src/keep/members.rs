@@ -1,9 +1,10 @@
 //! All processes of one daemon, and signals for them.
 //!
-//! A signal never meets a stranger. A process is sent one by its id only while it is unreaped and
-//! `keep`'s to reap; every other by a descriptor (pidfd) that was opened first and found to be one of
-//! the daemon's afterwards: should its id have been given to somebody else in between, that one is
-//! not of the daemon.
+//! A signal is for those whom it is meant for (`stop_tests::an_end_of_one_daemon_is_not_anothers`). A
+//! main process is sent one by its id only while it is unreaped and `keep`'s to reap; every other process
+//! by a descriptor (pidfd) that was opened first and found to be one of the daemon's afterwards: should
+//! its id have been given to somebody else in between, that one is not of the daemon. Only where no
+//! descriptor can be had does the look alone have to do.
 
 use std::collections::HashMap;
 use std::ffi::CString;

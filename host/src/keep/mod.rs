@@ -7,9 +7,9 @@
 //! Rules:
 //! 1. **A process belongs to its daemon however it moves**: to another group or session, or orphaned.
 //!    It is in the daemon's cgroup, or carries its marker.
-//! 2. **A stop asks everybody, and everybody keeps the grace** ([`ending`]). What a dead daemon left
+//! 2. **A stop asks everybody, and everybody keeps the grace** (`ending`). What a dead daemon left
 //!    behind ends before the daemon is said to have ended: a start never meets it.
-//! 3. **A signal never meets a stranger** ([`members`]), and only this loop reaps.
+//! 3. **A signal is for whom it is meant for** (`members`), and only this loop reaps.
 //! 4. **Deaths and requests before output.** A daemon that prints without end delays nobody's
 //!    restart.
 //! 5. **When [`KeepEvent::Exited`] is sent, what the daemon had printed is in its log**, and whatever
@@ -56,7 +56,6 @@ pub use lock::wait_for_previous;
 pub use members::Belonging;
 pub use options::KeepOptions;
 pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule};
-pub use spawn::open_files_needed;
 
 use std::ffi::OsString;
 use std::io;

@@ -3,7 +3,7 @@
 //! It is written to a file beside it and renamed, so nobody reads half a number. What is there already
 //! is never believed: it is overwritten if it is a regular file, else the start fails; and it is
 //! removed at the end only while it says what was written here
-//! (`tests::a_pid_file_says_who_runs_and_goes_with_it`).
+//! (`stop_tests::a_pid_file_says_who_runs_and_goes_with_it`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};

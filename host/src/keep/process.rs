@@ -202,7 +202,7 @@ impl Keeper {
                 if self.phase == Phase::Stopping {
                     return reports.tell(&too_late(at));
                 }
-                table.spawn_again(at, link, pipes, reports);
+                table.spawn_again(at, link.as_ref(), pipes, reports);
             }
             KeepRequest::Stop { at, signal } => {
                 table.ask(at, Event::Stop { signal }, pipes, reports);
@@ -222,7 +222,7 @@ impl Keeper {
         if self.phase == Phase::Stopping {
             return self.reports.tell(&too_late(request.at));
         }
-        self.table.spawn(request, link, &self.pipes, &mut self.reports);
+        self.table.spawn(request, link.as_ref(), &self.pipes, &mut self.reports);
     }
 
     /// Asks every daemon to end. Each is killed when its own grace is over.

@@ -18,12 +18,7 @@ use super::LINK_FD_VARIABLE;
 use super::cgroup::Group;
 use super::launch::{Failed, Identity, LINK_FD, Launch, Launcher, Step};
 use super::protocol::{RunAs, SpawnRequest};
-
-/// Descriptors that `keep` holds for each daemon: two pipes and its log.
-const DESCRIPTORS_PER_DAEMON: u64 = 3;
-
-/// Descriptors that `keep` holds for itself, and needs for one start, one stop or one look.
-const DESCRIPTORS_RESERVED: u64 = 32;
+use crate::config::keep_open_files_needed;
 
 /// What a clone into a cgroup says where that is not possible, or not allowed.
 const NO_CGROUP: [Errno; 8] = [
@@ -37,12 +32,6 @@ const NO_CGROUP: [Errno; 8] = [
     // Killed at birth, which is what becomes of it where the cgroup of `keep` itself was once killed.
     Errno::OWNERDEAD,
 ];
-
-/// The limit of open files that a `keep` needs for this many daemons.
-#[must_use]
-pub const fn open_files_needed(natives: u64) -> u64 {
-    natives.saturating_mul(DESCRIPTORS_PER_DAEMON).saturating_add(DESCRIPTORS_RESERVED)
-}
 
 /// Where a program is looked for when the environment has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -97,7 +86,7 @@ impl OpenFilesLimit {
 
 /// Whether there are descriptors for one more daemon beside this many.
 pub(super) fn check_open_files(daemons: usize) -> Result<(), Failure> {
-    let needed = open_files_needed((daemons as u64).saturating_add(1));
+    let needed = keep_open_files_needed((daemons as u64).saturating_add(1));
     match getrlimit(Resource::Nofile).current {
         Some(limit) if limit < needed => Err(Failure {
             errno: Errno::MFILE.raw_os_error(),

@@ -29,7 +29,7 @@ impl Table {
     pub(super) fn spawn(
         &mut self,
         request: Box<SpawnRequest>,
-        link: Option<OwnedFd>,
+        link: Option<&OwnedFd>,
         pipes: &OwnedFd,
         reports: &mut Reports,
     ) {
@@ -39,7 +39,7 @@ impl Table {
                 Some(slot) => slot.renew(request),
                 None => drop(self.slots.insert(at.daemon, Slot::new(request))),
             }
-            self.start(at, link.as_ref(), pipes)
+            self.start(at, link, pipes)
         });
         report_start(at, started, reports);
     }
@@ -48,7 +48,7 @@ impl Table {
     pub(super) fn spawn_again(
         &mut self,
         at: Address,
-        link: Option<OwnedFd>,
+        link: Option<&OwnedFd>,
         pipes: &OwnedFd,
         reports: &mut Reports,
     ) {
@@ -58,7 +58,7 @@ impl Table {
                 return Err(Failure::without_errno(reason));
             };
             slot.request.at = at;
-            self.start(at, link.as_ref(), pipes)
+            self.start(at, link, pipes)
         });
         report_start(at, started, reports);
     }

@@ -586,6 +586,10 @@ fn keep_that_dies_is_noticed() {
         Err(KeepError::Gone { how }) => assert!(how.contains("signal: 9"), "{how}"),
         other => panic!("{other:?}"),
     }
+    // What it left, though it is nothing, is removed by the next.
+    let mut next = Fleet::with(|_| {}, fleet.directory);
+    let request = next.request(&["/bin/true"]);
+    next.output(&request);
 }
 
 #[test]
