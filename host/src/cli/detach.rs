@@ -6,6 +6,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::config::FleetConfig;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Request;
 use crate::daemon_log::tail_last;
-use crate::platform::Surroundings;
+use crate::platform::{OWN_EXECUTABLE, Surroundings};
 
 use super::error::CliError;
 use super::exit_code::ExitCode;
@@ -103,7 +104,8 @@ pub(super) fn detach(
 fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
     std::fs::create_dir_all(&fleet.log_dir)?;
     let log = OpenOptions::new().create(true).append(true).mode(0o640).open(log)?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(OWN_EXECUTABLE);
+    command.arg0("duende");
     command.arg("up").arg("--detached");
     let arguments: [(&str, &PathBuf); 2] =
         [("--state-dir", &fleet.state_dir), ("--log-dir", &fleet.log_dir)];

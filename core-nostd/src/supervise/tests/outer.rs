@@ -81,13 +81,25 @@ fn what_lies_outside_is_tried_for_ever_and_later_each_time() {
         let ceilings = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000];
         for delay_ms in ceilings.into_iter().chain([30_000; 1_000]) {
             world.exit(id, exit);
+            // A place is made anew at once: nobody waits long for that.
+            let lost_ms = u64::try_from(LOST_DELAY_MAX.as_millis()).unwrap();
+            let delay_ms = if exit == Exit::Lost { delay_ms.min(lost_ms) } else { delay_ms };
             let until = world.now.saturating_add(Duration::from_millis(delay_ms));
             assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");
             world.pass(Duration::from_millis(delay_ms));
             assert!(world.spawned(), "{exit:?}");
         }
-        // A start that came of it forgets them all.
+        // A start that came of it forgets them all, unless it takes down what it runs in: then only a
+        // stable run does.
         world.ready(id);
+        let forgets = exit != Exit::Lost;
+        world.exit(id, exit);
+        let wait = if forgets { Duration::from_millis(100) } else { LOST_DELAY_MAX };
+        let until = world.now.saturating_add(wait);
+        assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");
+        world.pass(wait);
+        world.ready(id);
+        world.pass(crate::backoff::STABLE_AFTER);
         world.exit(id, exit);
         let until = world.now.saturating_add(Duration::from_millis(100));
         assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");

@@ -155,7 +155,9 @@ impl World {
         }
         for on in &self.supervisor.daemon(id).unwrap().spec.depends_on {
             match self.state(*on) {
-                State::Created | State::Stopped(_) | State::Failed(_) => drop(found.insert(*on)),
+                State::Created | State::Stopped(_) | State::Failed(_) | State::Paused => {
+                    found.insert(*on);
+                }
                 _ => found.extend(self.culprits(*on)),
             }
         }

@@ -26,6 +26,8 @@ const SIGKILL: i32 = 9;
 impl Decider {
     pub(super) fn perform(&mut self, decision: Decision) {
         match decision {
+            // More time for the same thing, or one more try of it, is nothing new.
+            Decision::Changed { from, to, .. } if super::reason::is_same_phase(from, to) => {}
             Decision::Changed { id, from: _, to } => self.changed(id, to),
             Decision::Spawn { id, incarnation } => self.spawn(address(id, incarnation)),
             Decision::Terminate { id, incarnation, grace, cause } => {

@@ -160,6 +160,21 @@ pub(super) fn why_it_does_not_come(state: Option<State>) -> &'static str {
     }
 }
 
+/// Whether two states differ in their deadlines and counts only.
+pub(super) fn is_same_phase(one: State, other: State) -> bool {
+    use std::mem::discriminant;
+    match (one, other) {
+        (State::Starting(one), State::Starting(other)) => {
+            discriminant(&one) == discriminant(&other)
+        }
+        (State::Stopping(one), State::Stopping(other)) => {
+            discriminant(&one) == discriminant(&other)
+        }
+        (State::Reloading { .. }, State::Reloading { .. }) => true,
+        _ => false,
+    }
+}
+
 /// What a daemon is being ended for by the supervisor.
 pub(super) const fn condemned(state: State) -> Option<FailureReason> {
     match state {

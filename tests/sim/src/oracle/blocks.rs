@@ -68,7 +68,9 @@ fn walk(slots: &[Option<Daemon>; DAEMONS], slot: u32, culprits: &mut Vec<u32>) {
     };
     for on in waiting.depends_on() {
         match daemon(*on).map(|daemon| daemon.state) {
-            Some(State::Created | State::Stopped(_) | State::Failed(_)) => culprits.push(*on),
+            Some(State::Created | State::Stopped(_) | State::Failed(_) | State::Paused) => {
+                culprits.push(*on);
+            }
             _ => walk(slots, *on, culprits),
         }
     }

@@ -11,6 +11,8 @@ const STABLE_NS: u64 = 40_000_000;
 
 /// The shortest wait before what something outside prevented is tried again.
 const OBSTACLE_NS_MIN: u64 = 100_000_000;
+/// The longest wait of one that lost what it ran in.
+const LOST_NS_MAX: u64 = 2_000_000_000;
 
 /// What a template of the world comes to, in this oracle's words.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +78,7 @@ pub(super) struct Record {
     charged: u32,
     /// Starts in a row that something outside prevented or ended.
     obstacles: u32,
+    last_end: Option<End>,
     /// When it was started again, as its limit counts.
     stamps: Vec<u64>,
     /// Since when it is up, put forward by its pauses.
@@ -92,6 +95,7 @@ impl Record {
             failures: 0,
             charged: 0,
             obstacles: 0,
+            last_end: None,
             stamps: Vec::new(),
             ready_at: None,
             paused_at: None,
@@ -103,10 +107,12 @@ impl Record {
         self.ready_at = None;
     }
 
-    /// It is up: nothing outside keeps it from that any more.
-    pub(super) const fn came_up(&mut self, now: u64) {
+    /// It is up: nothing outside keeps it from that any more, unless it is what takes down its place.
+    pub(super) fn came_up(&mut self, now: u64) {
         self.ready_at = Some(now);
-        self.obstacles = 0;
+        if self.last_end != Some(End::Lost) {
+            self.obstacles = 0;
+        }
     }
 
     /// Its pause is over. How long that was.
@@ -118,11 +124,12 @@ impl Record {
 
     /// What should become of an exit.
     pub(super) fn verdict(&mut self, from: State, end: End, now: u64, entropy: u64) -> State {
+        self.last_end = Some(end);
         let plan = self.plan;
         let until = self.paused_at.unwrap_or(now);
         let stable = self.ready_at.is_some_and(|at| until.saturating_sub(at) >= STABLE_NS);
         if stable {
-            (self.failures, self.charged) = (0, 0);
+            (self.failures, self.charged, self.obstacles) = (0, 0, 0);
         }
         let failure = match from {
             State::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then, .. }) => {
@@ -144,6 +151,7 @@ impl Record {
                 return State::Failed(FailureReason::Lost);
             }
             let wait_ns = self.wait_ns(self.obstacles, entropy).max(OBSTACLE_NS_MIN);
+            let wait_ns = if end == End::Lost { wait_ns.min(LOST_NS_MAX) } else { wait_ns };
             self.obstacles += 1;
             return State::Backoff {
                 until: Instant::from_ns(now.saturating_add(wait_ns)),
