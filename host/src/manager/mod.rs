@@ -19,6 +19,7 @@
 //! - `control_server`, `notify`: the two sockets; `journal`, `events`: what happened
 //! - `leave`: the end
 
+mod control_client;
 mod control_server;
 pub mod decide;
 mod events;
