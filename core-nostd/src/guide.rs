@@ -209,7 +209,7 @@
 //! ```
 //! use core::mem::size_of;
 //!
-//! assert!(size_of::<duende_core::supervise::Slot>() <= 1_344);
+//! assert!(size_of::<duende_core::supervise::Slot>() <= 1_392);
 //! assert!(size_of::<duende_core::sched::Slot>() <= 32);
 //! ```
 //!

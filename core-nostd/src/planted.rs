@@ -16,6 +16,12 @@ use core::sync::atomic::{AtomicU8, Ordering};
 pub enum Plant {
     /// A daemon is started without waiting for the first of its dependencies.
     SupervisorDependency,
+    /// That a process could not be killed is forgotten, and its daemon can be started again.
+    SupervisorAbandon,
+    /// Who waits already when the other one fails is not told.
+    SupervisorBlocked,
+    /// A clean exit that comes early is charged to nobody.
+    CleanExitsFree,
     /// The second half of an operator's restart is lost.
     LifecycleRestart,
     /// A restart at the very end of the period is not counted.
@@ -66,8 +72,11 @@ pub enum Plant {
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::SupervisorDependency,
+        Self::SupervisorAbandon,
+        Self::SupervisorBlocked,
+        Self::CleanExitsFree,
         Self::LifecycleRestart,
         Self::LimiterSliding,
         Self::LimiterFixed,

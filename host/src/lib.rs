@@ -8,7 +8,7 @@
 pub mod bus;
 pub mod daemon;
 
-#[cfg(feature = "manager")]
+#[cfg(feature = "formats")]
 pub mod backend;
 #[cfg(feature = "manager")]
 pub mod cli;
@@ -22,7 +22,7 @@ pub mod daemon_log;
 pub mod doctor;
 #[cfg(feature = "manager")]
 pub mod keep;
-#[cfg(feature = "manager")]
+#[cfg(feature = "formats")]
 pub mod manager;
 #[cfg(feature = "manager")]
 pub mod monitor;

@@ -6,7 +6,7 @@ use duende::{
     cli::{self, ImageReport, Runner},
     keep,
     manager::{self, ManagerError, ServeOptions},
-    worker,
+    platform, worker,
 };
 
 fn main() -> cli::ExitCode {
@@ -35,13 +35,14 @@ fn main() -> cli::ExitCode {
                 },
             )
         },
-        keep: || end(keep::run_on_stdin()),
+        keep: || end(keep::main()),
         wos_worker: || end(worker::main()),
         inspect_image,
     })
 }
 
 fn serve(fleet: duende::config::FleetConfig, options: ServeOptions) -> cli::ExitCode {
+    platform::raise_open_files();
     // A fleet that was told to stop has done so, whatever became of its daemons; a single daemon
     // that was run for its work has not done it if it failed.
     let failure_counts = options.ends_with_work;

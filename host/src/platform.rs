@@ -8,6 +8,33 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// The executable that this process runs, also once it was replaced or removed. Who starts it gives it
+/// a name (`arg0`).
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// Raises this process's soft limit of open files as far as it goes, and remembers what it was: see
+/// [`inherited_open_files`]. Where raising is forbidden the old limit serves.
+#[cfg(feature = "manager")]
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Some(soft) = current {
+        let _ = INHERITED_OPEN_FILES.set(soft);
+    }
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// The soft limit of open files that this process was started with, if it was raised since: what the
+/// programs that it starts are to have.
+#[cfg(feature = "manager")]
+#[must_use]
+pub fn inherited_open_files() -> Option<u64> {
+    INHERITED_OPEN_FILES.get().copied()
+}
+
+#[cfg(feature = "manager")]
+static INHERITED_OPEN_FILES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+
 /// What a process can see of the place where it runs.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -15,6 +42,8 @@ pub struct Surroundings {
     pub vars: BTreeMap<OsString, OsString>,
     /// The effective user id.
     pub uid: u32,
+    /// The hard limit of open files; none: there is no limit.
+    pub open_files_max: Option<u64>,
     /// What `/` is. Another directory in tests.
     pub root: PathBuf,
 }
@@ -26,6 +55,7 @@ impl Surroundings {
         Self {
             vars: std::env::vars_os().collect(),
             uid: rustix::process::geteuid().as_raw(),
+            open_files_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
             root: PathBuf::from("/"),
         }
     }
@@ -180,6 +210,7 @@ mod tests {
         let surroundings = Surroundings {
             vars: vars.iter().map(|name| (name.into(), "1".into())).collect(),
             uid: 1000,
+            open_files_max: None,
             root: root.path().to_owned(),
         };
         assert_eq!(detect(&surroundings).0, expected, "{vars:?} {files:?}");

@@ -45,7 +45,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "sim",
-        "the core's machines through millions of faults, from a seed; --help says more",
+        "the core's machines, or whole `fleets`, through millions of faults, from a seed; --help says more",
         sim::run,
     ),
     (

@@ -1,7 +1,7 @@
 //! `cargo xtask nightly`: what is too slow for every change: long fuzz, soaks, two builds.
 //!
 //! A row of [`STEPS`] is all that it takes to add something. What must hold before a change lands is in
-//! `cargo xtask test`; this finds, over night, what that is too short for. Together it takes about five
+//! `cargo xtask test`; this finds, over night, what that is too short for. The fuzz targets alone take three
 //! hours on two processors; the steps can be run one by one.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
         guests::build()?;
         run.cargo("build", &[&["build"], test::EVERYTHING, &["--all-targets"]].concat())
     }),
+    // Twenty kills a round, and in the next row twenty at least.
     ("store killed 1,000 times", |run| {
         let rounds = Rounds { log: "store", target: "--lib", count: 50 };
         rounds.run(run, "store::crash_tests::kill_at_any_instant_leaves_whole_slices")

@@ -27,6 +27,8 @@ const STEPS: &[Step] = &[
     ("tests", tests),
     ("simulator", simulator),
     ("simulator finds planted bugs", planted),
+    ("fleets", fleets),
+    ("fleets find planted bugs", planted_in_fleets),
     ("fuzz targets", fuzz_targets),
     // Alone, a package has only the features that it asks for itself.
     ("core alone", |run| run.cargo("core", &["build", "-p", "duende-core"])),
@@ -74,6 +76,34 @@ pub(crate) fn simulate(run: &mut Run, log: &str, arguments: &[&str]) -> Result<(
     })?;
     run.count.passed += 1;
     Ok(())
+}
+
+/// Events of each of the two runs of the simulator of fleets.
+const FLEET_EVENTS: &str = "1000000";
+
+/// Whole fleets under the manager's machine: of a seed that is always the same, and of a fresh one.
+fn fleets(run: &mut Run) -> Result<(), Error> {
+    for (log, seed) in [("fleets-fixed", &["--seed", "1"][..]), ("fleets-fresh", &[][..])] {
+        let mut cargo = cargo();
+        cargo.args(["run", "--quiet", "--release", "-p", "duende-fleets", "--"]).args(seed);
+        cargo.args(["--events", FLEET_EVENTS]);
+        run.logged(log, &mut cargo, |line| {
+            if line.starts_with("fleets: ") {
+                say(line);
+            }
+            true
+        })?;
+        run.count.passed += 1;
+    }
+    Ok(())
+}
+
+/// The manager's machine with its planted bugs: the simulator of fleets finds each of them.
+fn planted_in_fleets(run: &mut Run) -> Result<(), Error> {
+    let mut cargo = cargo();
+    cargo.args(["test", "--release", "-p", "duende-fleets", "--features", "planted"]);
+    cargo.args(["--test", "planted", "--", "--nocapture"]);
+    run.counted("planted-in-fleets", &mut cargo)
 }
 
 /// The core with its planted bugs, which no other build has: the simulator finds each of them.

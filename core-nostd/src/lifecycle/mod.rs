@@ -36,7 +36,8 @@ use crate::time::Instant;
 mod state;
 mod step;
 
-pub use state::{FailureReason, Starting, State, StopCause, Stopping, Then};
+pub use crate::restart::FailureReason;
+pub use state::{Starting, State, StopCause, Stopping, Then};
 pub use step::{Charge, Step, StepError, Verdict};
 
 /// The lifecycle of one daemon.
@@ -77,7 +78,9 @@ impl Lifecycle {
             }
             next => next,
         };
-        Ok(self.set_state(now, next))
+        // More time for the same thing does not make it younger.
+        let at = if matches!(step, Step::Extend { .. }) { self.since } else { now };
+        Ok(self.set_state(at, next))
     }
 
     /// What holds between any two steps.

@@ -1,46 +1,8 @@
 //! What a state is, with its evidence, and what can be read from it.
 
-use core::time::Duration;
-
 use super::step::Charge;
-use crate::restart::{Classified, Exit, ExitRules, Unavailable};
+use crate::restart::{Classified, Exit, ExitRules, FailureReason};
 use crate::time::Instant;
-
-/// Why a daemon failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureReason {
-    /// It exited with this code, which is not 0.
-    ExitCode(i32),
-    /// This signal ended it, which is not one of the [clean ones](crate::restart::ExitRules::success).
-    Signal(i32),
-    /// One of its functions returned an error.
-    Error,
-    /// It trapped.
-    Trap,
-    /// A slice passed its budget.
-    SliceBudget,
-    /// It was not ready in time, or its startup probe failed too often, and it was ended.
-    StartTimeout,
-    /// Its health checks failed too often in a row, and it was ended.
-    Unhealthy,
-    /// It gave no sign of life for as long as its watchdog waits, and was ended.
-    Watchdog,
-    /// It could not be made, and a further try would not help.
-    Refused,
-    /// What it ran in died.
-    Lost,
-    /// It could not be started, for a reason outside of it.
-    Unavailable(Unavailable),
-    /// It was killed again and again, and did not end.
-    Unkillable,
-    /// It failed more often than its restart limit admits. An operator's start releases it.
-    Quarantined {
-        /// The restarts that the limit admitted.
-        restarts: u32,
-        /// The period in which it admitted them.
-        period: Duration,
-    },
-}
 
 /// Where a daemon is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,14 +87,6 @@ pub enum Stopping {
         /// When it is killed again if it is still there.
         deadline: Instant,
     },
-}
-
-impl FailureReason {
-    /// Whether it lies outside of the daemon, which is not charged for it.
-    #[must_use]
-    pub const fn is_outer(self) -> bool {
-        matches!(self, Self::Lost | Self::Unavailable(_))
-    }
 }
 
 /// What follows a stop.
@@ -228,7 +182,8 @@ impl State {
             ) => {
                 let exit = rules.classify(exit);
                 Some(Charge::Unasked(match exit.failure {
-                    // What it was condemned for came of that.
+                    // What it was condemned for came of that: a place that hangs makes all in it fail
+                    // their checks. One that hangs its place waits longer each time.
                     Some(failure) if failure.is_outer() => exit,
                     _ => Classified::failure(reason),
                 }))

@@ -1,7 +1,7 @@
 //! What can happen to a daemon, and which state each step leads to: every state against every step.
 
-use super::state::{FailureReason, Starting, State, StopCause, Stopping, Then};
-use crate::restart::Classified;
+use super::state::{Starting, State, StopCause, Stopping, Then};
+use crate::restart::{Classified, FailureReason};
 use crate::time::Instant;
 
 /// What becomes of a daemon whose process ended although nobody had asked for it.

@@ -125,9 +125,16 @@ mod tests {
     use std::format;
 
     use super::*;
+    use crate::restart::Unavailable;
 
-    const OTHERS: [Exit; 5] =
-        [Exit::Error, Exit::Trap, Exit::SliceBudget, Exit::Refused, Exit::Lost];
+    const OTHERS: [Exit; 6] = [
+        Exit::Error,
+        Exit::Trap,
+        Exit::SliceBudget,
+        Exit::Refused,
+        Exit::Lost,
+        Exit::Unavailable(Unavailable::Other),
+    ];
 
     #[test]
     fn holds_each_exit_apart_from_every_other() {

@@ -14,8 +14,8 @@
 //! 5. What lies outside of the daemon is not charged to it: a program that is away, a limit of the
 //!    machine, a disk, the death of what it ran in ([`FailureReason::is_outer`]). A start that such a
 //!    thing prevented is tried again whatever the policy, which speaks of how programs end; each time
-//!    after a longer wait, and for ever. Which errors of a start are of that kind is said by
-//!    [`StartError::exit`].
+//!    after a longer wait, as its backoff has it, and never at once; and for ever. Which errors of a
+//!    start are of that kind is said by [`StartError::exit`].
 //! 6. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
 //!    and [`limiter`](crate::limiter).
 //!
@@ -35,13 +35,13 @@
 //! # Ok::<(), duende_core::restart::ExitSetError>(())
 //! ```
 
-use crate::lifecycle::FailureReason;
-
 mod exits;
+mod failure;
 mod rules;
 mod start;
 
 pub use exits::{ExitSet, ExitSetError};
+pub use failure::FailureReason;
 pub use rules::{Classified, Decision, ExitRules};
 pub use start::{StartError, Unavailable};
 
@@ -146,6 +146,8 @@ mod tests {
             assert_eq!(policy.restarts_after(None), after_clean, "{policy:?}");
             assert_eq!(policy.restarts_after(crash), after_crash, "{policy:?}");
             assert!(!policy.restarts_after(Exit::Refused.failure()), "{policy:?}");
+            let prevented = Exit::Unavailable(Unavailable::Program).failure();
+            assert!(policy.restarts_after(prevented), "{policy:?}");
             assert_eq!(policy.overrides_earlier_stop(), policy == Always, "{policy:?}");
         }
     }

@@ -1,8 +1,7 @@
 //! What an exit counts as, and what it does to the restart: the rules that a daemon's configuration
 //! can change, and those of the systems that users know.
 
-use super::{Exit, ExitSet, RestartPolicy};
-use crate::lifecycle::FailureReason;
+use super::{Exit, ExitSet, FailureReason, RestartPolicy};
 
 /// Which exits are clean, and which decide by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,8 +12,8 @@ pub struct ExitRules {
     pub prevent: ExitSet,
     /// After these it is, whatever the policy says, unless prevented: `RestartForceExitStatus`.
     pub force: ExitSet,
-    /// Whether a restart after a clean exit is charged as one after a failure is: to the backoff,
-    /// the retries and the limit. The policy is still asked about a clean exit.
+    /// Whether a restart after a clean exit is charged as one after a failure is, however long the run
+    /// was: to the backoff, the retries and the limit. The policy is still asked about a clean exit.
     pub charge_clean: bool,
 }
 
@@ -23,7 +22,8 @@ pub struct ExitRules {
 pub struct Classified {
     /// Why it is a failure; `None` if it is clean.
     pub failure: Option<FailureReason>,
-    /// Whether a restart after it is charged.
+    /// Whether a restart after it is charged, however long the run was. (An exit that comes early is
+    /// charged to the backoff and the limit in any case.)
     pub is_charged: bool,
     /// Who decides about the restart.
     pub decision: Decision,
@@ -57,7 +57,8 @@ const DINIT_SIGNALS: ExitSet = ExitSet::EMPTY
     .and(Exit::Signal(15));
 
 impl ExitRules {
-    /// systemd's, and the default: HUP, INT, PIPE and TERM are clean, and nothing clean is charged.
+    /// systemd's, and the default: HUP, INT, PIPE and TERM are clean, and nothing clean is charged after
+    /// a stable run.
     pub const SYSTEMD: Self = Self {
         success: SYSTEMD_SIGNALS,
         prevent: ExitSet::EMPTY,
@@ -89,7 +90,7 @@ impl ExitRules {
     ///
     /// let done = ExitRules::KUBERNETES.classify(Exit::Code(0));
     /// assert!(done.restarts(RestartPolicy::Always) && !done.restarts(RestartPolicy::OnFailure));
-    /// // A batch job that is restarted when it is done runs into the backoff; here it does not.
+    /// // A batch job that is restarted when it is done runs into the backoff; here only a short one does.
     /// assert!(done.is_charged && !ExitRules::default().classify(Exit::Code(0)).is_charged);
     /// ```
     pub const KUBERNETES: Self = Self {
@@ -159,6 +160,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::restart::Unavailable;
 
     const SYSTEMS: [(ExitRules, &[i32]); 4] = [
         (ExitRules::SYSTEMD, &[1, 2, 13, 15]),
@@ -167,13 +169,17 @@ mod tests {
         (ExitRules::KUBERNETES, &[]),
     ];
 
+    /// What lies outside of a daemon and is charged to nobody. Other systems know no such exits.
+    const OUTER: [Exit; 2] = [Exit::Lost, Exit::Unavailable(Unavailable::Memory)];
+
     /// Every exit there is, and some there are not.
     fn exits() -> Vec<Exit> {
         let numbers = (-3..=300).chain([i32::MIN, i32::MAX]);
-        let others = [Exit::Error, Exit::Trap, Exit::SliceBudget, Exit::Refused, Exit::Lost];
+        let others = [Exit::Error, Exit::Trap, Exit::SliceBudget, Exit::Refused];
         numbers
             .flat_map(|number| [Exit::Code(number), Exit::Signal(number)])
             .chain(others)
+            .chain(OUTER)
             .collect()
     }
 
@@ -213,15 +219,20 @@ mod tests {
             let classified = rules.classify(exit);
             let clean = is_clean_exit(exit, &success);
             assert_eq!(classified.failure.is_none(), clean, "{exit:?}");
-            assert_eq!(classified.is_charged, !clean, "{exit:?}");
+            assert_eq!(classified.is_charged, !clean && !OUTER.contains(&exit), "{exit:?}");
             for policy in [Never, OnFailure, Always, UnlessStopped] {
                 let by_policy = match policy {
                     Never => false,
                     OnFailure => !clean,
                     Always | UnlessStopped => true,
                 };
-                // What was refused would be refused again: that is ours, systemd has no such exit.
-                let by_policy = by_policy && exit != Exit::Refused;
+                // What was refused would be refused again, and what kept it from starting may pass:
+                // that is ours, systemd has no such exits.
+                let by_policy = match exit {
+                    Exit::Refused => false,
+                    Exit::Unavailable(_) => true,
+                    _ => by_policy,
+                };
                 let expected = shall_restart(exit, &prevent, &force).unwrap_or(by_policy);
                 assert_eq!(classified.restarts(policy), expected, "{exit:?} under {policy:?}");
             }
@@ -239,7 +250,8 @@ mod tests {
                 };
                 let classified = rules.classify(exit);
                 assert_eq!(classified.failure.is_none(), clean, "{exit:?} by {rules:?}");
-                assert_eq!(classified.is_charged, !clean || rules.charge_clean, "{exit:?}");
+                let is_charged = !OUTER.contains(&exit) && (!clean || rules.charge_clean);
+                assert_eq!(classified.is_charged, is_charged, "{exit:?}");
                 let permanent = rules == ExitRules::S6 && exit == Exit::Code(125);
                 let decision = if permanent { Decision::Prevented } else { Decision::ByPolicy };
                 assert_eq!(classified.decision, decision, "{exit:?} by {rules:?}");

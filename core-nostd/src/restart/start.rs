@@ -125,8 +125,7 @@ impl StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::FailureReason;
-    use crate::restart::{ExitRules, RestartPolicy};
+    use crate::restart::{ExitRules, FailureReason, RestartPolicy};
 
     #[test]
     fn what_was_asked_for_is_final_and_the_machine_is_not() {

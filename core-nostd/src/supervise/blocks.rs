@@ -1,6 +1,6 @@
 //! Who waits in vain: a daemon that waits for one that does not come by itself.
 //!
-//! A dependency that failed, was stopped or was never started comes only if somebody starts it; so does
+//! A dependency that failed, was stopped, was never started or is paused comes only if somebody sees to it; so does
 //! everything that waits for it, directly or through others. Each of those is told once, by
 //! [`Effect::Blocked`]. Found anew after each input that may have changed it, until nothing changes any
 //! more: dependencies form no circle, so that takes as many passes as the longest chain has links.
@@ -10,6 +10,7 @@ use super::group::GroupSlot;
 use super::message::{DaemonId, Effect};
 use super::{Effects, Supervisor};
 use crate::lifecycle::{Starting, State};
+use crate::planted::{self, Plant};
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
     Supervisor<S, G>
@@ -44,6 +45,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 }
             }
         }
+        let now = self.now;
         for slot in 0..self.slot_count() {
             let Some(id) = self.id_of_slot(slot) else {
                 continue;
@@ -52,9 +54,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 continue;
             };
             let on = daemon.blocked_by;
+            let waited = daemon.lifecycle.since() < now;
             if daemon.blocked_told != on {
                 daemon.blocked_told = on;
-                if let Some(on) = on {
+                if let Some(on) = on
+                    && !(waited && planted::is(Plant::SupervisorBlocked))
+                {
                     effects(Effect::Blocked { id, on });
                 }
             }
@@ -66,12 +71,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         if !waits(daemon.state()) {
             return None;
         }
-        daemon.spec.depends_on.iter().find_map(|on| {
-            let dependency = self.daemon(*on)?;
-            match comes_by_itself(dependency.state()) {
-                Some(false) => Some(*on),
-                _ => dependency.blocked_by,
-            }
+        let depends_on = &daemon.spec.depends_on;
+        let state = |on: &DaemonId| self.daemon(*on).map(Daemon::state);
+        // What it depends on itself is named before what is in the way of that.
+        let direct = depends_on
+            .iter()
+            .find(|on| state(on).is_some_and(|state| comes_by_itself(state) == Some(false)));
+        direct.copied().or_else(|| {
+            depends_on.iter().find_map(|on| self.daemon(*on).and_then(|other| other.blocked_by))
         })
     }
 }
@@ -83,12 +90,12 @@ fn waits(state: State) -> bool {
 /// Whether a dependency becomes ready by itself; none if that depends on others.
 const fn comes_by_itself(state: State) -> Option<bool> {
     match state {
-        State::Created | State::Stopped(_) | State::Failed(_) => Some(false),
+        // A paused one is there, and goes on when somebody lets it.
+        State::Created | State::Stopped(_) | State::Failed(_) | State::Paused => Some(false),
         State::Starting(Starting::Waiting) => None,
         State::Starting(_)
         | State::Running
         | State::Reloading { .. }
-        | State::Paused
         | State::Stopping(_)
         | State::Backoff { .. } => Some(true),
     }

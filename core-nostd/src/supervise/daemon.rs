@@ -11,6 +11,7 @@ use crate::lifecycle::{
     Charge, FailureReason, Lifecycle, Starting, State, StopCause, Stopping, Then, Verdict,
 };
 use crate::limiter::{IntensityError, Limiter, RestartLimit};
+use crate::planted::{self, Plant};
 use crate::probe::{ProbeSet, Probes};
 use crate::restart::{Exit, ExitRules, RestartPolicy};
 use crate::time::Instant;
@@ -22,8 +23,15 @@ pub const DEPENDENCIES_MAX: usize = 8;
 /// Highest restart intensity: as many restarts are remembered for each daemon.
 pub const INTENSITY_MAX: usize = 32;
 
+/// The longest wait of a daemon that lost what it ran in.
+pub const LOST_DELAY_MAX: Duration = Duration::from_secs(2);
+
 /// How often a process is killed before its daemon is given up.
 pub const KILL_ATTEMPTS_MAX: u8 = 3;
+
+/// The shortest wait before what something outside prevented is tried again. That is tried for ever, so
+/// that no [`Backoff`] may make it a loop that never rests.
+pub const OBSTACLE_DELAY_MIN: Duration = Duration::from_millis(100);
 
 /// The most by which a daemon may put off a deadline at a time.
 pub const EXTENSION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,7 +48,7 @@ pub struct Spec {
     pub max_retries: Option<u32>,
     /// How long it waits before it is started again.
     pub backoff: Backoff,
-    /// How many restarts after failures are too many; at most [`INTENSITY_MAX`] per period.
+    /// How many restarts after failures and early exits are too many; at most [`INTENSITY_MAX`] per period.
     pub limit: RestartLimit,
     /// How long it may take from the spawn until it is ready. Not zero.
     pub start_timeout: Duration,
@@ -64,8 +72,8 @@ pub struct Spec {
 
 impl Default for Spec {
     /// On failure, any number of retries, 100 ms to 30 s of backoff, 5 restarts per 60 s, 30 s to
-    /// start and to reload, 10 s to stop, 5 s to be killed, stable after 60 s, no health checks, no watchdog, no group,
-    /// no dependencies.
+    /// start and to reload, 10 s to stop, 5 s to be killed, stable after 60 s, no health checks, no
+    /// watchdog, no group, no dependencies.
     fn default() -> Self {
         Self {
             restart: RestartPolicy::default(),
@@ -210,6 +218,7 @@ impl Daemon {
         if was_stable {
             self.failures = 0;
             self.charged = 0;
+            self.obstacles = 0;
         }
         let Charge::Unasked(exit) = charge else {
             return Verdict::Stop(StopCause::Operator);
@@ -220,7 +229,12 @@ impl Daemon {
             if !exit.restarts(self.spec.restart) {
                 return Verdict::Fail(failure);
             }
-            let delay = self.spec.backoff.delay(self.obstacles, entropy);
+            let delay = self.spec.backoff.delay(self.obstacles, entropy).max(OBSTACLE_DELAY_MIN);
+            // A place is made anew at once: those who were in it need not wait for long.
+            let delay = match failure {
+                FailureReason::Lost => delay.min(LOST_DELAY_MAX),
+                _ => delay,
+            };
             self.obstacles = self.obstacles.saturating_add(1);
             return Verdict::Retry { until: now.saturating_add(delay), failure: Some(failure) };
         }
@@ -229,7 +243,8 @@ impl Daemon {
             return exit.failure.map_or(Verdict::Stop(StopCause::Finished), Verdict::Fail);
         }
         let limit = self.spec.limit;
-        let is_charged = exit.is_charged || !was_stable;
+        let came_early = !was_stable && !planted::is(Plant::CleanExitsFree);
+        let is_charged = exit.is_charged || came_early;
         let is_counted = is_charged || limit.window.counts_every_start();
         if is_counted && !self.limiter.admit(now) {
             return Verdict::Fail(FailureReason::Quarantined {
@@ -305,7 +320,10 @@ impl Daemon {
         }
         if to.is_up() && !from.is_up() {
             self.ready_at = Some(now);
-            self.obstacles = 0;
+            // What takes down what it runs in comes up each time before it does.
+            if self.last_exit != Some(Exit::Lost) {
+                self.obstacles = 0;
+            }
             self.watchdog = self.spec.watchdog.and_then(|timeout| Watchdog::new(timeout, now));
             if self.probe.is_none() && !self.spec.probes.is_empty() {
                 self.probe = Some(ProbeSet::new(self.spec.probes, now));
@@ -407,11 +425,8 @@ impl Daemon {
         invariant!(alive <= dependents, "{alive} of {dependents} alive");
         let retries = self.spec.max_retries.unwrap_or(u32::MAX);
         invariant!(self.failures <= retries, "more retries than {retries}");
-        let has_process = state.has_process();
-        invariant!(
-            self.abandoned.is_none() || !has_process,
-            "a second process beside one that stayed"
-        );
+        let given_up = state == State::Failed(FailureReason::Unkillable);
+        invariant!(self.abandoned.is_none() || given_up, "beside a process that stayed");
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::time::Instant;
 
 /// Names one daemon of one supervisor. A slot that is used again has another generation, so an
 /// identifier that is kept too long is refused instead of naming a stranger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DaemonId {
     pub(super) slot: u32,
     pub(super) generation: u32,

@@ -28,8 +28,8 @@
 //! 11. Only a tick judges who is late: what the owner hands over before it counts.
 //!
 //! Every input costs the same whatever the number of daemons, except these, which look at each of
-//! them: a tick with something due, a stop of all, a dependency that becomes ready, and a failure in a
-//! group. A start with dependencies and a stop with dependents compare each daemon with each other,
+//! them: a tick with something due, a stop or a kill of all, a dependency that becomes ready or comes
+//! no more, and a failure in a group. A start with dependencies and a stop with dependents compare each daemon with each other,
 //! once for each link of the longest chain.
 
 mod blocks;
@@ -41,7 +41,10 @@ mod round;
 mod rules;
 mod running;
 
-pub use daemon::{DEPENDENCIES_MAX, EXTENSION_MAX, INTENSITY_MAX, KILL_ATTEMPTS_MAX, Slot, Spec};
+pub use daemon::{
+    DEPENDENCIES_MAX, EXTENSION_MAX, INTENSITY_MAX, KILL_ATTEMPTS_MAX, LOST_DELAY_MAX,
+    OBSTACLE_DELAY_MIN, Slot, Spec,
+};
 pub use group::{AddGroupError, GroupId, GroupSlot, GroupSpec, RemoveGroupError, Strategy};
 pub use message::{
     AddError, DaemonId, Effect, Input, InputError, RemoveError, TerminateCause, View,
@@ -227,12 +230,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 let done = self.if_current(id, incarnation, |this| this.ready(id, effects));
                 (Some(id), done)
             }
-            Input::Reloaded { id, incarnation } => {
-                let done =
-                    self.if_current(id, incarnation, |this| this.step(id, Step::Reloaded, effects));
-                (Some(id), done)
-            }
-            Input::ReloadRefused { id, incarnation } => {
+            Input::Reloaded { id, incarnation } | Input::ReloadRefused { id, incarnation } => {
                 let done =
                     self.if_current(id, incarnation, |this| this.step(id, Step::Reloaded, effects));
                 (Some(id), done)
@@ -246,7 +244,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
                 (Some(id), done)
             }
             Input::Exited { id, incarnation, exit } => {
-                let released = self.release_abandoned(id, incarnation);
+                let released = self.release_abandoned(id, incarnation, exit);
                 let done = self
                     .if_current(id, incarnation, |this| this.exited(id, exit, entropy, effects));
                 (Some(id), released.and(done))

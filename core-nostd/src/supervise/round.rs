@@ -1,14 +1,16 @@
 //! What a failure in a group leads to: a round, in which those that fall together come back together.
 //!
 //! Rules, which are OTP's where nothing else is said:
-//! 1. Only a restart that is charged, which is one after a failure, concerns the group. A clean exit,
-//!    a daemon that its policy does not restart, and what an operator did, concern the daemon alone.
+//! 1. Only a restart after a failure concerns the group, or after a clean exit that the daemon's rules
+//!    charge as one. A clean exit that came early, what lies outside of the daemon, a daemon that its
+//!    policy does not restart, and what an operator did, concern the daemon alone.
 //! 2. Such a restart counts against the group's limit. If the limit admits it, the strategy says who
 //!    takes part in the round: the one that failed, and perhaps siblings with all that descends from
 //!    them.
 //! 3. Those that take part and run are stopped, dependents first. When the last of their processes is
 //!    gone and the backoff of the one that failed is over, all of them start, each when what it
-//!    depends on is ready. Nobody of a new round meets a process of the old one.
+//!    depends on is ready. Nobody of a new round meets a process of the old one, but for one that could
+//!    not be killed: its daemon has failed, and the round goes on without it.
 //! 4. If the limit refuses, the group has failed, and its parent takes it as the failure of one child:
 //!    rules 2 and 3, one level up. A group that is restarted, for that or together with others, counts
 //!    anew, as a new supervisor would.

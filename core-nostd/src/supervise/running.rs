@@ -9,7 +9,9 @@ use super::message::{DaemonId, Effect};
 use super::rules::Fault;
 use super::{Effects, Supervisor};
 use crate::lifecycle::{FailureReason, State, Step, Stopping};
+use crate::planted::{self, Plant};
 use crate::probe::{ProbeAction, ProbeKind, ProbeSet};
+use crate::restart::Exit;
 
 impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]>>
     Supervisor<S, G>
@@ -152,7 +154,8 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         }
         if attempt >= KILL_ATTEMPTS_MAX {
             self.step(id, Step::Abandon, effects)?;
-            self.known_mut(id)?.abandoned = Some(incarnation);
+            let forgets = planted::is(Plant::SupervisorAbandon);
+            self.known_mut(id)?.abandoned = (!forgets).then_some(incarnation);
             return self.process_ended(id, effects);
         }
         let deadline = self.now.saturating_add(self.known(id)?.spec.kill_timeout);
@@ -168,10 +171,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         &mut self,
         id: DaemonId,
         incarnation: u32,
+        exit: Exit,
     ) -> Result<(), Fault> {
         let daemon = self.known_mut(id)?;
         if daemon.abandoned == Some(incarnation) {
             daemon.abandoned = None;
+            daemon.last_exit = Some(exit);
         }
         Ok(())
     }

@@ -13,10 +13,13 @@ use crate::backoff::Backoff;
 use crate::lifecycle::{FailureReason, StopCause, Stopping, Then};
 use crate::limiter::{IntensityError, RestartLimit};
 use crate::probe::{ProbeKind, ProbeSpec, ProbeSpecError, Probes};
-use crate::restart::{Exit, ExitRules, ExitSet, RestartPolicy};
+use crate::restart::{Exit, ExitRules, ExitSet, RestartPolicy, Unavailable};
 
+mod blocks;
+mod ends;
 mod groups;
 mod histories;
+mod outer;
 mod running;
 mod world;
 
@@ -203,7 +206,7 @@ fn a_fixed_window_counts_every_start_until_it_is_forgiven() {
 }
 
 #[test]
-fn a_clean_exit_is_charged_to_nobody() {
+fn a_clean_exit_after_a_stable_run_is_charged_to_nobody() {
     for (restart, restarted) in [
         (RestartPolicy::Never, false),
         (RestartPolicy::OnFailure, false),
@@ -215,6 +218,7 @@ fn a_clean_exit_is_charged_to_nobody() {
         let id = world.add(Spec { restart, limit, max_retries: Some(0), ..at_once() });
         world.run(id);
         for _ in 0..20 {
+            world.pass(Spec::default().stable_after);
             world.exit(id, Exit::Code(0));
             assert_eq!(world.spawned(), restarted, "{restart:?}");
             if !restarted {
@@ -246,7 +250,9 @@ fn an_operator_is_obeyed_and_charged_to_nobody() {
     world.pass(Duration::from_secs(9));
     assert_eq!(world.last, []);
     world.pass(SECOND);
-    assert_eq!(world.state(id), State::Stopping(Stopping::Killing { then: Then::Stop }));
+    let deadline = world.now.saturating_add(Spec::default().kill_timeout);
+    let killing = Stopping::Killing { then: Then::Stop, attempt: 1, deadline };
+    assert_eq!(world.state(id), State::Stopping(killing));
     world.exit(id, CRASH);
     world.must(Input::Stop(id));
     assert_eq!(world.state(id), State::Stopped(StopCause::Operator));
@@ -258,15 +264,14 @@ fn a_start_that_takes_too_long_is_a_failure() {
     let id = world.add(Spec { max_retries: Some(0), ..Spec::default() });
     world.must(Input::Start(id));
     world.pass(Duration::from_secs(30));
-    let incarnation = world.incarnation(id);
-    assert!(world.last.contains(&Effect::Kill { id, incarnation }));
+    assert_eq!(world.state(id), world.condemned(id, FailureReason::StartTimeout));
     // What it says on its way out does not matter.
     world.exit(id, Exit::Code(0));
     assert_eq!(world.state(id), State::Failed(FailureReason::StartTimeout));
 }
 
 #[test]
-fn unhealthy_daemons_are_killed_and_the_count_starts_anew() {
+fn unhealthy_daemons_are_ended_and_the_count_starts_anew() {
     let mut world = World::new(1);
     let id = world.add(Spec { probes: Probes::liveness(ProbeSpec::default()), ..at_once() });
     world.run(id);
@@ -283,7 +288,7 @@ fn unhealthy_daemons_are_killed_and_the_count_starts_anew() {
             }
         }
         let reason = FailureReason::Unhealthy;
-        assert_eq!(world.state(id), State::Stopping(Stopping::Condemned(reason)));
+        assert_eq!(world.state(id), world.condemned(id, reason));
         world.exit(id, CRASH);
         assert!(world.spawned());
         world.ready(id);
@@ -387,7 +392,8 @@ fn what_waits_to_be_stopped_is_no_longer_ready() {
     // A failure on the way does not bring it back.
     world.pass(Duration::from_secs(10));
     world.pass(SECOND);
-    assert_eq!(world.state(web), State::Stopping(Stopping::Killing { then: Then::Stop }));
+    let deadline = world.now.saturating_add(Spec::default().stop_grace);
+    assert_eq!(world.state(web), State::Stopping(Stopping::Asked { deadline, then: Then::Stop }));
     world.exit(web, CRASH);
     assert_eq!(world.state(web), State::Stopped(StopCause::Operator));
 }
@@ -403,6 +409,7 @@ fn bad_specifications_are_refused() {
     let depends_on = heapless::Vec::from_slice(&[stranger]).unwrap();
     for (spec, error) in [
         (Spec { start_timeout: Duration::ZERO, ..Spec::default() }, AddError::StartTimeoutIsZero),
+        (Spec { kill_timeout: Duration::ZERO, ..Spec::default() }, AddError::KillTimeoutIsZero),
         (Spec { probes: Probes::liveness(zero), ..Spec::default() }, AddError::Probe(has_zero)),
         (Spec { limit, ..Spec::default() }, AddError::Limit(too_intense)),
         (Spec { depends_on, ..Spec::default() }, AddError::UnknownDependency(stranger)),

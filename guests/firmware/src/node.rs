@@ -340,6 +340,15 @@ impl Floor<'_> {
             // Tasks keep no configuration that could be another one now.
             Effect::Reload { id, incarnation } => self.report(Input::Reloaded { id, incarnation }),
             Effect::ReloadTimedOut { .. } => {}
+            Effect::Blocked { id, on } => {
+                if let (Some(kind), Some(on)) = (kind_of(id), kind_of(on)) {
+                    board.print(format_args!("{:<9} waits in vain for {}", kind.name(), on.name()));
+                }
+            }
+            // A kill is done when it is asked for: it comes too late only if this is broken.
+            Effect::KillTimedOut { .. } => {
+                self.broken = Some(broken("a task outlived its kill"));
+            }
             Effect::Halt(epitaph) => self.broken = Some(epitaph),
         }
     }

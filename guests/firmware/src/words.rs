@@ -23,7 +23,11 @@ impl fmt::Display for InWords {
             State::Paused => f.write_str("is paused"),
             State::Stopping(Stopping::Asked { .. }) => f.write_str("is asked to stop"),
             State::Stopping(Stopping::Killing { .. }) => f.write_str("is killed"),
-            State::Stopping(Stopping::Condemned(reason)) => {
+            State::Stopping(Stopping::Condemned { reason, .. }) => {
+                f.write_str("is asked to stop: ")?;
+                failure(reason, f)
+            }
+            State::Stopping(Stopping::CondemnedKilling { reason, .. }) => {
                 f.write_str("is killed: ")?;
                 failure(reason, f)
             }
@@ -59,6 +63,8 @@ fn failure(reason: FailureReason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         FailureReason::Watchdog => f.write_str("no sign of life"),
         FailureReason::Refused => f.write_str("refused"),
         FailureReason::Lost => f.write_str("lost"),
+        FailureReason::Unavailable(_) => f.write_str("something outside of it"),
+        FailureReason::Unkillable => f.write_str("no kill ended it"),
         FailureReason::Quarantined { restarts, period } => {
             write!(f, "quarantined after {restarts} restarts within {} s", period.as_secs())
         }

@@ -9,8 +9,10 @@
 //! ready, to know groups and dependencies, and to open the store: those are the core's and the
 //! manager's. It never names a daemon by a process id, which the system gives to others, but by its
 //! [`Address`]; and for each incarnation that it was told to start it reports exactly one end,
-//! [`News::StartFailed`] or [`News::Exited`], unless the whole place is lost
-//! (`tests::every_start_has_one_end` of the conformance suite).
+//! [`News::StartFailed`] or [`News::Exited`], unless the whole place is lost.
+//! Between the end of a place and the moment at which its loss is heard nothing starts there: what was
+//! to start is lost with it. Otherwise what started anew would be taken for what was lost, and run
+//! beside its successor; the simulator of fleets found that.
 //!
 //! A third isolation is one folder here, one row of [`PLACES`] and of [`Abilities::of`], one table of
 //! the configuration, and the conformance suite.
@@ -24,6 +26,8 @@ mod worker;
 #[cfg(feature = "manager")]
 mod wos;
 
+#[cfg(feature = "manager")]
+pub(crate) use native::keep_options;
 #[cfg(feature = "manager")]
 pub(crate) use set::{Backends, place_of};
 

@@ -30,7 +30,10 @@ use super::{Ask, Heard, LEAVE_TIMEOUT, News, Place, PlaceNews};
 use crate::{
     config::{self, DaemonConfig, Isolation, NativeConfig},
     daemon_log::log_path,
-    keep::{self, KeepClient, KeepError, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule},
+    keep::{
+        self, KeepClient, KeepError, KeepEvent, KeepOptions, KeepRequest, RunAs, SpawnRequest,
+        StopRule,
+    },
     manager::{
         decide::signal_name,
         link::{
@@ -38,6 +41,7 @@ use crate::{
             prepare::{Described, Prepared},
         },
     },
+    platform,
     store::Store,
 };
 
@@ -81,11 +85,12 @@ struct Running {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Native {
-    fleet: String,
-    state_dir: PathBuf,
+    options: KeepOptions,
     log_dir: PathBuf,
     notify: Option<PathBuf>,
     keep: Option<KeepClient>,
+    /// One has ended, and its loss was not heard yet.
+    burying: bool,
     /// The slots of which `keep` knows what to start.
     known: HashMap<u32, u64>,
     links: HashMap<Address, Linked>,
@@ -101,11 +106,11 @@ impl Native {
         heard: mpsc::UnboundedSender<Heard>,
     ) -> Self {
         Self {
-            fleet: fleet.name.clone(),
-            state_dir: fleet.state_dir.clone(),
+            options: keep_options(fleet),
             log_dir: fleet.log_dir.clone(),
             notify: notify.map(Path::to_owned),
             keep: None,
+            burying: false,
             known: HashMap::new(),
             links: HashMap::new(),
             running: HashMap::new(),
@@ -127,7 +132,7 @@ impl Native {
     fn keep(&mut self) -> Result<&mut KeepClient, KeepError> {
         if self.keep.is_none() {
             self.known.clear();
-            self.keep = Some(KeepClient::start(Path::new("/proc/self/exe"))?);
+            self.keep = Some(KeepClient::start(&self.options)?);
         }
         self.keep.as_mut().ok_or(KeepError::NotALink)
     }
@@ -142,6 +147,9 @@ impl Native {
         links: &mut Links<'_>,
     ) -> Option<Settled> {
         let Isolation::Native(native) = &config.isolation else { return None };
+        if self.burying {
+            return None;
+        }
         let (link, settled) = match prepared {
             None => (None, None),
             Some(prepared) => match self.link(at, config, native, prepared, links) {
@@ -325,7 +333,10 @@ impl Native {
     pub(super) fn end_place(&mut self) {
         match &mut self.keep {
             Some(keep) => keep.kill(),
-            None => self.say_place(PlaceNews::Lost { how: "it was not there".to_owned() }),
+            None if !self.burying => {
+                self.say_place(PlaceNews::Lost { how: "it was not there".to_owned() });
+            }
+            None => {}
         }
     }
 
@@ -424,6 +435,7 @@ impl Native {
 
     /// `keep` is gone: what it held is killed, and waited for, before anybody hears of it.
     fn bury(&mut self, how: String) {
+        self.burying = true;
         let left: Vec<Running> = self.running.drain().map(|(_, running)| running).collect();
         let heard = self.heard.clone();
         tokio::spawn(async move {
@@ -436,6 +448,11 @@ impl Native {
             // The receiver may have gone with the manager.
             let _ = heard.send(Heard::Place(Place::Native, PlaceNews::Lost { how }));
         });
+    }
+
+    /// Its loss was heard: another one may start.
+    pub(super) fn buried(&mut self) {
+        self.burying = false;
     }
 
     /// Ends `keep` and what it holds, within a bounded time. False if it had to be killed.
@@ -455,6 +472,15 @@ impl Native {
     }
 }
 
+/// What `keep` is told of a fleet.
+pub(crate) fn keep_options(fleet: &config::FleetConfig) -> KeepOptions {
+    KeepOptions {
+        fleet: fleet.name.clone(),
+        lock: fleet.state_dir.join("keep.lock"),
+        open_files: platform::inherited_open_files(),
+    }
+}
+
 /// What the backends share of links.
 pub(super) struct Links<'a> {
     pub(super) store: &'a Arc<Store>,
@@ -470,21 +496,15 @@ impl Links<'_> {
     }
 }
 
-/// Kills what is left of a program; false if nothing was.
+/// Kills what is left of a program's group; false if nothing was. What left the group is ended by the next
+/// `keep`, before it starts anything.
 fn kill_left(running: &Running) -> bool {
-    let of_cgroup = running.cgroup.as_deref().is_some_and(kill_cgroup);
     let group = i32::try_from(running.pid).ok().and_then(Pid::from_raw);
-    let of_group = group.is_some_and(|group| {
+    group.is_some_and(|group| {
         // Fails if it has ended by itself.
         let _ = kill_process_group(group, Signal::KILL);
         test_kill_process_group(group).is_ok()
-    });
-    of_cgroup || of_group
-}
-
-/// Kills what is in a cgroup; false if nothing was.
-fn kill_cgroup(_: &str) -> bool {
-    false
+    })
 }
 
 fn exit_of(exit: keep::Exit) -> (Exit, String) {
@@ -527,6 +547,8 @@ impl KeepError {
             Self::System { source, .. } => start_error(source),
             Self::Encode { .. } => StartError::TooLong,
             Self::NotALink
+            | Self::Arguments
+            | Self::StillThere { .. }
             | Self::Frame { .. }
             | Self::StrayDescriptors
             | Self::Backlog { .. }

@@ -147,8 +147,13 @@ impl Backends {
                 heard = self.native.next() => heard,
             };
             let Some(heard) = heard else { continue };
-            if let Heard::Place(Place::Wos, PlaceNews::Lost { .. }) = heard {
-                self.wos.buried();
+            match heard {
+                Heard::Place(Place::Wos, PlaceNews::Lost { .. }) => {
+                    let Self { wos, store, news, owners, last_link, .. } = self;
+                    wos.buried(&mut Links { store, news, owners, last: last_link });
+                }
+                Heard::Place(Place::Native, PlaceNews::Lost { .. }) => self.native.buried(),
+                _ => {}
             }
             return heard;
         }

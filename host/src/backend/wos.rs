@@ -31,6 +31,9 @@ use crate::{
 
 /// How long a worker may live after its link was closed.
 const END_TIME: Duration = Duration::from_secs(2);
+/// A worker that lived this long is followed by another one at once, before a component asks for it;
+/// after one that dies of its own start, the next component's backoff says when.
+const LIFE_MIN: Duration = Duration::from_millis(50);
 /// How often it is looked at.
 const END_PERIOD: Duration = Duration::from_millis(5);
 /// The worker's own output, in the log directory.
@@ -44,6 +47,9 @@ pub(super) struct Wos {
     worker: Option<WorkerProcess>,
     /// One has ended, and its loss was not heard yet.
     burying: bool,
+    /// When the last one was started, and whether it lived long enough.
+    began: Instant,
+    lived: bool,
     feeds: HashMap<Address, Vec<AbortHandle>>,
     heard: mpsc::UnboundedSender<Heard>,
 }
@@ -55,6 +61,8 @@ impl Wos {
             log: fleet.log_dir.join(WORKER_LOG),
             worker: None,
             burying: false,
+            began: Instant::now(),
+            lived: false,
             feeds: HashMap::new(),
             heard,
         }
@@ -111,6 +119,7 @@ impl Wos {
             let (id, store) = (links.next(), links.store.clone());
             let started = WorkerProcess::start(&self.cache_dir, &self.log, id, store, links.news)?;
             self.worker = Some(started);
+            self.began = Instant::now();
         }
         Ok(())
     }
@@ -167,6 +176,7 @@ impl Wos {
             return false;
         };
         self.burying = true;
+        self.lived = self.began.elapsed() >= LIFE_MIN;
         let heard = self.heard.clone();
         tokio::spawn(async move {
             let how = bury(worker, END_TIME).await;
@@ -179,9 +189,13 @@ impl Wos {
         true
     }
 
-    /// Its loss was heard: another one may start.
-    pub(super) fn buried(&mut self) {
+    /// Its loss was heard: another one may start, and does if the last one lived.
+    pub(super) fn buried(&mut self, links: &mut Links<'_>) {
         self.burying = false;
+        if self.lived {
+            // A start that needs it says what is wrong.
+            let _ = self.ensure(links);
+        }
         for feed in self.feeds.drain().flat_map(|(_, feeds)| feeds) {
             feed.abort();
         }

@@ -1,5 +1,7 @@
 //! The verbs that ask the manager.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::path::Path;
 
 use serde_json::json;
@@ -144,9 +146,15 @@ pub(super) fn wait(
     })
 }
 
+/// How long a manager that has said its last word may take to be gone.
+const END_TIME: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
 pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitCode, CliError> {
     let mut client = connect(which, at)?;
-    let fleet = client.info().fleet.clone();
+    let (fleet, manager) = (client.info().fleet.clone(), client.info().pid);
+    // Before it is asked: later its number may be another's.
+    let manager = i32::try_from(manager).ok().and_then(Pid::from_raw);
+    let manager = manager.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let progress = Progress::new(format!("stopping fleet {fleet}"));
     wait(&mut client, &Request::Down, progress, |response| match response {
         Response::Event(event) if !json => {
@@ -155,6 +163,11 @@ pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitC
         Response::Event(_) => Ok(()),
         other => Err(unexpected(&other).into()),
     })?;
+    if let Some(manager) = manager {
+        // Its answer is the last thing that it does: whoever starts the fleet again meets nobody.
+        let mut ended = [PollFd::new(&manager, PollFlags::IN)];
+        let _ = poll(&mut ended, Some(&END_TIME));
+    }
     if json {
         output::json(&json!({ "ok": true, "fleet": fleet }))?;
     } else {

@@ -196,6 +196,7 @@ mod tests {
         Surroundings {
             vars: vars.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             uid,
+            open_files_max: None,
             root: PathBuf::from("/"),
         }
     }

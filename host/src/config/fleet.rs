@@ -18,6 +18,7 @@ use super::model::{
     DAEMONS_MAX, FILE_BYTES_MAX, FleetConfig, METRICS_INTERVAL, SOCKET_PATH_BYTES_MAX,
 };
 use super::names::{NAME_FORM, is_name};
+use super::open_files::open_files_needed;
 use super::reader::Section;
 use super::reading::Reading;
 
@@ -171,6 +172,14 @@ pub fn parse(
     let runtime_dir = dirs::runtime_dir(surroundings);
     if let Err(message) = check_socket_path(&runtime_dir, &name) {
         report.add(&(0..0), "fleet.name", message, "set DUENDE_RUNTIME_DIR to a shorter path");
+    }
+    let needed = open_files_needed(&daemons);
+    if let Some(limit) = surroundings.open_files_max.filter(|limit| *limit < needed) {
+        let message =
+            format!("its daemons need {needed} open files, and this session may have {limit}");
+        let help =
+            "raise the hard limit (ulimit -Hn; LimitNOFILE= of a unit), or make it several fleets";
+        report.add(&(0..0), "fleet", message, help);
     }
     report.finish()?;
 

@@ -25,6 +25,7 @@ mod limits;
 mod model;
 mod names;
 mod native;
+mod open_files;
 mod reader;
 mod reading;
 mod recovery;
@@ -40,4 +41,7 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
 pub use environment::{Environment, PRIVATE_VARIABLES, native_env};
 pub use fleet::{Overrides, fleet_name, load, parse};
 pub use model::*;
+#[cfg(feature = "manager")]
+pub(crate) use names::is_name as names_a_fleet;
+pub use open_files::{keep_open_files_needed, open_files_needed};
 pub use single::{SingleDaemon, SingleSource, single};

@@ -49,7 +49,6 @@ pub(crate) fn number(name: &str) -> Option<i32> {
 }
 
 /// The name of a number; a real-time signal has none.
-#[cfg(any(feature = "manager", test))]
 pub(crate) fn name_of(number: i32) -> Option<&'static str> {
     SIGNALS.into_iter().find(|(_, known)| *known == number).map(|(name, _)| name)
 }

@@ -42,6 +42,7 @@ fn house() -> (tempfile::TempDir, Surroundings) {
         ]
         .into(),
         uid: 0,
+        open_files_max: None,
         root: root.to_owned(),
     };
     (house, surroundings)
@@ -852,6 +853,23 @@ fn a_native_program() {
         "group = \"www\"\n",
         &["5:1 daemon.w.group: a group without a user | add:  user = \"…\""],
     );
+}
+
+#[test]
+fn a_fleet_that_needs_more_open_files_than_there_are_is_told() {
+    let (house, mut surroundings) = house();
+    let mut text = "[fleet]\nname = \"f\"\n".to_owned();
+    for number in 0..100 {
+        text += &format!("[[daemon]]\nname = \"d{number}\"\ncommand = \"webd\"\n");
+    }
+    let needed = keep_open_files_needed(100);
+    surroundings.open_files_max = Some(needed);
+    assert!(parse_in(house.path(), &surroundings, &text).is_ok());
+    surroundings.open_files_max = Some(needed - 1);
+    let error = parse_in(house.path(), &surroundings, &text).unwrap_err().to_string();
+    assert!(error.contains("need 332 open files, and this session may have 331"), "{error}");
+    // README's promise: a thousand fit where a session may have 4,096.
+    assert!(keep_open_files_needed(DAEMONS_MAX as u64) <= 4_096);
 }
 
 /// Every curve, jitter, window and list of exits, as the core takes them.

@@ -12,8 +12,10 @@
 //!    [`LOG_BYTES_MAX`].
 //! 3. Several processes may append to one log: `keep` writes what a daemon prints, the manager
 //!    what it says of the daemon. Whoever reaches the bound rotates, the others notice.
-//! 4. A log that can't be written (a full disk) stops nobody. Lines are dropped and counted, and
-//!    the first line after that says how many.
+//! 4. A log that can't be written (a full disk) stops nobody. Lines are lost and counted, and the
+//!    first line after that says how many, and between when.
+//! 5. A log is its owner's: nobody else reads what is made here. A directory that was removed is made
+//!    again.
 
 mod entry;
 mod reader;

@@ -1,11 +1,20 @@
 //! Appending to a log: batches, the bound, and a disk that is full.
 //!
-//! State: `buffer` holds whole lines only, `buffered_lines` of them. `torn` is set while the file
-//! may end in half a line. `dropped_lines` counts what the file has not been told of yet.
+//! State: `buffer` holds whole lines only, `buffered_lines` of them. `lost` is what the file has not
+//! been told of yet.
+//!
+//! A disk that is full cuts lines. Whoever writes next looks how the file ends, whoever wrote that (a
+//! writer before it, another process), and ends the piece with [`TORN_END`]: nobody takes it for the
+//! line, and nothing is glued to it. The line that was cut is one of those that are counted as lost
+//! (`tests::a_line_that_was_cut_is_lost_whoever_comes_next`). How many were lost, and between when, is
+//! said in the log before the next line of this writer; so a writer lives as long as its slot, not as
+//! long as what runs there.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,8 +29,14 @@ pub const LOG_BYTES_MAX: u64 = 16 << 20;
 /// A buffer of this many bytes is written without waiting for the end of the batch.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// Who may read a log: its owner and the group. Daemons print secrets.
-const LOG_MODE: u32 = 0o640;
+/// Who may read a log that is made here: its owner. Daemons print secrets.
+const LOG_MODE: u32 = 0o600;
+
+/// Who may look into a log directory that is made here.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// What stands at the end of a line that was cut.
+const TORN_END: &[u8] = b" [cut here: the log could not be written]\n";
 
 /// Appends to one log.
 ///
@@ -35,9 +50,16 @@ pub struct LogWriter {
     file: Option<OpenLog>,
     buffer: Vec<u8>,
     buffered_lines: u64,
-    torn: bool,
-    dropped_lines: u64,
+    lost: Option<Lost>,
     unreported_lines: u64,
+}
+
+/// Lines that are missing in the file.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    lines: u64,
+    first: SystemTime,
+    last: SystemTime,
 }
 
 #[derive(Debug)]
@@ -64,8 +86,7 @@ impl LogWriter {
             file: None,
             buffer: Vec::new(),
             buffered_lines: 0,
-            torn: false,
-            dropped_lines: 0,
+            lost: None,
             unreported_lines: 0,
         }
     }
@@ -90,12 +111,17 @@ impl LogWriter {
     /// Writes the batch, and before it the count of lines that were dropped, if any were. Lines
     /// that can't be written are dropped and counted.
     pub fn flush(&mut self) {
-        if self.buffer.is_empty() && self.dropped_lines == 0 {
+        if self.buffer.is_empty() && self.lost.is_none() {
             return;
         }
         let written_lines = self.write_batch();
         let lost = self.buffered_lines.saturating_sub(written_lines);
-        self.dropped_lines = self.dropped_lines.saturating_add(lost);
+        if lost > 0 {
+            let now = SystemTime::now();
+            let before = self.lost.unwrap_or(Lost { lines: 0, first: now, last: now });
+            self.lost =
+                Some(Lost { lines: before.lines.saturating_add(lost), last: now, ..before });
+        }
         self.unreported_lines = self.unreported_lines.saturating_add(lost);
         self.buffered_lines = 0;
         if self.buffer.capacity() > BUFFER_BYTES_MAX {
@@ -110,7 +136,7 @@ impl LogWriter {
     /// [`flush`](Self::flush) again from time to time, so that it does once there is room.
     #[must_use]
     pub const fn is_dropping(&self) -> bool {
-        self.dropped_lines > 0
+        self.lost.is_some()
     }
 
     /// How many lines were dropped since this was asked last.
@@ -125,41 +151,30 @@ impl LogWriter {
         let Ok(mut open) = self.open_for(incoming_bytes as u64) else {
             return 0;
         };
-        let (written, whole) = write_some(&mut open.file, &notice);
-        if !whole {
-            self.torn |= written > 0;
+        if open.ends_torn() && !write_some(&mut open.file, TORN_END).1 {
             return 0;
         }
-        if !notice.is_empty() {
-            self.torn = false;
-            self.dropped_lines = 0;
+        if !write_some(&mut open.file, &notice).1 {
+            return 0;
         }
+        self.lost = None;
         let (written, _) = write_some(&mut open.file, &self.buffer);
         self.file = Some(open);
         let written = self.buffer.get(..written).unwrap_or_default();
-        self.torn = written.last().is_some_and(|last| *last != b'\n');
         written.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
-    /// What goes before the batch: the end of a line that a full disk cut, and the count of lines
-    /// that are missing.
+    /// What goes before the batch: the count of lines that are missing.
     fn notice(&self) -> Vec<u8> {
         let mut notice = Vec::new();
-        if self.torn {
-            notice.push(b'\n');
-        }
-        if self.dropped_lines > 0 {
-            let lines = self.dropped_lines;
+        if let Some(Lost { lines, first, last }) = self.lost {
             let plural = if lines == 1 { "line was" } else { "lines were" };
-            let text = format!("{lines} {plural} dropped here: the log could not be written");
-            encode_entry(
-                &mut notice,
-                SystemTime::now(),
-                LogLevel::Warn,
-                LogOrigin::Duende,
-                text.as_bytes(),
-                false,
+            let [first, last] = [first, last].map(humantime::format_rfc3339_micros);
+            let text = format!(
+                "{lines} {plural} lost here, from {first} to {last}: the log could not be written"
             );
+            let (now, level) = (SystemTime::now(), LogLevel::Warn);
+            encode_entry(&mut notice, now, level, LogOrigin::Duende, text.as_bytes(), false);
         }
         notice
     }
@@ -184,7 +199,6 @@ impl LogWriter {
         }
         if self.path.metadata().is_ok_and(|found| open.is(&found)) {
             std::fs::rename(&self.path, &self.old_path)?;
-            self.torn = false;
         }
         OpenLog::open(&self.path)
     }
@@ -197,10 +211,43 @@ impl Drop for LogWriter {
 }
 
 impl OpenLog {
+    /// Opens the log; makes it, and its directory, if they are not there.
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(LOG_MODE).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(LOG_MODE);
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::make(path, &mut options)?
+            }
+            opened => opened?,
+        };
         let metadata = file.metadata()?;
         Ok(Self { file, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    fn make(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        let mut made = options.create(true).open(path);
+        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            && let Some(directory) = path.parent()
+        {
+            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+            made = options.open(path);
+        }
+        let file = made?;
+        // A mask that hides it from its owner is not meant.
+        file.set_permissions(Permissions::from_mode(LOG_MODE))?;
+        Ok(file)
+    }
+
+    /// Whether it ends in half a line. It is looked at for each batch: who else writes there may have
+    /// met a full disk.
+    fn ends_torn(&self) -> bool {
+        let Ok(Some(end)) = self.file.metadata().map(|found| found.len().checked_sub(1)) else {
+            return false;
+        };
+        let mut last = [b'\n'];
+        // What can't be read can't be known; what follows stands on its own line at worst.
+        self.file.read_exact_at(&mut last, end).is_ok() && last != [b'\n']
     }
 
     fn is(&self, found: &std::fs::Metadata) -> bool {
@@ -288,9 +335,32 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_costs_lines_and_they_are_counted() {
+    fn a_log_is_its_owners_and_so_is_a_directory_that_is_made_for_it() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("logs").join("web.log");
+        let path = directory.path().join("logs").join("edge").join("web.log");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let mut log = LogWriter::new(&path);
+        for text in ["before", "after"] {
+            say(&mut log, text);
+            log.flush();
+            assert_eq!(texts(&path), [text]);
+            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+            // What somebody wanted otherwise stays so, as long as the file does.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+            log.flush();
+            assert_eq!(mode(&path), 0o640);
+            std::fs::remove_dir_all(directory.path().join("logs")).unwrap();
+        }
+        assert_eq!(log.take_dropped_lines(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_said_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path().join("logs");
+        let path = logs.join("web.log");
+        // A file stands where the directory should be.
+        std::fs::write(&logs, "").unwrap();
         let mut log = LogWriter::new(&path);
         say(&mut log, "lost");
         say(&mut log, "lost too");
@@ -298,10 +368,38 @@ mod tests {
         assert!(log.is_dropping());
         assert_eq!(log.take_dropped_lines(), 2);
         assert_eq!(log.take_dropped_lines(), 0);
-        std::fs::create_dir(directory.path().join("logs")).unwrap();
+        std::fs::remove_file(&logs).unwrap();
         log.flush();
         assert!(!log.is_dropping());
-        assert_eq!(texts(&path), ["2 lines were dropped here: the log could not be written"]);
+        let [said] = &texts(&path)[..] else { panic!() };
+        let moments = said.strip_prefix("2 lines were lost here, from ").unwrap();
+        let moments = moments.strip_suffix(": the log could not be written").unwrap();
+        let (first, last) = moments.split_once(" to ").unwrap();
+        assert!(
+            humantime::parse_rfc3339(first).unwrap() <= humantime::parse_rfc3339(last).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_lost_whoever_comes_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
+        let mut log = LogWriter::new(&path);
+        say(&mut log, "whole");
+        say(&mut log, "this one is cut");
+        log.flush();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+        // Another writer, and the same one again, which do not know of it.
+        for text in ["another", "one more"] {
+            let mut next = LogWriter::new(&path);
+            say(&mut next, text);
+            next.flush();
+        }
+        say(&mut log, "the same");
+        log.flush();
+        let cut = "this one is [cut here: the log could not be written]";
+        assert_eq!(texts(&path), ["whole", cut, "another", "one more", "the same"]);
     }
 
     /// A tiny filesystem that can be filled; unmounted when dropped.
@@ -351,13 +449,8 @@ mod tests {
 
         let lines = tail_last(&path, 2).unwrap();
         let last: Vec<_> = lines.iter().map(|line| LogEntry::parse(line).unwrap().text).collect();
-        assert_eq!(
-            last,
-            [
-                format!("{lost} lines were dropped here: the log could not be written"),
-                "room again".to_owned()
-            ]
-        );
+        assert!(last[0].starts_with(&format!("{lost} lines were lost here, from ")), "{last:?}");
+        assert_eq!(last[1], "room again");
         // Every line that was not counted as dropped is there, whole; the cut one stands alone.
         let kept = std::fs::read_to_string(&path).unwrap();
         let whole = kept

@@ -188,6 +188,7 @@ mod tests {
         let mut surroundings = Surroundings {
             vars: vars.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             uid: 1000,
+            open_files_max: None,
             root: root.path().to_owned(),
         };
         surroundings.vars.insert("PATH".into(), root.path().join("bin").into());

@@ -7,17 +7,26 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::link::{Inbox, Outbox, Received};
-use super::{KeepError, KeepEvent, KeepRequest};
+use super::{KeepError, KeepEvent, KeepOptions, KeepRequest};
+use crate::platform;
 
 /// Most bytes of requests that wait while `keep` does not read them.
 const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// How long `keep` may take from the end of its link to its end.
+const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+const REAP_EVERY: Duration = Duration::from_millis(1);
+
+/// What is read of the last words of `keep`, in bytes.
+const LAST_WORDS_BYTES_MAX: usize = 1_024;
 
 /// A running `keep`. When this is dropped the link closes, and `keep` stops every daemon and ends
 /// on its own.
@@ -25,18 +34,20 @@ const PENDING_BYTES_MAX: usize = 4 << 20;
 pub struct KeepClient {
     process: Child,
     stream: UnixStream,
+    last_words: OwnedFd,
     inbox: Inbox,
     outbox: Outbox,
 }
 
 impl KeepClient {
-    /// Starts `<executable> keep`. Call it within a tokio runtime.
+    /// Starts `duende keep`, from the executable that this process runs: it may have been replaced or
+    /// removed meanwhile. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// [`KeepError::System`], when there is no such program or no resources for it.
-    pub fn start(executable: &Path) -> Result<Self, KeepError> {
-        let mut command = Command::new(executable);
-        command.arg("keep");
+    /// [`KeepError::System`], when there are no resources for it.
+    pub fn start(options: &KeepOptions) -> Result<Self, KeepError> {
+        let mut command = Command::new(platform::OWN_EXECUTABLE);
+        command.arg0("duende").arg("keep").args(options.arguments());
         Self::start_command(&mut command)
     }
 
@@ -45,27 +56,28 @@ impl KeepClient {
         let (ours, theirs) = StdUnixStream::pair().map_err(link)?;
         ours.set_nonblocking(true).map_err(link)?;
         let stream = UnixStream::from_std(ours).map_err(link)?;
+        // A pipe that is only looked at when `keep` has ended, for its last words. Nobody's terminal
+        // can hold it up, and a full pipe can't either.
+        let (last_words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|error| KeepError::system("making a pipe for keep", error))?;
         // The link is standard input, so no descriptor ever is without close-on-exec in a process
         // that has threads. In a group of its own, `keep` is spared what a terminal sends.
         let process = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            .stderr(Stdio::from(stderr))
             .process_group(0)
             .spawn()
             .map_err(|error| KeepError::system("starting keep", error))?;
-        Ok(Self { process, stream, inbox: Inbox::new(), outbox: Outbox::new() })
+        // The command holds the other ends, which must close here for their end to be seen.
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        Ok(Self { process, stream, last_words, inbox: Inbox::new(), outbox: Outbox::new() })
     }
 
     /// The process id of `keep`.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.id()
-    }
-
-    /// Ends it now; what it held is left behind.
-    pub fn kill(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.process.kill();
     }
 
     /// Sends a request without waiting. `link` goes with a
@@ -116,7 +128,7 @@ impl KeepClient {
                 let (inbox, stream) = (&mut self.inbox, &self.stream);
                 match stream.try_io(Interest::READABLE, || inbox.receive(stream)) {
                     Ok(Received::Some) => {}
-                    Ok(Received::Closed) => return Err(self.gone()),
+                    Ok(Received::Closed) => return Err(self.gone().await),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(failed(error)),
                 }
@@ -124,12 +136,44 @@ impl KeepClient {
         }
     }
 
-    /// Reaps `keep`. Its end of the link closes only when it ends, so this does not wait.
-    fn gone(&mut self) -> KeepError {
-        let how = match self.process.wait() {
-            Ok(status) => status.to_string(),
-            Err(error) => format!("its exit status is unknown: {error}"),
+    /// Kills `keep`, which does not answer. What it held is ended by the next one.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+    }
+
+    /// Reaps `keep`. Its end of the link closes when it ends, so this waits for an instant; one that
+    /// hangs in its end is killed, and one that can't even be killed is left.
+    async fn gone(&mut self) -> KeepError {
+        let mut status = self.reap().await;
+        if status.is_none() {
+            self.kill();
+            status = self.reap().await;
+        }
+        let mut how = match status {
+            Some(Ok(status)) => status.to_string(),
+            Some(Err(error)) => format!("its exit status is unknown: {error}"),
+            None => "it closed its link, and can't be killed".to_owned(),
         };
+        let mut words = [0; LAST_WORDS_BYTES_MAX];
+        let said = rustix::io::read(&self.last_words, &mut words).unwrap_or(0);
+        let words = String::from_utf8_lossy(words.get(..said).unwrap_or_default());
+        if let Some(word) = words.lines().map(str::trim).find(|line| !line.is_empty()) {
+            how = format!("{how}: {}", word.trim_start_matches("duende: ").escape_debug());
+        }
         KeepError::Gone { how }
+    }
+
+    /// The exit status; none if it does not end within [`REAP_TIMEOUT`].
+    async fn reap(&mut self) -> Option<io::Result<ExitStatus>> {
+        let deadline = Instant::now() + REAP_TIMEOUT;
+        loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => return Some(Ok(status)),
+                Err(error) => return Some(Err(error)),
+                Ok(None) if Instant::now() < deadline => tokio::time::sleep(REAP_EVERY).await,
+                Ok(None) => return None,
+            }
+        }
     }
 }

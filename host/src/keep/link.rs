@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use duende_core::wire::{Decoder, EncodeError, FRAME_BYTES_MAX, Message, encode};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
@@ -135,7 +135,8 @@ pub(super) enum Received {
 #[derive(Debug)]
 pub(super) struct Inbox {
     decoder: Decoder<Box<[u8]>>,
-    fds: VecDeque<OwnedFd>,
+    /// One for each message that came with one; none for one that this process had no room for.
+    fds: VecDeque<Option<OwnedFd>>,
 }
 
 impl Inbox {
@@ -162,10 +163,15 @@ impl Inbox {
             Err(error) => return Err(error.into()),
         };
         self.decoder.filled(received.bytes);
+        let before = self.fds.len();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.fds.extend(fds);
+                self.fds.extend(fds.map(Some));
             }
+        }
+        // The kernel delivers at most one attachment at a time, so it is clear whose is missing.
+        if received.flags.contains(ReturnFlags::CTRUNC) && self.fds.len() == before {
+            self.fds.push_back(None);
         }
         Ok(match received.bytes {
             0 => Received::Closed,
@@ -181,9 +187,10 @@ impl Inbox {
         Ok(self.decoder.next()?)
     }
 
-    /// Takes the descriptor of the message that was taken last.
+    /// Takes the descriptor of the message that was taken last. None when it was lost on the way: this
+    /// process may have no more of them.
     pub(super) fn take_fd(&mut self) -> Option<OwnedFd> {
-        self.fds.pop_front()
+        self.fds.pop_front().flatten()
     }
 }
 

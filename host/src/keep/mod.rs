@@ -5,36 +5,62 @@
 //! to start, to signal or to give up is the manager's.
 //!
 //! Rules:
-//! 1. **Every process is in a group of its own,** which its daemon leads. When the leader is dead,
-//!    what is left of the group is killed; `keep` is the subreaper, so what lost its parent comes
-//!    to it and is reaped.
-//! 2. **A process id is used only while its process is unreaped,** and only this loop reaps: a
-//!    signal never meets a stranger.
-//! 3. **Deaths and requests before output.** A daemon that prints without end delays nobody's
+//! 1. **A process belongs to its daemon however it moves**: to another group or session, or orphaned.
+//!    It is in the daemon's cgroup, or carries its marker.
+//! 2. **A stop asks everybody, and everybody keeps the grace** (`ending`). What a dead daemon left
+//!    behind ends before the daemon is said to have ended: a start never meets it.
+//! 3. **A signal is for whom it is meant for** (`members`), and only this loop reaps.
+//! 4. **Deaths and requests before output.** A daemon that prints without end delays nobody's
 //!    restart.
-//! 4. **When [`KeepEvent::Exited`] is sent, what the daemon had printed is in its log.**
-//! 5. **Nothing survives the link.** When the manager is gone, every daemon gets SIGTERM, after its
-//!    own grace SIGKILL, and `keep` ends after the last one.
-//! 6. **Nothing leaks into a daemon:** not `keep`'s environment, descriptors, signal mask or raised
+//! 5. **When [`KeepEvent::Exited`] is sent, what the daemon had printed is in its log**, and whatever
+//!    process of it printed it.
+//! 6. **Nothing survives the link.** When the manager is gone every daemon is asked to end, killed
+//!    after its own grace, and `keep` ends after the last one. Until then it holds a lock, so that
+//!    the next manager can wait ([`wait_for_previous`]).
+//! 7. **Nothing leaks into a daemon:** not `keep`'s environment, descriptors, signal mask or raised
 //!    descriptor limit.
+//! 8. **What can't be made for one daemon** (a process, a descriptor) **is that daemon's failure**.
 //!
 //! The manager's side is [`KeepClient`].
 
+mod asks;
+mod background;
+mod cgroup;
 mod client;
+mod ending;
+mod hangup;
+mod held;
+mod launch;
 mod lines;
 mod link;
+mod lock;
+mod marker;
+mod members;
+mod options;
+mod output;
+mod pid_file;
 mod process;
 mod protocol;
+mod reports;
 mod spawn;
+mod starts;
+#[cfg(test)]
+mod stop_tests;
 mod sys;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub use client::KeepClient;
+pub use lock::wait_for_previous;
+pub use members::Belonging;
+pub use options::KeepOptions;
 pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule};
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use duende_core::wire::{EncodeError, FrameError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -79,6 +105,21 @@ pub enum KeepError {
     /// More descriptors came than requests that take one.
     #[error("the link between manager and keep is damaged: descriptors without a request")]
     StrayDescriptors,
+    /// Another `keep` of this fleet still ends what it holds.
+    #[error(
+        "another keep of this fleet{} still ends what it started: wait, or end it; it holds {}",
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        path.display()
+    )]
+    StillThere {
+        /// The lock.
+        path: PathBuf,
+        /// Its process id, as the lock's file has it.
+        pid: Option<u32>,
+    },
+    /// It was not told whose it is.
+    #[error("`duende keep` is started by `duende`, not by hand: it does not know these arguments")]
+    Arguments,
     /// `keep` does not read its requests.
     #[error("keep does not answer: {pending_bytes} bytes of requests wait; is it stopped?")]
     Backlog {
@@ -105,15 +146,22 @@ impl KeepError {
 /// # Errors
 /// When the process can't be set up, or the manager sends something that is not a request. Every
 /// daemon is stopped first.
-pub fn run(link: OwnedFd) -> Result<(), KeepError> {
-    process::Keeper::new(link)?.run()
+pub fn run(link: OwnedFd, options: KeepOptions) -> Result<(), KeepError> {
+    process::Keeper::new(link, options)?.run()
 }
 
-/// [`run`] with the link that [`KeepClient::start`] passes as standard input.
+/// The main function of `duende keep`, with what [`KeepClient::start`] gives it: the link as standard
+/// input, and arguments.
 ///
 /// # Errors
-/// [`KeepError::NotALink`] when standard input is something else; else as [`run`].
-pub fn run_on_stdin() -> Result<(), KeepError> {
+/// [`KeepError::NotALink`] when standard input is something else, [`KeepError::Arguments`] when the
+/// arguments are; else as [`run`].
+pub fn main() -> Result<(), KeepError> {
+    // After the program and the verb.
+    run_on_stdin(std::env::args_os().skip(2))
+}
+
+fn run_on_stdin(arguments: impl IntoIterator<Item = OsString>) -> Result<(), KeepError> {
     let stdin = io::stdin();
     let is_link = sockopt::socket_domain(stdin.as_fd()) == Ok(AddressFamily::UNIX)
         && sockopt::socket_type(stdin.as_fd()) == Ok(SocketType::STREAM);
@@ -124,5 +172,8 @@ pub fn run_on_stdin() -> Result<(), KeepError> {
         .as_fd()
         .try_clone_to_owned()
         .map_err(|error| KeepError::system("taking over the link", error))?;
-    run(link)
+    let options = KeepOptions::parse(arguments).ok_or(KeepError::Arguments)?;
+    // The executable's name may be one that says nothing: it is started as what this process runs.
+    let _ = rustix::thread::set_name(c"duende-keep");
+    run(link, options)
 }

@@ -1,27 +1,37 @@
-//! Starting one process, and saying why it could not be started.
+//! Starting one program, and saying why it could not be started.
 //!
-//! The fast path is `posix_spawn`, which the standard library takes when the program is a path and
-//! nothing needs a hook in the child: the kernel then shares `keep`'s memory until `exec` instead
-//! of copying its page tables. A user or a limit of open files needs the hook, and so `fork`.
-//! Reasons are looked for after a failure only, so a start that works pays nothing for them.
+//! What the starts of a program have in common is made once ([`Prepared`]); [`super::launch`] does
+//! the rest. Reasons are looked for after a failure only, so a start that works pays nothing for them.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use rustix::fs::{Access, OFlags, access};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getegid, geteuid, getrlimit, setrlimit};
 
 use super::LINK_FD_VARIABLE;
+use super::cgroup::Group;
+use super::launch::{Failed, Identity, LINK_FD, Launch, Launcher, Step};
 use super::protocol::{RunAs, SpawnRequest};
-use super::sys::ChildSignals;
+use crate::config::keep_open_files_needed;
+
+/// What a clone into a cgroup says where that is not possible, or not allowed.
+const NO_CGROUP: [Errno; 8] = [
+    Errno::NOSYS,
+    Errno::PERM,
+    Errno::ACCESS,
+    Errno::BUSY,
+    Errno::OPNOTSUPP,
+    Errno::INVAL,
+    Errno::NODEV,
+    // Killed at birth, which is what becomes of it where the cgroup of `keep` itself was once killed.
+    Errno::OWNERDEAD,
+];
 
 /// Where a program is looked for when the environment has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -39,36 +49,54 @@ pub(super) struct Started {
 pub(super) struct Failure {
     pub(super) errno: i32,
     pub(super) reason: String,
+    /// Whether it is for its cgroup that there is no process.
+    pub(super) no_cgroup: bool,
 }
 
 impl Failure {
     pub(super) const fn without_errno(reason: String) -> Self {
-        Self { errno: 0, reason }
+        Self { errno: 0, reason, no_cgroup: false }
     }
 
-    fn system(action: &str, error: &io::Error) -> Self {
-        Self { errno: error.raw_os_error().unwrap_or(0), reason: format!("{action}: {error}") }
+    pub(super) fn system(action: &str, error: &io::Error) -> Self {
+        Self {
+            errno: error.raw_os_error().unwrap_or(0),
+            reason: format!("{action}: {error}"),
+            no_cgroup: false,
+        }
     }
 }
 
 /// What `keep` and its daemons have of descriptors. `keep` holds two pipes for each daemon and so
-/// raises its own soft limit; the daemons get the limit that was there before.
+/// raises its own soft limit; the daemons get the one that the manager was started with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenFilesLimit {
-    own: Rlimit,
-    inherited: Rlimit,
+    of_daemons: Rlimit,
 }
 
 impl OpenFilesLimit {
-    pub(super) fn raise() -> Self {
-        let inherited = getrlimit(Resource::Nofile);
-        let raised = Rlimit { current: inherited.maximum, maximum: inherited.maximum };
+    /// `soft` is what daemons get, if it is not what this process has.
+    pub(super) fn raise(soft: Option<u64>) -> Self {
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         // Where raising is forbidden the old limit serves: fewer daemons fit.
-        let own = match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => raised,
-            Err(_) => inherited,
-        };
-        Self { own, inherited }
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        Self { of_daemons: Rlimit { current: soft.or(current), maximum } }
+    }
+}
+
+/// Whether there are descriptors for one more daemon beside this many.
+pub(super) fn check_open_files(daemons: usize) -> Result<(), Failure> {
+    let needed = keep_open_files_needed((daemons as u64).saturating_add(1));
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < needed => Err(Failure {
+            errno: Errno::MFILE.raw_os_error(),
+            reason: format!(
+                "keep needs {needed} open files for {} daemons and may have {limit}: raise the hard limit (`ulimit -Hn`)",
+                daemons + 1
+            ),
+            no_cgroup: false,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -76,143 +104,115 @@ impl OpenFilesLimit {
 /// restart does not make them again.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    command: Command,
-    program: PathBuf,
+    path: PathBuf,
+    program: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    working_dir: Option<CString>,
+    identity: Option<Identity>,
+    open_files: Rlimit,
 }
 
 impl Prepared {
-    /// Finds the program, and makes the command of everything that its starts have in common.
-    pub(super) fn new(request: &SpawnRequest, open_files: OpenFilesLimit) -> Result<Self, Failure> {
-        let Some((name, arguments)) = request.argv.split_first() else {
+    /// Finds the program, and makes everything that its starts have in common.
+    pub(super) fn new(request: &SpawnRequest, limit: OpenFilesLimit) -> Result<Self, Failure> {
+        let Some(name) = request.argv.first() else {
             return Err(Failure::without_errno(
                 "there is no program to start: `command` is empty".to_owned(),
             ));
         };
-        let program = resolve(name, request)?;
-        let mut command = Command::new(&program);
-        command
-            .arg0(name)
-            .args(arguments)
-            .env_clear()
-            .envs(
-                request
-                    .env
-                    .iter()
-                    .map(|(key, value)| (OsStr::from_bytes(key), OsStr::from_bytes(value))),
-            )
-            .stdin(Stdio::null())
-            .process_group(0);
-        if let Some(directory) = &request.working_dir {
-            command.current_dir(directory);
+        let path = resolve(name, request)?;
+        let text = |bytes: &[u8]| {
+            CString::new(bytes).map_err(|_| {
+                Failure::without_errno(format!(
+                    "`{name}` cannot be started: its command line or environment contains a NUL byte"
+                ))
+            })
+        };
+        let mut env = Vec::with_capacity(request.env.len() + 1);
+        for (key, value) in &request.env {
+            env.push(text(&[key.as_slice(), b"=", value].concat())?);
         }
-        if needs_hook(request) {
-            let limit = request.open_files_max.map_or(open_files.inherited, |max| Rlimit {
-                current: Some(max),
-                maximum: Some(max),
-            });
-            let identity = request.run_as.as_ref().map(Identity::new);
-            // SAFETY: between `fork` and `exec` the closure makes system calls only: it does not
-            // allocate, and it takes no lock.
-            unsafe {
-                command.pre_exec(move || {
-                    setrlimit(Resource::Nofile, limit)?;
-                    identity.as_ref().map_or(Ok(()), Identity::assume)
-                });
-            }
+        if request.link {
+            env.push(text(format!("{LINK_FD_VARIABLE}={LINK_FD}").as_bytes())?);
         }
-        Ok(Self { command, program })
+        let argv = request.argv.iter().map(|word| text(word.as_bytes()));
+        let open_files = match request.open_files_max {
+            Some(max) => Rlimit { current: Some(max), maximum: Some(max) },
+            None => limit.of_daemons,
+        };
+        Ok(Self {
+            program: text(path.as_os_str().as_bytes())?,
+            path,
+            argv: argv.collect::<Result<_, _>>()?,
+            env,
+            working_dir: request
+                .working_dir
+                .as_deref()
+                .map(|dir| text(dir.as_bytes()))
+                .transpose()?,
+            identity: request.run_as.as_ref().and_then(identity),
+            open_files,
+        })
     }
 
-    /// Starts the program. `link` is inherited under its own number. The caller looks for the dead
-    /// afterwards: see [`ChildSignals::with_clear_mask`].
+    /// Starts the program, in the cgroup if there is one. `link` is inherited.
     pub(super) fn start(
-        &mut self,
+        &self,
         request: &SpawnRequest,
         link: Option<&OwnedFd>,
-        open_files: OpenFilesLimit,
+        group: Option<&Group>,
+        marker: Option<&CStr>,
+        launcher: &mut Launcher,
     ) -> Result<Started, Failure> {
-        let pipe = || {
-            output_pipe().map_err(|error| Failure::system("cannot make a pipe for output", &error))
-        };
+        let failed = |action: &str, error: io::Error| Failure::system(action, &error);
+        let pipe = || output_pipe().map_err(|error| failed("cannot make a pipe for output", error));
         let (stdout, stdout_of_child) = pipe()?;
         let (stderr, stderr_of_child) = pipe()?;
-        if let Some(link) = link {
-            fcntl_setfd(link, FdFlags::empty())
-                .map_err(|error| Failure::system("cannot hand over the link", &error.into()))?;
-            self.command.env(LINK_FD_VARIABLE, link.as_raw_fd().to_string());
-        }
-        self.command.stdout(stdout_of_child).stderr(stderr_of_child);
-        let spawned = if needs_hook(request) {
-            spawn_with_clear_mask(&mut self.command)
-        } else {
-            spawn_with_inherited_limit(&mut self.command, open_files)
+        let stdin = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed("cannot open /dev/null", error.into()))?;
+        let cgroup = group
+            .map(Group::open)
+            .transpose()
+            .map_err(|error| failed("cannot open its cgroup", error))?;
+        let launch = Launch {
+            program: &self.program,
+            argv: &self.argv,
+            env: &self.env,
+            marker,
+            working_dir: self.working_dir.as_deref(),
+            stdin: stdin.as_fd(),
+            stdout: stdout_of_child.as_fd(),
+            stderr: stderr_of_child.as_fd(),
+            link: link.map(|link| link.as_fd()),
+            open_files: self.open_files,
+            identity: self.identity.as_ref(),
+            cgroup: cgroup.as_ref().map(|cgroup| cgroup.as_fd()),
         };
-        // The command holds the child's ends of the pipes, which must close here for their end to
-        // be seen.
-        self.command.stdout(Stdio::null()).stderr(Stdio::null());
-        match spawned {
+        match launcher.start(&launch) {
             Ok(pid) => Ok(Started { pid, stdout, stderr }),
-            Err(error) => {
-                let name = request.argv.first().map_or("", String::as_str);
-                Err(Failure {
-                    errno: error.raw_os_error().unwrap_or(0),
-                    reason: explain(&error, name, &self.program, request),
-                })
-            }
+            Err(failed) => Err(Failure {
+                errno: failed.errno.raw_os_error(),
+                reason: explain(failed, &self.path, request),
+                no_cgroup: cgroup.is_some()
+                    && failed.step == Step::Clone
+                    && NO_CGROUP.contains(&failed.errno),
+            }),
         }
     }
 }
 
-/// Whether something is to be done between `fork` and `exec`.
-const fn needs_hook(request: &SpawnRequest) -> bool {
-    request.run_as.is_some() || request.open_files_max.is_some()
-}
-
-/// `posix_spawn` can't set a limit, so the child inherits it: `keep` has no other thread, and a
-/// lowered soft limit does not touch what is open.
-fn spawn_with_inherited_limit(
-    command: &mut Command,
-    open_files: OpenFilesLimit,
-) -> io::Result<u32> {
-    let lowered = open_files.own != open_files.inherited;
-    if lowered {
-        setrlimit(Resource::Nofile, open_files.inherited)?;
+/// A user with its groups. None for the own one, which only root could take on again.
+fn identity(run_as: &RunAs) -> Option<Identity> {
+    let is_own = run_as.uid == geteuid().as_raw() && run_as.gid == getegid().as_raw();
+    if is_own && run_as.uid != 0 {
+        return None;
     }
-    let spawned = spawn_with_clear_mask(command);
-    if lowered {
-        setrlimit(Resource::Nofile, open_files.own)?;
-    }
-    spawned
-}
-
-fn spawn_with_clear_mask(command: &mut Command) -> io::Result<u32> {
-    let spawned = ChildSignals::with_clear_mask(|| command.spawn())?;
-    spawned.map(|child| child.id())
-}
-
-/// A user with its groups, ready for the kernel.
-struct Identity {
-    uid: Uid,
-    gid: Gid,
-    groups: Vec<Gid>,
-}
-
-impl Identity {
-    fn new(run_as: &RunAs) -> Self {
-        Self {
-            uid: Uid::from_raw(run_as.uid),
-            gid: Gid::from_raw(run_as.gid),
-            groups: run_as.groups.iter().copied().map(Gid::from_raw).collect(),
-        }
-    }
-
-    /// Groups first: the right to change them goes with the user.
-    fn assume(&self) -> io::Result<()> {
-        set_thread_groups(&self.groups)?;
-        set_thread_gid(self.gid)?;
-        set_thread_uid(self.uid)?;
-        Ok(())
-    }
+    Some(Identity {
+        uid: Uid::from_raw(run_as.uid),
+        gid: Gid::from_raw(run_as.gid),
+        groups: run_as.groups.iter().copied().map(Gid::from_raw).collect(),
+    })
 }
 
 /// A pipe whose reading end does not block; the writing end does, as daemons expect.
@@ -250,15 +250,18 @@ fn resolve(name: &str, request: &SpawnRequest) -> Result<PathBuf, Failure> {
         found_without_permission.get_or_insert(candidate);
     }
     Err(match found_without_permission {
-        Some(path) => {
-            Failure { errno: Errno::ACCESS.raw_os_error(), reason: not_executable(&path) }
-        }
+        Some(path) => Failure {
+            errno: Errno::ACCESS.raw_os_error(),
+            reason: not_executable(&path),
+            no_cgroup: false,
+        },
         None => Failure {
             errno: Errno::NOENT.raw_os_error(),
             reason: format!(
                 "`{name}` was not found in PATH ({}): install it, or write its path in `command`",
                 search.display()
             ),
+            no_cgroup: false,
         },
     })
 }
@@ -276,55 +279,58 @@ fn not_executable(path: &Path) -> String {
     format!("`{path}` is not executable for this user: `chmod +x {path}`, or name another program")
 }
 
-/// The reason of a failed start. The system gives one number for several steps, so the steps are
-/// looked at again.
-fn explain(error: &io::Error, name: &str, program: &Path, request: &SpawnRequest) -> String {
-    if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() {
-        return format!(
-            "`{name}` cannot be started: its command line or environment contains a NUL byte"
-        );
-    }
-    if let Some(directory) = &request.working_dir {
-        match std::fs::metadata(directory) {
-            Err(error) => {
-                return format!(
-                    "working directory `{directory}` of `{name}`: {error}; create it or change `working_dir`"
-                );
-            }
-            Ok(found) if !found.is_dir() => {
-                return format!(
+/// The reason of a failed start.
+fn explain(failed: Failed, program: &Path, request: &SpawnRequest) -> String {
+    let Failed { step, errno } = failed;
+    let error = io::Error::from(errno);
+    let name = request.argv.first().map_or("", String::as_str);
+    match (step, errno) {
+        (Step::Directory, _) => {
+            let directory = request.working_dir.as_deref().unwrap_or_default();
+            return match errno {
+                Errno::NOTDIR => format!(
                     "working directory `{directory}` of `{name}` is not a directory; change `working_dir`"
-                );
-            }
-            Ok(_) => {}
+                ),
+                _ => format!(
+                    "working directory `{directory}` of `{name}`: {error}; create it or change `working_dir`"
+                ),
+            };
         }
+        (Step::OpenFiles, _) => {
+            return format!(
+                "`{name}` cannot have `open_files_max` above the hard limit of this session: {error}; lower it, or raise the limit (`ulimit -Hn`)"
+            );
+        }
+        (Step::Identity, _) => {
+            return format!(
+                "`{name}` cannot run as another user: {error}; run duende as root, or leave out `user` and `group`"
+            );
+        }
+        (_, Errno::AGAIN) => {
+            return format!(
+                "`{name}` cannot be started: the limit of processes is reached (`ulimit -u`, or `pids.max` of the cgroup)"
+            );
+        }
+        (Step::Clone | Step::Group | Step::Descriptors | Step::Signals, _) => {
+            return format!("no process can be made for `{name}`: {error}");
+        }
+        (Step::Program, _) => {}
     }
     let path = in_working_dir(program, request);
     let shown = path.display();
-    match Errno::from_io_error(error) {
-        Some(Errno::NOENT | Errno::NOTDIR) => match std::fs::read(&path) {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => match std::fs::read(&path) {
             Ok(content) => missing_interpreter(&shown.to_string(), &content),
             Err(_) => format!("`{shown}` does not exist: check the path in `command`"),
         },
-        Some(Errno::ACCESS) if path.is_dir() => {
+        Errno::ACCESS if path.is_dir() => {
             format!("`{shown}` is a directory: name a program in `command`")
         }
-        Some(Errno::ACCESS) => not_executable(&path),
-        Some(Errno::NOEXEC) => format!(
+        Errno::ACCESS => not_executable(&path),
+        Errno::NOEXEC => format!(
             "`{shown}` is neither a program for this machine nor a script: a script's first line names its interpreter, as in `#!/bin/sh`"
         ),
-        Some(Errno::PERM) if request.open_files_max > getrlimit(Resource::Nofile).maximum => {
-            format!(
-                "`{name}` cannot have `open_files_max` above the hard limit of this session: {error}; lower it, or raise the limit (`ulimit -Hn`)"
-            )
-        }
-        Some(Errno::PERM) if request.run_as.is_some() => format!(
-            "`{name}` cannot run as another user: {error}; run duende as root, or leave out `user` and `group`"
-        ),
-        Some(Errno::AGAIN) => format!(
-            "`{name}` cannot be started: the limit of processes is reached (`ulimit -u`, or `pids.max` of the cgroup)"
-        ),
-        Some(Errno::TOOBIG) => format!(
+        Errno::TOOBIG => format!(
             "`{name}` cannot be started: command line and environment are longer than the system takes"
         ),
         _ => format!("`{shown}` cannot be started: {error}"),

@@ -15,6 +15,11 @@ pub(super) struct Death {
     pub(super) rss_bytes_max: u64,
 }
 
+impl Death {
+    /// Of a process that was another's child.
+    pub(super) const UNSEEN: Self = Self { exit: Exit::Unseen, cpu_ns: 0, rss_bytes_max: 0 };
+}
+
 /// SIGCHLD as a descriptor.
 #[derive(Debug)]
 pub(super) struct ChildSignals(OwnedFd);
@@ -24,10 +29,10 @@ impl ChildSignals {
     /// ends when its link does. Those signals are caught and not ignored or blocked, because a
     /// daemon would inherit either, while a handler ends with `exec`.
     pub(super) fn new() -> io::Result<Self> {
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-            catch(signal)?;
+        for signal in CAUGHT {
+            set_action(signal, do_nothing as extern "C" fn(libc::c_int) as libc::sighandler_t)?;
         }
-        let child = child_signal();
+        let child = signal_set(&[libc::SIGCHLD]);
         set_mask(&child)?;
         // SAFETY: `child` is an initialised set; -1 asks for a new descriptor.
         let fd =
@@ -37,15 +42,6 @@ impl ChildSignals {
         }
         // SAFETY: the call gave a new descriptor that nobody else owns.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// Does `action` with no signal blocked, which is how a daemon must start. A death in this
-    /// time gives no signal, so the caller looks for the dead afterwards.
-    pub(super) fn with_clear_mask<T>(action: impl FnOnce() -> T) -> io::Result<T> {
-        set_mask(&signal_set(&[]))?;
-        let result = action();
-        set_mask(&child_signal())?;
-        Ok(result)
     }
 
     /// Takes what is pending and names the child that it is about. Signals of further children
@@ -66,10 +62,6 @@ impl AsFd for ChildSignals {
     }
 }
 
-fn child_signal() -> libc::sigset_t {
-    signal_set(&[libc::SIGCHLD])
-}
-
 fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: `mask` is an initialised set, and the old one is not asked for.
     match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) } {
@@ -80,17 +72,28 @@ fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
 
 extern "C" fn do_nothing(_signal: libc::c_int) {}
 
-fn catch(signal: libc::c_int) -> io::Result<()> {
-    let handler: extern "C" fn(libc::c_int) = do_nothing;
+/// What asks a process to end, and is caught here.
+const CAUGHT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+fn set_action(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
     // SAFETY: all zeros is a valid sigaction: no flags and an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: the action is valid, its handler touches nothing, and the old one is not asked for.
     match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Signals as a daemon must find them: none blocked, and at its default what is caught here and what
+/// the runtime of the language ignores. Makes system calls only.
+pub(super) fn forget_signals() -> io::Result<()> {
+    for signal in CAUGHT.into_iter().chain([libc::SIGPIPE]) {
+        set_action(signal, libc::SIG_DFL)?;
+    }
+    set_mask(&signal_set(&[]))
 }
 
 /// Marks every descriptor but the standard three close-on-exec: whoever started the manager may
@@ -143,10 +146,19 @@ pub(super) fn dead_child(which: Which) -> Option<u32> {
 
 /// Whether there is any child, dead or alive.
 pub(super) fn has_children() -> bool {
+    exists(libc::P_ALL, 0)
+}
+
+/// Whether this process is a child, dead or alive.
+pub(super) fn is_child(pid: u32) -> bool {
+    exists(libc::P_PID, pid)
+}
+
+fn exists(id_type: libc::idtype_t, id: libc::id_t) -> bool {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: `info` is valid for writing a siginfo_t.
-    let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) };
+    let result = unsafe { libc::waitid(id_type, id, info.as_mut_ptr(), options) };
     result == 0
 }
 
@@ -173,6 +185,18 @@ pub(super) fn reap(pid: u32) -> Option<Death> {
         cpu_ns: nanoseconds(usage.ru_utime).saturating_add(nanoseconds(usage.ru_stime)),
         rss_bytes_max: rss_kib.saturating_mul(1024),
     })
+}
+
+/// Waits for a child that is ending, and forgets it.
+pub(super) fn reap_ended(pid: u32) {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
+    loop {
+        // SAFETY: the status is not asked for.
+        let reaped = unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+        if reaped >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
 }
 
 fn nanoseconds(time: libc::timeval) -> u64 {

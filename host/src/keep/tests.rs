@@ -1,9 +1,11 @@
 //! `keep` with real processes. Each test starts a `keep` of its own: this test program again, in
 //! which only [`keep_itself`] runs.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -21,55 +23,83 @@ use crate::daemon_log::{LogEntry, LogOrigin};
 const ITSELF_VARIABLE: &str = "DUENDE_TEST_KEEP_ITSELF";
 
 /// How long anything may take before the test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
 fn keep_itself() {
-    if std::env::var_os(ITSELF_VARIABLE).is_some() {
-        run_on_stdin().unwrap();
+    if let Some(options) = std::env::var_os(ITSELF_VARIABLE) {
+        let options = options.into_string().unwrap();
+        if let Err(error) = run_on_stdin(options.split(' ').map(OsString::from)) {
+            eprintln!("duende: {error}");
+            std::process::exit(1);
+        }
     }
 }
 
 /// A `keep`, and a directory for the logs.
-struct Fleet {
-    keep: KeepClient,
-    directory: tempfile::TempDir,
+pub(super) struct Fleet {
+    pub(super) keep: KeepClient,
+    pub(super) directory: tempfile::TempDir,
     starts: u32,
+    /// The process that was started last.
+    pub(super) last_pid: u32,
     // Last: the client's socket belongs to it.
-    runtime: Runtime,
+    pub(super) runtime: Runtime,
 }
 
 impl Fleet {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with(|_| {}, tempfile::tempdir().unwrap())
+    }
+
+    /// Where `keep` can make no cgroup: it sees none.
+    pub(super) fn without_cgroups() -> Self {
+        let hide = |command: &mut Command| {
+            // SAFETY: system calls only.
+            unsafe {
+                command.pre_exec(|| {
+                    use std::ptr::null;
+                    let private = libc::MS_REC | libc::MS_PRIVATE;
+                    let hidden = libc::unshare(libc::CLONE_NEWNS) == 0
+                        && libc::mount(null(), c"/".as_ptr(), null(), private, null()) == 0
+                        && libc::umount2(c"/sys/fs/cgroup".as_ptr(), libc::MNT_DETACH) == 0;
+                    if hidden { Ok(()) } else { Err(io::Error::last_os_error()) }
+                });
+            }
+        };
+        Self::with(hide, tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut Command), directory: tempfile::TempDir) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (_, module) = module_path!().split_once("::").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .arg(format!("{module}::keep_itself"))
             .args(["--exact", "--nocapture", "--test-threads=1"])
-            .env(ITSELF_VARIABLE, "1");
+            .env(ITSELF_VARIABLE, arguments(&directory));
+        change(&mut command);
         // `keep` has one thread; the test program has two, and a signal goes to whichever lets it
         // through. Blocked before the program starts, SIGCHLD is blocked in both.
         // SAFETY: `new` makes system calls only.
         unsafe {
-            use std::os::unix::process::CommandExt as _;
             command.pre_exec(|| sys::ChildSignals::new().map(drop));
         }
         let keep = {
             let _within = runtime.enter();
             KeepClient::start_command(&mut command).unwrap()
         };
-        Self { keep, directory: tempfile::tempdir().unwrap(), starts: 0, runtime }
+        Self { keep, directory, starts: 0, last_pid: 0, runtime }
     }
 
-    fn log_path(&self, at: Address) -> PathBuf {
+    pub(super) fn log_path(&self, at: Address) -> PathBuf {
         let name = format!("{}-{}.log", at.daemon, at.incarnation);
         self.directory.path().join(name)
     }
 
-    fn request(&mut self, argv: &[&str]) -> SpawnRequest {
+    pub(super) fn request(&mut self, argv: &[&str]) -> SpawnRequest {
         self.starts += 1;
-        let at = Address { daemon: 7, incarnation: self.starts };
+        let at = Address { daemon: 100 + self.starts, incarnation: 1 };
         SpawnRequest {
             at,
             name: "web".into(),
@@ -85,12 +115,12 @@ impl Fleet {
         }
     }
 
-    fn send(&mut self, request: &SpawnRequest, link: Option<OwnedFd>) {
+    pub(super) fn send(&mut self, request: &SpawnRequest, link: Option<OwnedFd>) {
         let request = KeepRequest::Spawn(Box::new(request.clone()));
         self.keep.send(&request, link).unwrap();
     }
 
-    fn next(&mut self) -> Result<KeepEvent, KeepError> {
+    pub(super) fn next(&mut self) -> Result<KeepEvent, KeepError> {
         let event = self.keep.next_event();
         self.runtime
             .block_on(async { tokio::time::timeout(DEADLINE, event).await })
@@ -98,33 +128,57 @@ impl Fleet {
     }
 
     /// Starts it and returns its process id.
-    fn spawn(&mut self, request: &SpawnRequest) -> u32 {
+    pub(super) fn spawn(&mut self, request: &SpawnRequest) -> u32 {
         self.send(request, None);
         self.spawned(request.at)
     }
 
-    fn spawned(&mut self, expected: Address) -> u32 {
+    pub(super) fn spawned(&mut self, expected: Address) -> u32 {
         match self.next().unwrap() {
-            KeepEvent::Spawned { at, pid, .. } if at == expected => pid,
+            KeepEvent::Spawned { at, pid, .. } if at == expected => {
+                self.last_pid = pid;
+                pid
+            }
             event => panic!("{event:?}"),
         }
     }
 
-    fn exited(&mut self, expected: Address) -> Exit {
-        match self.next().unwrap() {
-            KeepEvent::Exited { at, exit, .. } if at == expected => exit,
-            event => panic!("{event:?}"),
+    /// Waits until nothing of it is left; tells how its main process ended.
+    pub(super) fn exited(&mut self, expected: Address) -> Exit {
+        self.exited_with_hint(expected).0
+    }
+
+    pub(super) fn exited_with_hint(&mut self, expected: Address) -> (Exit, Option<String>) {
+        loop {
+            match self.next().unwrap() {
+                KeepEvent::MainExited { at, .. } if at == expected => {}
+                KeepEvent::Exited { at, exit, hint, .. } if at == expected => return (exit, hint),
+                event => panic!("{event:?}"),
+            }
         }
+    }
+
+    pub(super) fn ask(&mut self, request: &KeepRequest) {
+        self.keep.send(request, None).unwrap();
+    }
+
+    pub(super) fn stop(&mut self, at: Address) {
+        self.ask(&KeepRequest::Stop { at, signal: libc::SIGTERM });
+    }
+
+    pub(super) fn kill(&mut self, at: Address) {
+        self.ask(&KeepRequest::Kill { at });
+        self.exited(at);
     }
 
     /// Runs it to its end and returns its log.
-    fn output(&mut self, request: &SpawnRequest) -> Vec<LogEntry> {
+    pub(super) fn output(&mut self, request: &SpawnRequest) -> Vec<LogEntry> {
         self.spawn(request);
         assert_eq!(self.exited(request.at), Exit::Code(0));
         self.log(request.at)
     }
 
-    fn log(&self, at: Address) -> Vec<LogEntry> {
+    pub(super) fn log(&self, at: Address) -> Vec<LogEntry> {
         std::fs::read_to_string(self.log_path(at))
             .unwrap_or_default()
             .lines()
@@ -133,7 +187,7 @@ impl Fleet {
     }
 
     /// Starts a script that writes one line to the link that it inherited; returns that line.
-    fn spawn_until_it_says(&mut self, request: &mut SpawnRequest) -> String {
+    pub(super) fn spawn_until_it_says(&mut self, request: &mut SpawnRequest) -> String {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         request.link = true;
         self.send(request, Some(theirs));
@@ -151,11 +205,23 @@ impl Fleet {
     }
 }
 
-fn sh(script: &str) -> [&str; 3] {
+/// What `keep` is told in a test: its lock lies beside the logs.
+fn arguments(directory: &tempfile::TempDir) -> String {
+    let options = KeepOptions {
+        fleet: "test".into(),
+        lock: directory.path().join("keep.lock"),
+        open_files: Some(getrlimit(Resource::Nofile).current.unwrap()),
+    };
+    let arguments: Vec<_> =
+        options.arguments().into_iter().map(|word| word.into_string().unwrap()).collect();
+    arguments.join(" ")
+}
+
+pub(super) fn sh(script: &str) -> [&str; 3] {
     ["/bin/sh", "-c", script]
 }
 
-fn texts(log: &[LogEntry]) -> Vec<&str> {
+pub(super) fn texts(log: &[LogEntry]) -> Vec<&str> {
     log.iter().map(|entry| entry.text.as_str()).collect()
 }
 
@@ -165,11 +231,11 @@ fn await_readable(fd: &impl AsFd) {
     assert_eq!(poll(&mut fds, Some(&deadline)).unwrap(), 1, "in time");
 }
 
-fn pid(pid: u32) -> Pid {
+pub(super) fn pid(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
-fn await_end(of: u32) {
+pub(super) fn await_end(of: u32) {
     // No such process: it has ended already.
     if let Ok(process) = pidfd_open(pid(of), PidfdFlags::empty()) {
         await_readable(&process);
@@ -337,7 +403,6 @@ fn nothing_leaks_into_a_daemon() {
     request.working_dir = Some(directory.to_str().unwrap().to_owned());
     for open_files_max in [None, Some(64)] {
         request.at.incarnation += 1;
-        fleet.starts += 1;
         request.log_path = fleet.log_path(request.at).to_str().unwrap().to_owned();
         request.open_files_max = open_files_max;
         assert_eq!(
@@ -368,23 +433,6 @@ fn a_daemon_runs_as_the_user_that_was_asked_for() {
         ["65534", "65533", "65533 65531 65532", "CapEff:\t0000000000000000"],
         "this test changes users: run it as root"
     );
-}
-
-#[test]
-fn no_orphan_survives_its_daemon() {
-    let mut fleet = Fleet::new();
-    // The orphan holds the pipes open too, and ignores what asks it to end.
-    let request = fleet.request(&sh("(trap '' TERM HUP; exec sleep 1000) & echo $!; exit 3"));
-    fleet.spawn(&request);
-    assert_eq!(fleet.exited(request.at), Exit::Code(3));
-    let orphan: u32 = texts(&fleet.log(request.at))[0].parse().unwrap();
-    await_end(orphan);
-    // Reaped as well: only keep could have done it, and nothing is left for a signal to meet.
-    let deadline = std::time::Instant::now() + DEADLINE;
-    while pidfd_open(pid(orphan), PidfdFlags::empty()).is_ok() {
-        assert!(std::time::Instant::now() < deadline, "it stays a zombie");
-        std::thread::yield_now();
-    }
 }
 
 #[test]
@@ -473,7 +521,8 @@ fn a_megabyte_of_output_is_in_the_log_when_the_exit_is_reported() {
 fn output_that_cannot_be_logged_is_counted() {
     let mut fleet = Fleet::new();
     let mut request = fleet.request(&sh("echo one; echo two"));
-    request.log_path.insert_str(0, "/no/such/directory");
+    // Below a file there is no directory.
+    request.log_path.insert_str(0, "/dev/null");
     fleet.spawn(&request);
     assert_eq!(fleet.exited(request.at), Exit::Code(0));
     let dropped = KeepEvent::OutputDropped { at: request.at, lines: 2 };
@@ -512,7 +561,7 @@ fn a_signal_reaches_the_one_it_is_for_and_nobody_later() {
         }
         event => panic!("{event:?}"),
     }
-    fleet.keep.send(&KeepRequest::Kill { at: next.at }, None).unwrap();
+    fleet.ask(&KeepRequest::Kill { at: next.at });
     assert!(matches!(fleet.exited(next.at), Exit::Signal { signal: 9, .. }));
 }
 
@@ -537,6 +586,10 @@ fn keep_that_dies_is_noticed() {
         Err(KeepError::Gone { how }) => assert!(how.contains("signal: 9"), "{how}"),
         other => panic!("{other:?}"),
     }
+    // What it left, though it is nothing, is removed by the next.
+    let mut next = Fleet::with(|_| {}, fleet.directory);
+    let request = next.request(&["/bin/true"]);
+    next.output(&request);
 }
 
 #[test]
@@ -546,20 +599,20 @@ fn keep_by_hand_is_refused() {
     let output = Command::new(std::env::current_exe().unwrap())
         .arg(format!("{module}::keep_itself"))
         .args(["--exact", "--nocapture", "--test-threads=1"])
-        .env(ITSELF_VARIABLE, "1")
+        .env(ITSELF_VARIABLE, "x")
         .stdin(null)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    assert!(said.contains("NotALink"), "{said}");
+    assert!(said.contains("not a link"), "{said}");
 }
 
 #[test]
 fn the_client_reports_a_keep_that_cannot_be_started() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _within = runtime.enter();
-    let error = KeepClient::start(std::path::Path::new("/no/such/duende")).unwrap_err();
+    let error = KeepClient::start_command(&mut Command::new("/no/such/duende")).unwrap_err();
     let KeepError::System { source, .. } = error else {
         panic!("{error}");
     };

@@ -19,7 +19,7 @@ use duende_core::{
     wire::link::LogLevel,
 };
 
-use super::control_server::CONNECTIONS_MAX;
+use super::{control_server::CONNECTIONS_MAX, printer::Printer};
 use crate::{
     bus::{Bus, Subscriber},
     control::protocol::{EventKind, EventRecord},
@@ -62,6 +62,7 @@ pub(crate) struct Journal {
     followers: Bus<Arc<EventRecord>>,
     log: LogWriter,
     print: Print,
+    printer: Printer,
     /// What [`flush`](Self::flush) prints.
     unprinted: String,
 }
@@ -76,6 +77,11 @@ impl Journal {
             recent: Recorder::new(vec![Slot::EMPTY; EVENTS_MAX].into_boxed_slice()),
             followers: Bus::with_capacity(EVENTS_MAX, FOLLOWERS_MAX)?,
             log: LogWriter::new(log_path),
+            printer: match print {
+                Print::Nothing => Printer::none(),
+                Print::Lines => Printer::to(std::io::stderr()),
+                Print::Json => Printer::to(std::io::stdout()),
+            },
             print,
             unprinted: String::new(),
         })
@@ -147,11 +153,7 @@ impl Journal {
     pub(crate) fn flush(&mut self) {
         self.log.flush();
         let text = std::mem::take(&mut self.unprinted);
-        match self.print {
-            Print::Nothing => {}
-            Print::Lines => print(&mut std::io::stderr(), &text),
-            Print::Json => print(&mut std::io::stdout(), &text),
-        }
+        self.printer.print(&text);
     }
 
     fn print_later(&mut self, line: &str) {
@@ -176,13 +178,6 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.flush();
-    }
-}
-
-fn print(to: &mut dyn std::io::Write, text: &str) {
-    if !text.is_empty() {
-        // If nobody reads it, the log still has it.
-        let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
     }
 }
 

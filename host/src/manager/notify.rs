@@ -41,8 +41,6 @@ const SOCKET_MODE: u32 = 0o666;
 pub(crate) struct Datagram {
     /// The sending process, by the kernel's word.
     pub(crate) pid: u32,
-    /// Its user.
-    pub(crate) uid: u32,
     /// What it says.
     pub(crate) notification: Notification,
     /// Of `BARRIER=1`: the sender waits until this is closed.
@@ -218,7 +216,7 @@ fn receive(socket: &UnixDatagram) -> io::Result<Option<Datagram>> {
         notification.ignored = Some(Ignored::NoDescriptors);
     }
     let barrier = if notification.barrier { descriptors.pop() } else { None };
-    Ok(Some(Datagram { pid, uid: sender.uid.as_raw(), notification, barrier }))
+    Ok(Some(Datagram { pid, notification, barrier }))
 }
 
 #[cfg(test)]
@@ -273,7 +271,6 @@ mod tests {
         send(&path, b"STATUS=up\nREADY=1\nFOO=2\n");
         let datagram = next(&socket).await;
         assert_eq!(datagram.pid, std::process::id());
-        assert_eq!(datagram.uid, rustix::process::getuid().as_raw());
         assert_eq!(datagram.notification.phase, Some(Phase::Ready));
         assert_eq!(datagram.notification.status.as_deref(), Some("up"));
         send(&path, &[b'x'; DATAGRAM_BYTES_MAX + 100]);

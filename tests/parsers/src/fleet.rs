@@ -39,8 +39,12 @@ pub fn check(input: &[u8]) {
 
 fn read(source: &str) -> Result<FleetConfig, Diagnostics> {
     let nowhere = "/nonexistent/duende";
-    let surroundings =
-        Surroundings { vars: BTreeMap::new(), uid: 1_000, root: Path::new(nowhere).to_owned() };
+    let surroundings = Surroundings {
+        vars: BTreeMap::new(),
+        uid: 1_000,
+        open_files_max: None,
+        root: Path::new(nowhere).to_owned(),
+    };
     parse(source, &Path::new(nowhere).join("fleet.toml"), &Overrides::default(), &surroundings)
 }
 

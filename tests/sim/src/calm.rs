@@ -18,8 +18,9 @@ use crate::oracle::Told;
 use crate::run::Court;
 
 /// Rounds until everything has come to rest: a stop, a kill, a backoff, a start, for each daemon in a
-/// chain of as many as there are.
-const ROUNDS: usize = 12 * DAEMONS;
+/// chain of as many as there are; and while one waits for the end of the longest backoff, 400 ms, the
+/// checks and watchdogs of the others, each of which wakes the supervisor every 4 ms and every 6 ms.
+const ROUNDS: usize = (12 + 400 / 4 + 400 / 6) * DAEMONS;
 
 /// Plays the quiet phase and adds its steps to those that were done.
 ///

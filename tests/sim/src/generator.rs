@@ -18,7 +18,7 @@ use crate::swarm::{Clock, Entropy, Swarm};
 /// How many kinds of inputs chance has to choose from: those of [`Generator::any`].
 const KINDS: usize = 48;
 
-const ENDS: [End; 10] = [
+const ENDS: [End; 12] = [
     End::Code(0),
     End::Code(1),
     End::Code(-1),
@@ -29,6 +29,8 @@ const ENDS: [End; 10] = [
     End::SliceBudget,
     End::Refused,
     End::Lost,
+    End::Unavailable,
+    End::Unavailable,
 ];
 
 /// Makes the steps of one world.
@@ -139,6 +141,9 @@ impl Generator {
             }
             Effect::Terminate { id, incarnation, .. } => {
                 let of = process(id, incarnation);
+                if self.draw.per_mille(100) {
+                    self.later(world_ns, 6_000_000, Input::Extend { of, by_us: 8_000 });
+                }
                 if !disobeys {
                     let end = self.draw.pick(&[End::Code(0), End::Signal(15), End::Code(1)]);
                     self.later(world_ns, 8_000_000, Input::Exited { of, end });
@@ -146,7 +151,12 @@ impl Generator {
             }
             Effect::Kill { id, incarnation } => {
                 let of = process(id, incarnation);
-                let within = if disobeys { 500_000_000 } else { 1_000_000 };
+                let within = match self.draw.below(3) {
+                    _ if !disobeys => 1_000_000,
+                    0 => return, // It stays, for this kill and perhaps for ever.
+                    1 => 6_000_000,
+                    _ => 500_000_000,
+                };
                 self.later(world_ns, within, Input::Exited { of, end: End::Signal(9) });
             }
             Effect::Changed { id, from, to } if to.is_up() && !from.is_up() => {
@@ -157,7 +167,10 @@ impl Generator {
             Effect::Reload { id, incarnation } => {
                 let of = process(id, incarnation);
                 if !disobeys {
-                    self.later(world_ns, 7_000_000, Input::Reloaded(of));
+                    let refused = self.draw.per_mille(200);
+                    let input =
+                        if refused { Input::ReloadRefused(of) } else { Input::Reloaded(of) };
+                    self.later(world_ns, 7_000_000, input);
                 }
             }
             Effect::Probe { id, incarnation, token, .. } => {
@@ -260,6 +273,7 @@ impl Generator {
             5 => Input::Stop { slot: self.slot() },
             6 => Input::Restart { slot: self.slot() },
             7 if self.draw.per_mille(200) => Input::StopAll,
+            7 if self.draw.per_mille(100) => Input::KillAll,
             7 | 8 => Input::Spawned(self.process(oracles)),
             9 => Input::Ready(self.process(oracles)),
             10 => Input::Exited { of: self.process(oracles), end: self.draw.pick(&ENDS) },
@@ -375,14 +389,20 @@ impl Generator {
                     Input::Frame(chunk)
                 }
             },
-            45 => match self.draw.below(3) {
+            45 => match self.draw.below(6) {
                 0 => Input::Reloaded(self.process(oracles)),
+                1 => Input::ReloadRefused(self.process(oracles)),
+                2 | 3 => Input::Extend {
+                    of: self.process(oracles),
+                    by_us: self.draw.pick(&[0, 1, 1_000, 5_000, 50_000, u64::MAX]),
+                },
                 _ => Input::Alive(self.process(oracles)),
             },
             46 => {
                 let slot = self.slot();
-                match self.draw.below(8) {
+                match self.draw.below(9) {
                     0 => Input::StartChain { slot },
+                    8 => Input::RestartChain { slot },
                     1 => Input::StopChain { slot },
                     2 => Input::Forgive { slot },
                     3 | 4 => Input::Pause { slot },

@@ -44,6 +44,7 @@ pub fn template(number: u8) -> Spec {
         limit: RestartLimit { intensity: 5, period: ms(60), window: Window::Sliding },
         start_timeout: ms(20),
         stop_grace: ms(5),
+        kill_timeout: ms(3),
         reload_timeout: ms(6),
         stable_after: ms(40),
         ..Spec::default()
@@ -60,7 +61,11 @@ pub fn template(number: u8) -> Spec {
         1 => Spec { restart: RestartPolicy::Always, ..base },
         2 => Spec { probes: Probes::liveness(probe), ..base },
         3 => Spec { max_retries: Some(3), limit: RestartLimit::UNLIMITED, ..base },
-        4 => Spec { restart: RestartPolicy::Never, ..base },
+        4 => Spec {
+            restart: RestartPolicy::Never,
+            backoff: Backoff::exponential(ms(60), ms(400)),
+            ..base
+        },
         5 => Spec { backoff: Backoff::exponential(Duration::ZERO, ms(8)), ..base },
         6 => Spec {
             restart: RestartPolicy::UnlessStopped,

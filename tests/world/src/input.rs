@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use duende_core::policy::overflow::Overflow;
-use duende_core::restart::Exit;
+use duende_core::restart::{Exit, Unavailable};
 use serde::{Deserialize, Serialize};
 
 /// Slots for daemons.
@@ -90,6 +90,11 @@ pub enum Input {
         /// Which.
         slot: u8,
     },
+    /// An operator restarts a daemon, and starts what it depends on.
+    RestartChain {
+        /// Which.
+        slot: u8,
+    },
     /// An operator forgets what a daemon did.
     Forgive {
         /// Which.
@@ -112,8 +117,19 @@ pub enum Input {
     },
     /// An operator stops all daemons.
     StopAll,
+    /// An operator has all processes killed.
+    KillAll,
     /// A process has read its configuration anew.
     Reloaded(Process),
+    /// A process can't be told to read its configuration anew.
+    ReloadRefused(Process),
+    /// A process says that what it does takes longer.
+    Extend {
+        /// Which.
+        of: Process,
+        /// By how much from now, in microseconds.
+        by_us: u64,
+    },
     /// A process gives a sign of life.
     Alive(Process),
     /// A process exists.
@@ -395,6 +411,8 @@ pub enum End {
     Refused,
     /// What it ran in died.
     Lost,
+    /// Something outside keeps it from being made.
+    Unavailable,
 }
 
 impl From<End> for Exit {
@@ -407,6 +425,7 @@ impl From<End> for Exit {
             End::SliceBudget => Self::SliceBudget,
             End::Refused => Self::Refused,
             End::Lost => Self::Lost,
+            End::Unavailable => Self::Unavailable(Unavailable::Memory),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The world: which machine is told what.
 
+use core::time::Duration;
+
 use duende_core::epitaph::Epitaph;
 use duende_core::lifecycle::State;
 use duende_core::sched::Level;
@@ -131,6 +133,9 @@ impl World {
             Input::StopChain { slot } => {
                 self.operate(entropy, slot, supervise::Input::StopWithDependents, out);
             }
+            Input::RestartChain { slot } => {
+                self.operate(entropy, slot, supervise::Input::RestartWithDependencies, out);
+            }
             Input::Forgive { slot } => self.operate(entropy, slot, supervise::Input::Forgive, out),
             Input::Pause { slot } => self.operate(entropy, slot, supervise::Input::Pause, out),
             Input::Resume { slot } => self.operate(entropy, slot, supervise::Input::Resume, out),
@@ -141,6 +146,19 @@ impl World {
                     incarnation,
                 });
             }
+            Input::ReloadRefused(of) => {
+                self.hear(entropy, of, out, |id, incarnation| supervise::Input::ReloadRefused {
+                    id,
+                    incarnation,
+                });
+            }
+            Input::Extend { of, by_us } => {
+                self.hear(entropy, of, out, |id, incarnation| supervise::Input::Extend {
+                    id,
+                    incarnation,
+                    by: Duration::from_micros(by_us),
+                });
+            }
             Input::Alive(of) => {
                 self.hear(entropy, of, out, |id, incarnation| supervise::Input::Alive {
                     id,
@@ -148,6 +166,7 @@ impl World {
                 });
             }
             Input::StopAll => self.supervise(entropy, supervise::Input::StopAll, out),
+            Input::KillAll => self.supervise(entropy, supervise::Input::KillAll, out),
             Input::Spawned(of) => {
                 self.hear(entropy, of, out, |id, incarnation| supervise::Input::Spawned {
                     id,

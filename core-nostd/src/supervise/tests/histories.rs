@@ -13,11 +13,15 @@ enum Op {
     StartChain(Index),
     StopChain(Index),
     Restart(Index),
+    RestartChain(Index),
     StopAll,
+    KillAll,
     Pause(Index),
     Resume(Index),
     Reload(Index),
     Reloaded(Index, u32),
+    ReloadRefused(Index, u32),
+    Extend(Index, u32, Duration),
     Alive(Index, u32),
     Spawned(Index, u32),
     Ready(Index, u32),
@@ -61,6 +65,7 @@ fn specs() -> impl Generator<Value = Spec> {
                 limit: RestartLimit { intensity, period: SECOND * 5, ..RestartLimit::default() },
                 start_timeout: SECOND * 3,
                 stop_grace: grace,
+                kill_timeout: SECOND,
                 stable_after: stable,
                 probes: if probed { Probes::liveness(probe) } else { Probes::NONE },
                 watchdog: watched.then_some(SECOND * 4),
@@ -83,7 +88,10 @@ fn ops() -> impl Generator<Value = Op> {
         1 => Just(Exit::Code(0)),
         1 => Just(Exit::Trap),
         1 => Just(Exit::Refused),
+        1 => Just(Exit::Lost),
+        1 => Just(Exit::Unavailable(Unavailable::Program)),
     ];
+    let length = || prop_oneof![Just(Duration::ZERO), Just(SECOND * 2), Just(Duration::MAX)];
     prop_oneof![
         1 => (strategy, proptest::option::of(index()))
             .prop_map(|(strategy, parent)| Op::AddGroup(strategy, parent)),
@@ -99,11 +107,15 @@ fn ops() -> impl Generator<Value = Op> {
         1 => index().prop_map(Op::StartChain),
         1 => index().prop_map(Op::StopChain),
         2 => index().prop_map(Op::Restart),
+        1 => index().prop_map(Op::RestartChain),
         1 => Just(Op::StopAll),
+        1 => Just(Op::KillAll),
         2 => index().prop_map(Op::Pause),
         2 => index().prop_map(Op::Resume),
         2 => index().prop_map(Op::Reload),
         1 => (index(), age()).prop_map(|(id, age)| Op::Reloaded(id, age)),
+        1 => (index(), age()).prop_map(|(id, age)| Op::ReloadRefused(id, age)),
+        1 => (index(), age(), length()).prop_map(|(id, age, by)| Op::Extend(id, age, by)),
         1 => (index(), age()).prop_map(|(id, age)| Op::Alive(id, age)),
         4 => (index(), age()).prop_map(|(id, age)| Op::Spawned(id, age)),
         8 => (index(), age()).prop_map(|(id, age)| Op::Ready(id, age)),
@@ -157,13 +169,23 @@ impl World {
             Op::StartChain(index) => Input::StartWithDependencies(pick(index)),
             Op::StopChain(index) => Input::StopWithDependents(pick(index)),
             Op::Restart(index) => Input::Restart(pick(index)),
+            Op::RestartChain(index) => Input::RestartWithDependencies(pick(index)),
             Op::StopAll => Input::StopAll,
+            Op::KillAll => Input::KillAll,
             Op::Pause(index) => Input::Pause(pick(index)),
             Op::Resume(index) => Input::Resume(pick(index)),
             Op::Reload(index) => Input::Reload(pick(index)),
             Op::Reloaded(index, age) => {
                 let id = pick(index);
                 Input::Reloaded { id, incarnation: current(self, id, age) }
+            }
+            Op::ReloadRefused(index, age) => {
+                let id = pick(index);
+                Input::ReloadRefused { id, incarnation: current(self, id, age) }
+            }
+            Op::Extend(index, age, by) => {
+                let id = pick(index);
+                Input::Extend { id, incarnation: current(self, id, age), by }
             }
             Op::Alive(index, age) => {
                 let id = pick(index);
@@ -225,9 +247,10 @@ proptest! {
             match world.state(id) {
                 State::Created | State::Running | State::Stopped(_) | State::Failed(_) => {}
                 State::Starting(Starting::Waiting) => {
-                    let on = world.supervisor.view(id).unwrap().waits_for.unwrap();
+                    let view = world.supervisor.view(id).unwrap();
                     // What is about to be stopped with all others counts as not ready, and settles.
-                    prop_assert_ne!(world.state(on), State::Running);
+                    prop_assert_ne!(world.state(view.waits_for.unwrap()), State::Running);
+                    prop_assert!(view.blocked_by.is_some(), "{} was not told", id);
                 }
                 state => prop_assert!(false, "{} stays {:?}", id, state),
             }

@@ -36,7 +36,7 @@ fn time_does_not_pass_for_what_is_paused() {
     assert_eq!(world.state(id), State::Running);
     world.pass(Duration::from_millis(1));
     let reason = FailureReason::Watchdog;
-    assert_eq!(world.state(id), State::Stopping(Stopping::Condemned(reason)));
+    assert_eq!(world.state(id), world.condemned(id, reason));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_watchdog_wants_signs_of_life() {
     }
     world.must(Input::Alive { id, incarnation: incarnation.wrapping_sub(1) });
     world.pass(SECOND * 3);
-    assert!(world.last.contains(&Effect::Kill { id, incarnation }));
+    assert_eq!(world.state(id), world.condemned(id, FailureReason::Watchdog));
     world.exit(id, CRASH);
     // The next incarnation has its whole time again, from when it is ready.
     world.pass(SECOND * 20);
@@ -197,7 +197,7 @@ fn a_startup_probe_gates_running_and_the_other_probes() {
         }
         if !healthy {
             let reason = FailureReason::StartTimeout;
-            assert_eq!(world.state(id), State::Stopping(Stopping::Condemned(reason)));
+            assert_eq!(world.state(id), world.condemned(id, reason));
             world.exit(id, CRASH);
         }
     }

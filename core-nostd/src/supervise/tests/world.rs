@@ -3,12 +3,24 @@
 
 use super::*;
 
+/// A process, and what it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) incarnation: u32,
+    pub(super) asked: bool,
+    pub(super) kills: u8,
+}
+
 /// A supervisor and the processes that its effects would have made.
 pub(super) struct World {
     pub(super) supervisor: Supervisor<Vec<Slot>, Vec<GroupSlot>>,
     pub(super) now: Instant,
-    /// The incarnation of each daemon that has a process, and whether it was told to end.
-    pub(super) processes: BTreeMap<u32, (u32, bool)>,
+    /// By slot.
+    pub(super) processes: BTreeMap<u32, Process>,
+    /// The incarnations that were given up and are still there.
+    pub(super) abandoned: BTreeMap<DaemonId, u32>,
+    /// For whom each daemon waits in vain, as was told.
+    pub(super) blocked: BTreeMap<DaemonId, DaemonId>,
     /// The daemons whose processes are held still.
     pub(super) paused: BTreeSet<u32>,
     pub(super) groups: Vec<GroupId>,
@@ -25,6 +37,8 @@ impl World {
             ),
             now: Instant::ZERO,
             processes: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             paused: BTreeSet::new(),
             groups: Vec::new(),
             states: BTreeMap::new(),
@@ -41,11 +55,19 @@ impl World {
     /// Gives one input, holds every effect against what is allowed, and checks the invariants.
     pub(super) fn give(&mut self, entropy: u64, input: Input) -> Result<(), InputError> {
         if let Input::Exited { id, incarnation, .. } = input
-            && self.processes.get(&id.slot).is_some_and(|process| process.0 == incarnation)
+            && self
+                .processes
+                .get(&id.slot)
+                .is_some_and(|process| process.incarnation == incarnation)
             && self.supervisor.view(id).is_some()
         {
             self.processes.remove(&id.slot);
             self.paused.remove(&id.slot);
+        }
+        if let Input::Exited { id, incarnation, .. } = input
+            && self.abandoned.get(&id) == Some(&incarnation)
+        {
+            self.abandoned.remove(&id);
         }
         let mut effects = Vec::new();
         let result =
@@ -55,18 +77,40 @@ impl World {
                 Effect::Changed { id, from, to } => {
                     assert_eq!(self.states.insert(id.slot, *to), Some(*from), "{input:?}");
                     assert_ne!(from, to);
+                    if *to == State::Failed(FailureReason::Unkillable) {
+                        let process = self.processes.remove(&id.slot).unwrap();
+                        assert_eq!(process.kills, KILL_ATTEMPTS_MAX, "{input:?}");
+                        self.abandoned.insert(*id, process.incarnation);
+                    }
                 }
                 Effect::Spawn { id, incarnation } => {
-                    let before = self.processes.insert(id.slot, (*incarnation, false));
+                    let process = Process { incarnation: *incarnation, asked: false, kills: 0 };
+                    let before = self.processes.insert(id.slot, process);
                     assert_eq!(before, None, "two processes at once: {input:?}");
+                    let stayed = self.abandoned.get(id);
+                    assert_eq!(stayed, None, "beside one that stayed: {input:?}");
                 }
                 Effect::Terminate { id, incarnation, .. } => {
-                    let process = self.processes.get_mut(&id.slot);
-                    assert_eq!(process, Some(&mut (*incarnation, false)), "{input:?}");
-                    self.processes.insert(id.slot, (*incarnation, true));
+                    let process = self.process_mut(*id, *incarnation);
+                    assert!(!process.asked && process.kills == 0, "asked late: {input:?}");
+                    process.asked = true;
                     assert!(!self.paused.contains(&id.slot), "what is paused can't answer");
                 }
-                Effect::Kill { id, incarnation } | Effect::Probe { id, incarnation, .. } => {
+                Effect::Kill { id, incarnation } => {
+                    let process = self.process_mut(*id, *incarnation);
+                    process.kills += 1;
+                    let may = process.asked || process.kills > 1 || input == Input::KillAll;
+                    assert!(may, "killed without being asked: {input:?}");
+                    assert!(process.kills <= KILL_ATTEMPTS_MAX, "{input:?}");
+                }
+                Effect::KillTimedOut { id, incarnation, attempt } => {
+                    assert_eq!(self.process_mut(*id, *incarnation).kills, *attempt, "{input:?}");
+                }
+                Effect::Blocked { id, on } => {
+                    let before = self.blocked.insert(*id, *on);
+                    assert_ne!(before, Some(*on), "told twice: {input:?}");
+                }
+                Effect::Probe { id, incarnation, .. } => {
                     assert_eq!(self.process_of(*id), Some(*incarnation), "{input:?}");
                 }
                 Effect::Pause { id, incarnation } => {
@@ -91,8 +135,54 @@ impl World {
             assert_eq!(view.state.has_process(), self.processes.contains_key(&id.slot));
             let waits = view.state == State::Starting(Starting::Waiting);
             assert_eq!(view.waits_for.is_some(), waits);
+            assert_eq!(view.unkillable, self.abandoned.contains_key(&id));
+            if view.blocked_by.is_none() {
+                self.blocked.remove(&id);
+            }
+            assert_eq!(view.blocked_by, self.blocked.get(&id).copied(), "{id} is told: {input:?}");
+            let culprits = self.culprits(id);
+            let named = view.blocked_by.map_or(culprits.is_empty(), |on| culprits.contains(&on));
+            assert!(named, "{id} waits in vain for {culprits:?}: {view:?}");
         }
         result
+    }
+
+    /// All for whom a daemon waits in vain, by walking up.
+    fn culprits(&self, id: DaemonId) -> BTreeSet<DaemonId> {
+        let mut found = BTreeSet::new();
+        if self.state(id) != State::Starting(Starting::Waiting) {
+            return found;
+        }
+        for on in &self.supervisor.daemon(id).unwrap().spec.depends_on {
+            match self.state(*on) {
+                State::Created | State::Stopped(_) | State::Failed(_) => drop(found.insert(*on)),
+                _ => found.extend(self.culprits(*on)),
+            }
+        }
+        found
+    }
+
+    fn process_mut(&mut self, id: DaemonId, incarnation: u32) -> &mut Process {
+        let process = self.processes.get_mut(&id.slot).expect("a process");
+        assert_eq!(process.incarnation, incarnation, "{id}");
+        process
+    }
+
+    /// Where a daemon is that is asked to end for this failure from now on.
+    pub(super) fn condemned(&self, id: DaemonId, reason: FailureReason) -> State {
+        let grace = self.supervisor.daemon(id).unwrap().spec.stop_grace;
+        let deadline = self.now.saturating_add(grace);
+        State::Stopping(Stopping::Condemned { reason, deadline })
+    }
+
+    /// Lets a process that was asked to end be killed in vain until it is given up.
+    pub(super) fn never_ends(&mut self, id: DaemonId) {
+        let spec = self.supervisor.daemon(id).unwrap().spec.clone();
+        self.pass(spec.stop_grace);
+        for _ in 0..KILL_ATTEMPTS_MAX {
+            self.pass(spec.kill_timeout);
+        }
+        assert_eq!(self.state(id), State::Failed(FailureReason::Unkillable));
     }
 
     pub(super) fn must(&mut self, input: Input) {
@@ -108,7 +198,7 @@ impl World {
     }
 
     pub(super) fn process_of(&self, id: DaemonId) -> Option<u32> {
-        self.processes.get(&id.slot).map(|process| process.0)
+        self.processes.get(&id.slot).map(|process| process.incarnation)
     }
 
     pub(super) fn incarnation(&self, id: DaemonId) -> u32 {

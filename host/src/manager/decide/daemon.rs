@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Longest text that is kept of what a daemon says of itself, in bytes.
-pub const SAID_BYTES_MAX: usize = 1_024;
+pub(super) const SAID_BYTES_MAX: usize = 1_024;
 
 /// Whose datagrams count, as systemd's `NotifyAccess`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

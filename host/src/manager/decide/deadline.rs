@@ -6,7 +6,8 @@
 //!   [`kill_timeout`](duende_core::supervise::Spec::kill_timeout).
 //! - A place in which something runs is asked each [`ASK_PERIOD`] whether it lives, if nothing else
 //!   would notice that it hangs. One that leaves it unanswered for
-//!   [`ANSWER_TIMEOUT`](crate::backend::ANSWER_TIMEOUT) is ended, with everything in it.
+//!   [`ANSWER_TIMEOUT`](crate::backend::ANSWER_TIMEOUT) is ended, with everything in it, and again if
+//!   it does not end.
 //! - A question for figures is answered without them.
 
 use std::time::Duration;
@@ -17,7 +18,11 @@ use duende_core::{
     wire::link::{Address, LogLevel},
 };
 
-use super::{Decider, Effect, daemon::Ending};
+use super::{
+    Decider, Effect,
+    daemon::Ending,
+    planted::{self, Plant},
+};
 use crate::backend::{ANSWER_TIMEOUT, Ask, PLACES, Place};
 
 /// How often a place is asked whether it lives. Only one that reports deaths by itself needs it: where
@@ -35,7 +40,8 @@ impl Decider {
             })
             .flatten();
         let of_places = self.places.iter().flat_map(|place| {
-            [place.ask_at, place.asked_at.map(|asked| asked.saturating_add(ANSWER_TIMEOUT))]
+            let silent_at = place.asked_at.map(|asked| asked.saturating_add(ANSWER_TIMEOUT));
+            [place.ask_at, silent_at, place.end_again_at]
         });
         let of_supervisor = self.supervisor.next_deadline().filter(|_| self.halted.is_none());
         of_incarnations
@@ -54,7 +60,12 @@ impl Decider {
         for daemon in &mut self.daemons {
             let again = now.saturating_add(daemon.spec.supervision.kill_timeout);
             let Some(there) = &mut daemon.incarnation else { continue };
-            if there.ending.as_ref().is_some_and(|ending| ending.until <= now) {
+            let is_late = there.ending.as_ref().is_some_and(|ending| ending.until <= now);
+            if is_late && planted::is(Plant::LinkWithoutEnd) {
+                if let Some(ending) = &mut there.ending {
+                    ending.until = Instant::from_ns(u64::MAX);
+                }
+            } else if is_late {
                 closed.push(there.at);
             }
             if due(there.kill_again_at) {
@@ -78,7 +89,14 @@ impl Decider {
         for place in PLACES {
             let state = *self.place_mut(place);
             if due(state.asked_at.map(|asked| asked.saturating_add(ANSWER_TIMEOUT))) {
-                self.end_place(place, "it does not answer");
+                if planted::is(Plant::SilentPlace) {
+                    self.place_mut(place).asked_at = None;
+                } else {
+                    self.end_place(place, "it does not answer");
+                }
+            } else if due(state.end_again_at) {
+                self.place_mut(place).end_again_at = None;
+                self.end_place(place, "it does not end");
             } else if due(state.ask_at) {
                 self.place_mut(place).ask_at = None;
                 self.ask_place(place);
@@ -90,19 +108,21 @@ impl Decider {
     pub(super) fn ask_place(&mut self, place: Place) {
         let now = self.now;
         let state = self.place_mut(place);
-        if state.asked_at.is_none() && !state.is_ending {
+        if state.asked_at.is_none() && state.end_again_at.is_none() {
             state.asked_at = Some(now);
             self.effect(Effect::AskPlace(place));
         }
     }
 
     pub(super) fn end_place(&mut self, place: Place, why: &str) {
+        let again = self.now.saturating_add(ANSWER_TIMEOUT);
         let state = self.place_mut(place);
         state.asked_at = None;
         state.ask_at = None;
-        if std::mem::replace(&mut state.is_ending, true) {
+        if state.end_again_at.is_some() {
             return;
         }
+        state.end_again_at = Some(again);
         self.say(LogLevel::Error, format!("{}: {why}: killing it", place.process()));
         self.effect(Effect::EndPlace(place));
     }
@@ -116,8 +136,8 @@ impl Decider {
             let next = self.now.saturating_add(ASK_PERIOD);
             let state = self.place_mut(place);
             match (runs, state.ask_at) {
-                (true, None) if state.asked_at.is_none() && !state.is_ending => {
-                    state.ask_at = Some(next)
+                (true, None) if state.asked_at.is_none() && state.end_again_at.is_none() => {
+                    state.ask_at = Some(next);
                 }
                 (false, Some(_)) => state.ask_at = None,
                 _ => {}

@@ -65,7 +65,7 @@ pub enum Verb {
 pub enum Event {
     /// The manager begins: everything that is configured is to start.
     Begin,
-    /// A backend, or a link, has news.
+    /// A backend, or a link, has news. Before an end, the datagrams that had arrived were handed over.
     Heard(Heard),
     /// A datagram came.
     Noticed {

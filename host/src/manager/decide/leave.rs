@@ -10,7 +10,10 @@
 
 use duende_core::{epitaph::Epitaph, lifecycle::State, supervise::Input, wire::link::LogLevel};
 
-use super::{Answer, Decider, Effect};
+use super::{
+    Answer, Decider, Effect,
+    planted::{self, Plant},
+};
 use crate::control::protocol::{ErrorCode, EventKind};
 
 /// How far a fleet is on its way to its end.
@@ -44,7 +47,9 @@ impl Decider {
         if self.leaving.is_asked() {
             self.say(LogLevel::Warn, format!("{signal} again: killing what still runs"));
             self.leaving.stage = Stage::AtOnce;
-            self.inputs.push_back(Input::KillAll);
+            if !planted::is(Plant::SecondSignal) {
+                self.inputs.push_back(Input::KillAll);
+            }
         } else {
             self.say(LogLevel::Info, format!("{signal}: stopping everything in order"));
             self.stop_all();

@@ -34,6 +34,7 @@ mod leave;
 mod news;
 mod notice;
 mod perform;
+pub mod planted;
 mod rate;
 mod reason;
 #[cfg(test)]
@@ -133,8 +134,8 @@ struct PlaceState {
     asked_at: Option<Instant>,
     /// When it is asked next, while something runs in it.
     ask_at: Option<Instant>,
-    /// It hung, and was told to end.
-    is_ending: bool,
+    /// It hung, and was told to end; when it is told again.
+    end_again_at: Option<Instant>,
 }
 
 /// Draws for one event: the core wants new entropy for each decision.

@@ -21,6 +21,7 @@ use duende_core::{
 use super::{
     Decider, Effect, ReadyBy,
     daemon::{Ending, Phase, bounded},
+    planted::{self, Plant},
 };
 use crate::{
     backend::{Ask, Heard, News, Obstacle, Place, PlaceNews, Report},
@@ -69,7 +70,15 @@ impl Decider {
             }
             News::StartFailed { error, reason } => {
                 incarnation.link_open = false;
-                self.ended(at, error.exit(), reason);
+                let exit = match error.exit() {
+                    Exit::Unavailable(Unavailable::Descriptors)
+                        if planted::is(Plant::NoRoomIsFinal) =>
+                    {
+                        Exit::Refused
+                    }
+                    exit => exit,
+                };
+                self.ended(at, exit, reason);
             }
             News::Ready { pid } => {
                 if pid.is_some() {
@@ -142,7 +151,7 @@ impl Decider {
         let state = self.place_mut(place);
         state.asked_at = None;
         state.ask_at = None;
-        state.is_ending = false;
+        state.end_again_at = None;
         let kind = match place {
             Place::Native => EventKind::KeepExited,
             Place::Wos => EventKind::WorkerExited,
@@ -161,7 +170,8 @@ impl Decider {
                 Some(Ending { exit, reason, .. }) => self.ended(at, exit, reason),
                 None => {
                     let reason = format!("{} ended: {how}", place.process());
-                    self.ended(at, Exit::Lost, reason);
+                    let charged = planted::is(Plant::ChargedForPlace);
+                    self.ended(at, if charged { Exit::Error } else { Exit::Lost }, reason);
                 }
             }
         }
@@ -170,6 +180,11 @@ impl Decider {
     /// It is over. If it has a link of its own, what it sent last is read first: a slice that it
     /// committed counts, whatever ended it.
     fn process_ended(&mut self, at: Address, exit: Exit, reason: String) {
+        // Its number is free from now on.
+        let pid = self.daemon_mut(at).and_then(|daemon| daemon.current(at)?.pid.take());
+        if let Some(pid) = pid {
+            self.forget_pid(pid);
+        }
         let until = self.now.saturating_add(LINK_TIME);
         let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {
             return;

@@ -7,7 +7,10 @@
 //! 2. Datagrams and the news of a start come over different descriptors, in any order. What a process
 //!    says before its backend has said who it is waits, at most [`UNCLAIMED_TIME`] and
 //!    [`UNCLAIMED_MAX`] at a time, the oldest given up first.
-//! 3. What is left of a process that has ended counts for nobody: its number may be another's soon.
+//! 3. What is left of a process that has ended counts for nobody: its number may be another's soon. The
+//!    owner hands over what had arrived before the end that it hands over, so what comes later from the
+//!    same number is another's. (A number that the system gives again before the end was heard can't be
+//!    told apart; Linux gives all others first.)
 //! 4. `READY=1` of a daemon that reloads ends the reload. `STATUS=` is for people, and is of one
 //!    incarnation.
 
@@ -23,6 +26,7 @@ use duende_core::{
 use super::{
     Decider, Notice, NotifyAccess,
     daemon::{Phase, bounded},
+    planted::{self, Plant},
 };
 use crate::backend::Ask;
 
@@ -30,21 +34,17 @@ use crate::backend::Ask;
 pub const UNCLAIMED_MAX: usize = 4_096;
 /// How long they wait: longer than a backend takes from a start to its word.
 pub const UNCLAIMED_TIME: Duration = Duration::from_secs(5);
-/// Processes whose end is remembered for as long.
-const DEAD_MAX: usize = 1_024;
-
-/// What unknown processes said, and who is dead.
+/// What unknown processes said.
 #[derive(Debug, Default)]
 pub(super) struct Unclaimed {
     waiting: VecDeque<(Instant, u32, Notice)>,
-    dead: VecDeque<(Instant, u32)>,
     given_up: u64,
 }
 
 impl Unclaimed {
     fn keep(&mut self, now: Instant, pid: u32, notice: Notice) {
         self.expire(now);
-        if self.dead.iter().any(|(_, dead)| *dead == pid) {
+        if planted::is(Plant::LostReady) {
             return;
         }
         if self.waiting.len() == UNCLAIMED_MAX {
@@ -56,7 +56,6 @@ impl Unclaimed {
 
     fn claim(&mut self, now: Instant, pid: u32) -> Vec<Notice> {
         self.expire(now);
-        self.dead.retain(|(_, dead)| *dead != pid);
         if self.waiting.is_empty() {
             return Vec::new();
         }
@@ -66,12 +65,8 @@ impl Unclaimed {
         its.into_iter().map(|(_, _, notice)| notice).collect()
     }
 
-    fn forget(&mut self, now: Instant, pid: u32) {
+    fn forget(&mut self, pid: u32) {
         self.waiting.retain(|(_, sender, _)| *sender != pid);
-        if self.dead.len() == DEAD_MAX {
-            self.dead.pop_front();
-        }
-        self.dead.push_back((now, pid));
     }
 
     fn expire(&mut self, now: Instant) {
@@ -79,13 +74,10 @@ impl Unclaimed {
         while self.waiting.front().is_some_and(|(since, ..)| is_old(since)) {
             self.waiting.pop_front();
         }
-        while self.dead.front().is_some_and(|(since, _)| is_old(since)) {
-            self.dead.pop_front();
-        }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.waiting.len() > UNCLAIMED_MAX || self.dead.len() > DEAD_MAX {
+        if self.waiting.len() > UNCLAIMED_MAX {
             return Err(format!("{} datagrams wait", self.waiting.len()));
         }
         Ok(())
@@ -127,7 +119,7 @@ impl Decider {
     }
 
     pub(super) fn forget_pid(&mut self, pid: u32) {
-        self.unclaimed.forget(self.now, pid);
+        self.unclaimed.forget(pid);
     }
 
     fn heed(&mut self, at: Address, notice: Notice) {
@@ -198,14 +190,14 @@ mod tests {
         assert_eq!(unclaimed.claim(ms(2), 9), []);
         assert_eq!(unclaimed.claim(ms(2), 7), [ready()]);
         assert_eq!(unclaimed.claim(ms(2), 7), []);
-        // Too late, and after its end.
+        // Too late, and of one that is dead.
         assert_eq!(unclaimed.claim(ms(5_002), 8), []);
-        unclaimed.forget(ms(6_000), 8);
-        unclaimed.keep(ms(6_001), 8, ready());
-        assert_eq!(unclaimed.claim(ms(6_002), 8), []);
+        unclaimed.keep(ms(6_000), 8, ready());
+        unclaimed.forget(8);
+        assert_eq!(unclaimed.claim(ms(6_001), 8), []);
         // The number is given to another.
-        unclaimed.keep(ms(6_003), 8, ready());
-        assert_eq!(unclaimed.claim(ms(6_004), 8), [ready()]);
+        unclaimed.keep(ms(6_002), 8, ready());
+        assert_eq!(unclaimed.claim(ms(6_003), 8), [ready()]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use duende_core::{
 use super::{
     Decider, Effect,
     daemon::{Incarnation, Phase, in_words},
+    planted::{self, Plant},
 };
 use crate::{
     backend::Ask,
@@ -119,6 +120,9 @@ impl Decider {
             return;
         }
         self.ask_backend(at, Ask::Terminate { cause, grace });
+        if planted::is(Plant::DoubleStart) {
+            self.ended(at, Exit::Signal(SIGTERM), "it was asked to end".to_owned());
+        }
     }
 
     pub(super) fn kill(&mut self, at: Address) {

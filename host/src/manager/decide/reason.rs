@@ -155,6 +155,7 @@ pub(super) fn why_it_does_not_come(state: Option<State>) -> &'static str {
         Some(State::Stopped(_)) => "is stopped",
         Some(State::Created) => "was never started",
         Some(State::Paused) => "is paused",
+        Some(State::Backoff { .. }) => "has ended and is tried again",
         _ => "is not ready",
     }
 }

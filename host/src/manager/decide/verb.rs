@@ -39,8 +39,8 @@ impl Decider {
             }
             Verb::Reload(slots) => self.reload(question, &slots),
             Verb::Settled => {
-                let slots = self.all(&[]);
-                self.wait(Waiter::new(question, self.now, Goal::Settled, slots));
+                let asked = self.asked(&self.all(&[]));
+                self.wait(Waiter::new(question, self.now, Goal::Settled, asked));
             }
             Verb::Figures(slot) => self.ask_figures(question, slot),
             Verb::Down => {}
@@ -68,7 +68,7 @@ impl Decider {
 
     /// With names, a second start is an error; without, what runs is passed over.
     fn start(&mut self, question: QuestionId, slots: &[u32]) {
-        let mut waiter = Waiter::new(question, self.now, Goal::Up, self.all(slots));
+        let mut waiter = Waiter::new(question, self.now, Goal::Up, self.asked(&self.all(slots)));
         for slot in self.all(slots) {
             let state = self.view(slot).map(|view| view.state);
             let refusal = match state {
@@ -111,7 +111,7 @@ impl Decider {
         input: fn(duende_core::supervise::DaemonId) -> Input,
     ) {
         let slots = self.all(slots);
-        let waiter = Waiter::new(question, self.now, goal, slots.clone());
+        let waiter = Waiter::new(question, self.now, goal, self.asked(&slots));
         for slot in slots {
             self.want(slot, goal == Goal::Up);
             self.input_for(slot, input);
@@ -129,7 +129,7 @@ impl Decider {
         input: fn(duende_core::supervise::DaemonId) -> Input,
     ) {
         let slots = self.all(slots);
-        let mut waiter = Waiter::new(question, self.now, Goal::Nothing, slots.clone());
+        let mut waiter = Waiter::new(question, self.now, Goal::Nothing, self.asked(&slots));
         for slot in slots {
             if self.view(slot).is_some_and(|view| allowed(view.state)) {
                 self.input_for(slot, input);
@@ -142,7 +142,7 @@ impl Decider {
 
     fn reload(&mut self, question: QuestionId, slots: &[u32]) {
         let slots = self.all(slots);
-        let mut waiter = Waiter::new(question, self.now, Goal::Reloaded, slots.clone());
+        let mut waiter = Waiter::new(question, self.now, Goal::Reloaded, self.asked(&slots));
         for slot in slots {
             if self.view(slot).is_some_and(|view| view.state == State::Running) {
                 self.input_for(slot, Input::Reload);
@@ -188,6 +188,12 @@ impl Decider {
         for waiter in &mut self.waiters {
             waiter.other_wants(slot, up);
         }
+    }
+
+    /// These daemons, each with its incarnation.
+    fn asked(&self, slots: &[u32]) -> Vec<(u32, u32)> {
+        let incarnation = |slot| self.view(slot).map_or(0, |view| view.incarnation);
+        slots.iter().map(|slot| (*slot, incarnation(*slot))).collect()
     }
 
     /// These slots, or all.

@@ -17,13 +17,19 @@ use duende_core::{
     wire::link::Address,
 };
 
-use super::{Answer, Decider, Effect, Outcome, QuestionId, ReadyBy};
+use super::{
+    Answer, Decider, Effect, Outcome, QuestionId, ReadyBy,
+    planted::{self, Plant},
+};
 use crate::control::protocol::ErrorCode;
 
 /// How long a program must live to be called started, if that is all that it does to be ready.
 pub(super) const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// How long a daemon may take to tell its own figures.
 const FIGURES_TIME: Duration = Duration::from_secs(2);
+/// How long a start waits for a dependency that fails and is tried again: its limit may end that, or it
+/// may come.
+const TRIES_TIME: Duration = Duration::from_secs(30);
 /// Most figures of one answer.
 const FIGURES_MAX: usize = duende_core::wire::link::METRICS_MAX;
 
@@ -53,19 +59,35 @@ struct Figures {
     done: bool,
 }
 
+/// One daemon of a question.
+#[derive(Debug)]
+struct Asked {
+    slot: u32,
+    /// The incarnation that it had when it was asked about.
+    incarnation: u32,
+    settled: Option<Settled>,
+}
+
 /// A question that waits.
 #[derive(Debug)]
 pub(super) struct Waiter {
     question: QuestionId,
     since: Instant,
     goal: Goal,
-    daemons: Vec<(u32, Option<Settled>)>,
+    daemons: Vec<Asked>,
     figures: Option<Figures>,
 }
 
 impl Waiter {
-    pub(super) fn new(question: QuestionId, since: Instant, goal: Goal, slots: Vec<u32>) -> Self {
-        let daemons = slots.into_iter().map(|slot| (slot, None)).collect();
+    /// A question about these daemons, each with the incarnation that it has.
+    pub(super) fn new(
+        question: QuestionId,
+        since: Instant,
+        goal: Goal,
+        daemons: Vec<(u32, u32)>,
+    ) -> Self {
+        let asked = |(slot, incarnation)| Asked { slot, incarnation, settled: None };
+        let daemons = daemons.into_iter().map(asked).collect();
         Self { question, since, goal, daemons, figures: None }
     }
 
@@ -84,9 +106,9 @@ impl Waiter {
     }
 
     pub(super) fn settle(&mut self, slot: u32, how: Settled) {
-        for (of, settled) in &mut self.daemons {
-            if *of == slot {
-                settled.get_or_insert_with(|| how.clone());
+        for asked in &mut self.daemons {
+            if asked.slot == slot {
+                asked.settled.get_or_insert_with(|| how.clone());
             }
         }
     }
@@ -98,7 +120,7 @@ impl Waiter {
             Goal::Down => up,
             Goal::Settled | Goal::Nothing => false,
         };
-        if opposite {
+        if opposite && !planted::is(Plant::MovedGoal) {
             let what = if up { "started" } else { "stopped" };
             let text = format!("another operator asked for it to be {what}");
             self.settle(slot, Err((ErrorCode::InvalidState, text)));
@@ -123,8 +145,15 @@ impl Decider {
             if waiter.figures.is_some() {
                 return Some(waiter.since.saturating_add(FIGURES_TIME));
             }
-            let settling = waiter.daemons.iter().filter(|(_, settled)| settled.is_none());
-            settling.filter_map(|(slot, _)| self.settles_at(*slot)).min()
+            if !matches!(waiter.goal, Goal::Up | Goal::Settled) {
+                return None;
+            }
+            let settling = waiter.daemons.iter().filter(|asked| asked.settled.is_none());
+            // What has come was looked at when it came.
+            let to_come = |at: &Instant| *at > self.now;
+            let patience = waiter.since.saturating_add(TRIES_TIME);
+            let all = settling.filter_map(|asked| self.settles_at(asked.slot)).chain([patience]);
+            all.filter(to_come).min()
         };
         self.waiters.iter().filter_map(of).min()
     }
@@ -160,20 +189,20 @@ impl Decider {
             return (asked.done || gone || late)
                 .then(|| Answer::Figures { slot, figures: std::mem::take(&mut asked.figures) });
         }
-        for (slot, settled) in &mut waiter.daemons {
-            if settled.is_none() {
-                *settled = self.settled(*slot, waiter.goal);
+        for asked in &mut waiter.daemons {
+            if asked.settled.is_none() {
+                asked.settled = self.settled(asked, waiter.goal, waiter.since);
             }
         }
         let outcomes: Option<Vec<Outcome>> = waiter
             .daemons
             .iter()
-            .map(|(slot, settled)| {
-                let settled = settled.as_ref()?;
-                Some(match settled {
-                    Ok(detail) => Outcome { slot: *slot, refused: None, detail: detail.clone() },
+            .map(|asked| {
+                let slot = asked.slot;
+                Some(match asked.settled.as_ref()? {
+                    Ok(detail) => Outcome { slot, refused: None, detail: detail.clone() },
                     Err((code, detail)) => {
-                        Outcome { slot: *slot, refused: Some(*code), detail: detail.clone() }
+                        Outcome { slot, refused: Some(*code), detail: detail.clone() }
                     }
                 })
             })
@@ -182,14 +211,17 @@ impl Decider {
     }
 
     /// How a daemon stands to a goal; none while it is on its way.
-    fn settled(&self, slot: u32, goal: Goal) -> Option<Settled> {
+    fn settled(&self, asked: &Asked, goal: Goal, since: Instant) -> Option<Settled> {
+        let slot = asked.slot;
         let Some(view) = self.view(slot) else { return Some(Ok(String::new())) };
         match goal {
             Goal::Nothing => Some(Ok(String::new())),
-            Goal::Up => self.up(slot),
+            Goal::Up => self.up(slot, since),
             Goal::Settled => match view.state {
                 State::Created | State::Stopped(_) => Some(Ok(String::new())),
-                _ => self.up(slot),
+                // The fleet comes up as a whole: a next try may do.
+                State::Backoff { failure, .. } if failure.is_none_or(|one| !one.is_outer()) => None,
+                _ => self.up(slot, since),
             },
             Goal::Down => match view.state {
                 State::Failed(FailureReason::Unkillable) if view.unkillable => {
@@ -198,6 +230,14 @@ impl Decider {
                 }
                 State::Created | State::Stopped(_) | State::Failed(_) | State::Backoff { .. } => {
                     Some(Ok(String::new()))
+                }
+                // Perhaps for the sake of another daemon, which depends on it.
+                state
+                    if !planted::is(Plant::MovedGoal) && view.incarnation != asked.incarnation
+                        || state == State::Starting(Starting::Waiting) =>
+                {
+                    let text = format!("{} was started again meanwhile", self.name(slot));
+                    Some(Err((ErrorCode::InvalidState, text)))
                 }
                 State::Starting(_)
                 | State::Running
@@ -223,7 +263,7 @@ impl Decider {
         }
     }
 
-    fn up(&self, slot: u32) -> Option<Settled> {
+    fn up(&self, slot: u32, since: Instant) -> Option<Settled> {
         let (view, daemon) = (self.view(slot)?, self.daemon(slot)?);
         let name = &daemon.spec.name;
         let last = daemon.last_exit.as_deref().unwrap_or("it ended");
@@ -248,19 +288,14 @@ impl Decider {
             State::Backoff { failure: Some(FailureReason::Unavailable(_)), .. } => {
                 failed(format!("{name} is waiting: {last}; it is tried again and again"))
             }
-            // Of a program that says when it is ready, the next try may say so; of another one "it
-            // runs" would be said of what dies at once.
-            State::Backoff { failure, .. } if daemon.spec.ready_by == ReadyBy::Start => {
-                let lost = failure == Some(FailureReason::Lost);
-                (!lost).then(|| {
-                    Err((
-                        ErrorCode::Failed,
-                        format!("{name} ended at once: {last}; it is tried again"),
-                    ))
-                })
+            State::Backoff { .. } => {
+                failed(format!("{name} ended before it was ready: {last}; it is tried again"))
             }
             State::Starting(Starting::Waiting) => {
-                let on = view.blocked_by?;
+                let on = view.blocked_by.or_else(|| self.tried_again(slot, since))?;
+                if planted::is(Plant::SilentBlock) {
+                    return None;
+                }
                 let state = self.supervisor.view(on).map(|view| view.state);
                 failed(format!(
                     "{name} waits for {}, which {}",
@@ -268,10 +303,27 @@ impl Decider {
                     super::reason::why_it_does_not_come(state)
                 ))
             }
-            State::Created | State::Starting(_) | State::Stopping(_) | State::Backoff { .. } => {
-                None
+            State::Created | State::Starting(_) | State::Stopping(_) => None,
+        }
+    }
+
+    /// The daemon for which this one waits, directly or through others, if that one has ended and is
+    /// tried again: how long that goes on is nobody's to say.
+    fn tried_again(&self, slot: u32, since: Instant) -> Option<duende_core::supervise::DaemonId> {
+        if self.now.saturating_since(since) < TRIES_TIME {
+            return None;
+        }
+        let mut on = self.view(slot)?.waits_for?;
+        // Dependencies form no circle: there are no more steps than daemons.
+        for _ in &self.daemons {
+            let view = self.supervisor.view(on)?;
+            match view.state {
+                State::Backoff { .. } => return Some(on),
+                State::Starting(Starting::Waiting) => on = view.waits_for?,
+                _ => return None,
             }
         }
+        None
     }
 
     /// When a program that runs counts as started, if its start is all that makes it ready.

@@ -4,7 +4,10 @@
 //! sent to a channel. `peer` moves bytes and hands transactions to the store; `feed` moves a source's
 //! items into a channel; `prepare` opens what a daemon needs before it starts.
 
+#[cfg(feature = "manager")]
 pub(crate) mod feed;
+#[cfg(feature = "manager")]
 pub(crate) mod peer;
+#[cfg(feature = "manager")]
 pub(crate) mod prepare;
-pub(crate) mod session;
+pub mod session;

@@ -27,17 +27,20 @@ use duende_core::{
     },
 };
 
-use crate::backend::{News, Report};
+use crate::{
+    backend::{News, Report},
+    manager::decide::planted::{self, Plant},
+};
 
 /// What a transaction may hold beyond the daemon's state, in bytes: keys that are set and deleted again,
 /// names of metrics, and what each entry costs.
-pub(crate) const SLACK_BYTES: u64 = 1 << 20;
+pub const SLACK_BYTES: u64 = 1 << 20;
 /// What an entry costs beside its key and value, in bytes.
 const ENTRY_BYTES: u64 = 64;
 
 /// How a peer broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// It spoke for an incarnation that is not its own, or not any more.
     Stranger(Address),
     /// It speaks another version.
@@ -83,13 +86,15 @@ impl fmt::Display for Violation {
 
 /// What slices have changed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Changes {
+pub struct Changes {
     /// By key; none: it is deleted.
-    pub(crate) writes: BTreeMap<String, Option<Vec<u8>>>,
-    pub(crate) counters: BTreeMap<String, u64>,
-    pub(crate) gauges: BTreeMap<String, f64>,
+    pub writes: BTreeMap<String, Option<Vec<u8>>>,
+    /// What is added to counters.
+    pub counters: BTreeMap<String, u64>,
+    /// The new levels of gauges.
+    pub gauges: BTreeMap<String, f64>,
     /// By channel: the last message that was received.
-    pub(crate) consumed: BTreeMap<u8, u64>,
+    pub consumed: BTreeMap<u8, u64>,
     bytes: u64,
 }
 
@@ -126,15 +131,18 @@ impl Changes {
 
 /// Closed slices that the store has not taken yet.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Pending {
-    pub(crate) changes: Changes,
-    pub(crate) slices: u64,
-    pub(crate) memory_bytes: u64,
+pub struct Pending {
+    /// What they changed, all together.
+    pub changes: Changes,
+    /// How many they are.
+    pub slices: u64,
+    /// Linear memory in use after the last one, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// One incarnation on the far side of a link.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub struct Session {
     at: Address,
     channels: usize,
     /// Most bytes of one transaction.
@@ -148,7 +156,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Of a daemon with so many channels, whose state holds so many bytes at most.
-    pub(crate) fn new(at: Address, channels: usize, state_bytes_max: u64) -> Self {
+    pub fn new(at: Address, channels: usize, state_bytes_max: u64) -> Self {
         let limit = state_bytes_max.saturating_add(SLACK_BYTES);
         let channels = channels.min(CHANNELS_MAX);
         Self {
@@ -190,7 +198,7 @@ impl Session {
 
 /// What one event leads to.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Taken {
+pub enum Taken {
     /// Nothing yet.
     Gathered,
     /// A slice is closed: its session has something pending.
@@ -203,24 +211,25 @@ pub(crate) enum Taken {
 
 /// The incarnations of one link, and what is open of each.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions {
+pub struct Sessions {
     by_address: HashMap<Address, Session>,
     greeted: bool,
 }
 
 impl Sessions {
-    pub(crate) fn register(&mut self, session: Session) {
+    /// Lets an incarnation speak.
+    pub fn register(&mut self, session: Session) {
         self.by_address.insert(session.at, session);
     }
 
     /// The incarnations that may speak.
-    pub(crate) fn addresses(&self) -> Vec<Address> {
+    pub fn addresses(&self) -> Vec<Address> {
         let living = self.by_address.values().filter(|session| !session.over);
         living.map(|session| session.at).collect()
     }
 
     /// Takes out what is ready to be committed.
-    pub(crate) fn take_pending(&mut self, at: Address) -> Option<Pending> {
+    pub fn take_pending(&mut self, at: Address) -> Option<Pending> {
         let session = self.by_address.get_mut(&at)?;
         let pending = session.pending.take();
         if session.over {
@@ -230,7 +239,7 @@ impl Sessions {
     }
 
     /// Puts back what the store had no room for, before what was closed since.
-    pub(crate) fn put_back(&mut self, at: Address, mut pending: Pending) {
+    pub fn put_back(&mut self, at: Address, mut pending: Pending) {
         let session = self
             .by_address
             .entry(at)
@@ -257,7 +266,7 @@ impl Sessions {
     ///
     /// # Errors
     /// The peer broke the protocol: its link is to be closed.
-    pub(crate) fn take(&mut self, event: Event<'_>) -> Result<Taken, Violation> {
+    pub fn take(&mut self, event: Event<'_>) -> Result<Taken, Violation> {
         let (at, news) = match event {
             Event::Hello { version: LINK_VERSION } => {
                 self.greeted = true;
@@ -333,7 +342,9 @@ impl Sessions {
                 return Ok(Taken::News(at, News::Exited { exit, reason: reason.to_owned() }));
             }
         };
-        self.session(at)?;
+        if !planted::is(Plant::ForeignAddress) {
+            self.session(at)?;
+        }
         Ok(Taken::News(at, news))
     }
 

@@ -5,21 +5,26 @@
 //! steps and the answers, never the machine. So a run can be judged from its steps alone, which is
 //! what makes it possible to leave some out.
 
+mod blocks;
 mod bus;
 mod caps;
 mod channel;
 mod daemons;
 mod fanout;
+mod moves;
 mod policies;
+mod process;
 mod quota;
 mod records;
 mod tasks;
+mod verdict;
 mod wires;
 
 use duende_core::time::Instant;
 use duende_world::{Seen, Step, World};
 
-pub use daemons::{Daemon, Daemons, Process, Told};
+pub use daemons::{Daemon, Daemons};
+pub use process::{Process, Told};
 
 use crate::failure::Failure;
 

@@ -10,9 +10,11 @@ use duende_core::{
 };
 
 use super::{
+    super::{
+        decide::{Answer, Effect, Event, QuestionId},
+        link::prepare::{Prepared, prepare},
+    },
     Manager,
-    decide::{Answer, Effect, Event},
-    link::prepare::prepare,
 };
 use crate::{
     backend::{Heard, News, Obstacle},
@@ -90,11 +92,7 @@ impl Manager {
         self.preparing.insert(at, task.abort_handle());
     }
 
-    pub(super) fn take_prepared(
-        &mut self,
-        at: Address,
-        prepared: Result<Box<super::link::prepare::Prepared>, Obstacle>,
-    ) {
+    pub(super) fn take_prepared(&mut self, at: Address, prepared: Result<Box<Prepared>, Obstacle>) {
         // Aborted too late: nobody waits for it.
         if self.preparing.remove(&at).is_none() {
             return;
@@ -151,7 +149,7 @@ impl Manager {
         self.journal.say(LogLevel::Error, &line);
     }
 
-    fn answer(&mut self, question: super::decide::QuestionId, answer: Answer) {
+    fn answer(&mut self, question: QuestionId, answer: Answer) {
         let Some(asked) = self.questions.remove(&question) else { return };
         let responses = self.responses(answer, asked.named);
         super::question::send_all(asked.reply, responses);

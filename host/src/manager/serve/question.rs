@@ -9,9 +9,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{
+    super::{
+        control_server::Question,
+        decide::{Answer, Event, Outcome, QuestionId, Verb},
+    },
     Manager,
-    control_server::Question,
-    decide::{Answer, Event, Outcome, QuestionId, Verb},
 };
 use crate::{
     config::{self, Overrides},

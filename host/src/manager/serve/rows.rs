@@ -7,7 +7,7 @@ use duende_core::{
     restart::RestartPolicy,
 };
 
-use super::{Manager, decide::Detail, log_path};
+use super::{super::decide::Detail, Manager, log_path};
 use crate::{
     config::{DaemonConfig, Isolation},
     control::protocol::{DaemonRow, DaemonState, HealthState},

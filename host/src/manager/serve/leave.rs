@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use duende_core::wire::link::LogLevel;
 
-use super::{Manager, ManagerError, control_server::ControlServer};
+use super::{super::control_server::ControlServer, Manager, ManagerError};
 
 /// How long a store may take to write what it has; a disk that does not answer holds up nobody's end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

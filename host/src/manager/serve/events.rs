@@ -5,7 +5,7 @@ use std::sync::Arc;
 use duende_core::bus::Full;
 use tokio::sync::mpsc;
 
-use super::{Manager, journal};
+use super::{super::journal, Manager};
 use crate::{
     bus::{RecvError, Subscriber},
     control::protocol::{ErrorCode, EventRecord, Response},
