@@ -173,6 +173,21 @@ pub fn check_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
     Ok(())
 }
 
+/// Checks the directory of sockets for somebody who asks a manager there: root may ask that of any
+/// user. Gives whose it is: who serves there must be that user, or root.
+///
+/// # Errors
+/// As [`check_runtime_dir`].
+pub fn check_runtime_dir_to_ask(path: &Path, uid: u32) -> Result<u32, RuntimeDirError> {
+    let owner = match std::fs::symlink_metadata(path) {
+        Ok(metadata) if uid == 0 => metadata.uid(),
+        // The check says what is wrong.
+        Ok(_) | Err(_) => uid,
+    };
+    check_runtime_dir(path, owner)?;
+    Ok(owner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +257,10 @@ mod tests {
             check_runtime_dir(&path, uid + 1),
             Err(RuntimeDirError::ForeignOwner { .. })
         ));
+        assert!(check_runtime_dir_to_ask(&path, uid + 1).is_err());
+        assert_eq!(check_runtime_dir_to_ask(&path, 0).expect("root asks everywhere"), uid);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).expect("chmod");
+        assert!(check_runtime_dir_to_ask(&path, 0).is_err());
         assert!(matches!(check_runtime_dir(&path, uid), Err(RuntimeDirError::TooOpen { .. })));
         let link = home.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("link");

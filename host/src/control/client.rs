@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use duende_core::wire;
 
-use crate::config::dirs::{RuntimeDirError, check_runtime_dir, socket_path};
+use crate::config::dirs::{RuntimeDirError, check_runtime_dir_to_ask, socket_path};
 
 use super::protocol::{CONTROL_VERSION, ErrorCode, FleetHealth, ManagerInfo, Request, Response};
 
@@ -58,7 +58,7 @@ pub enum ClientError {
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
     /// The socket belongs to somebody else's process.
-    #[error("{socket} is served by user {uid}, neither you nor root; remove it", socket = socket.display())]
+    #[error("{socket} is served by user {uid}, neither its owner nor root; remove it", socket = socket.display())]
     ForeignManager {
         /// The socket.
         socket: PathBuf,
@@ -125,12 +125,12 @@ pub struct Fleets {
 /// # Errors
 /// When the directory can't be trusted or read. One that is not there holds no fleets.
 pub fn fleets(runtime_dir: &Path, uid: u32) -> Result<Fleets, ClientError> {
-    match check_runtime_dir(runtime_dir, uid) {
+    match check_runtime_dir_to_ask(runtime_dir, uid) {
         Err(RuntimeDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(Fleets::default());
         }
         other => other?,
-    }
+    };
     let io_error = |source| ClientError::Io { socket: runtime_dir.to_owned(), source };
     let mut fleets = Fleets::default();
     for entry in std::fs::read_dir(runtime_dir).map_err(io_error)?.take(FLEETS_MAX) {
@@ -194,16 +194,13 @@ impl Client {
     pub fn connect(socket: &Path, fleet: &str, uid: u32) -> Result<Self, ClientError> {
         let not_running =
             || ClientError::NotRunning { fleet: Some(fleet.to_owned()), socket: socket.to_owned() };
-        if let Some(directory) = socket.parent() {
-            match check_runtime_dir(directory, uid) {
-                Err(RuntimeDirError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound =>
-                {
-                    return Err(not_running());
-                }
-                other => other?,
+        let directory = socket.parent().unwrap_or(Path::new("/"));
+        let owner = match check_runtime_dir_to_ask(directory, uid) {
+            Err(RuntimeDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(not_running());
             }
-        }
+            other => other?,
+        };
         let stream = match UnixStream::connect(socket) {
             Ok(stream) => stream,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_running()),
@@ -221,7 +218,7 @@ impl Client {
         let peer = rustix::net::sockopt::socket_peercred(&stream)
             .map_err(|error| io_error(error.into()))?;
         let peer = peer.uid.as_raw();
-        if peer != uid && peer != 0 {
+        if peer != owner && peer != 0 {
             return Err(ClientError::ForeignManager { socket: socket.to_owned(), uid: peer });
         }
         stream.set_read_timeout(Some(TICK)).map_err(io_error)?;
@@ -244,8 +241,13 @@ impl Client {
             socket: socket.to_owned(),
             info: unknown,
         };
-        client.send(&Request::Hello { version: CONTROL_VERSION })?;
-        client.info = match client.receive_soon()? {
+        // Who is refused at once may find the connection closed, and the reason in it.
+        let sent = client.send(&Request::Hello { version: CONTROL_VERSION });
+        let hello = client.receive_soon().map_err(|error| match (sent, error) {
+            (_, refused @ ClientError::Refused { .. }) | (Ok(()), refused) => refused,
+            (Err(error), _) => error,
+        });
+        client.info = match hello? {
             Response::Hello(info) if info.version == CONTROL_VERSION => *info,
             Response::Hello(info) => {
                 return Err(ClientError::Version { theirs: info.version, ours: CONTROL_VERSION });

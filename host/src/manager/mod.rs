@@ -5,11 +5,14 @@
 //! - [`link`] is what is said over links: who may speak, transactions, and the feeds of channels.
 //! - `serve` owns the machine, hears everybody in turn, performs its effects, and answers what people
 //!   ask.
-//! - `control_server` and `notify` are the two sockets; `journal` is what happened.
+//! - `control_server` (and `control_client`, one connection) and `notify` are the two sockets; `journal` is
+//!   what happened.
 //!
 //! A driver reads, writes and never decides; the machine decides and does neither. Where daemons run is
 //! behind [`crate::backend`].
 
+#[cfg(feature = "manager")]
+mod control_client;
 #[cfg(feature = "manager")]
 mod control_server;
 pub mod decide;

@@ -35,7 +35,7 @@ use duende_core::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinHandle},
 };
 
@@ -215,7 +215,7 @@ async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, Manag
     let lock = crate::backend::keep_options(&fleet).lock;
     keep::wait_for_previous(&lock, WallInstant::now() + patience).await?;
     let (mut manager, mut sources) = Manager::new(fleet, options)?;
-    let served = manager.serve(asked, &mut sources).await;
+    let served = manager.serve(asked, &mut sources, server.trouble()).await;
     let left = manager.leave(server).await;
     served.and_then(|outcome| left.map(|()| outcome))
 }
@@ -295,6 +295,7 @@ impl Manager {
         &mut self,
         mut asked: mpsc::Receiver<Question>,
         sources: &mut Sources,
+        mut trouble: watch::Receiver<Option<String>>,
     ) -> Result<Outcome, ManagerError> {
         let handler = |kind| signal(kind).map_err(|source| system("cannot handle signals", source));
         let mut interrupt = handler(SignalKind::interrupt())?;
@@ -344,6 +345,13 @@ impl Manager {
                     self.keep_notify_socket();
                 }
                 () = sleep_until(self.began, deadline) => {}
+                Ok(()) = trouble.changed() => {
+                    let trouble = trouble.borrow_and_update().clone();
+                    match trouble {
+                        Some(trouble) => self.journal.say(LogLevel::Error, &trouble),
+                        None => self.journal.say(LogLevel::Info, "the control socket is back"),
+                    }
+                }
                 Ok(()) = fault.changed() => {
                     let fault = fault.borrow_and_update().clone();
                     match fault {
