@@ -22,6 +22,13 @@ impl World {
             if living > 1 {
                 return Err(format!("{living} processes of {name}"));
             }
+            let there = self.decider.daemon(slot).and_then(|daemon| daemon.running());
+            if let Some((at, Some(pid), _)) = there
+                && spec.abilities.has_process
+                && self.procs.get(&key(at)).is_some_and(|proc| proc.alive && proc.pid != pid)
+            {
+                return Err(format!("{name} is said to be process {pid}, which is another"));
+            }
             // What it said counts, whenever it said it.
             let at = self.decider.daemon(slot).and_then(|daemon| daemon.running());
             let proc = at.and_then(|(at, ..)| self.procs.get(&key(at)));

@@ -42,7 +42,7 @@ impl Decider {
     fn hear_of(&mut self, at: Address, news: News) {
         let now = self.now;
         let Some(daemon) = self.daemon_mut(at) else { return };
-        let name = daemon.spec.name.clone();
+        let (name, has_process) = (daemon.spec.name.clone(), daemon.spec.abilities.has_process);
         let Some(incarnation) = daemon.current(at) else { return };
         match news {
             News::Prepared(Ok(())) => {
@@ -81,7 +81,8 @@ impl Decider {
                 self.ended(at, exit, reason);
             }
             News::Ready { pid } => {
-                if pid.is_some() {
+                // The process of a program is known by its backend; what its kernel calls it is not that.
+                if pid.is_some() && !has_process {
                     incarnation.pid = pid;
                 }
                 self.tell(at, |id, incarnation| Input::Ready { id, incarnation });
