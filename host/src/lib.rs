@@ -13,6 +13,8 @@ pub mod backend;
 #[cfg(feature = "manager")]
 pub mod cli;
 #[cfg(feature = "formats")]
+mod clock;
+#[cfg(feature = "formats")]
 pub mod config;
 #[cfg(feature = "formats")]
 pub mod control;

@@ -224,6 +224,39 @@ fn a_detached_fleet_runs_until_it_is_told_to_stop() {
     assert_eq!(fleet.run(&["ps"]).refused(4).error.kind, "not_running");
 }
 
+/// `up --detach --wait` ends when all are ready; else it says who is not and why, and the fleet runs on.
+#[test]
+fn a_detached_fleet_is_waited_for() {
+    let up = |fleet: &Fleet, rest: &[&str]| {
+        let mut up = duende(fleet.home());
+        let mut up = up.args(["--json", "up", "--detach", "--wait"]).args(rest).arg(fleet.file());
+        Outcome::of(&mut up)
+    };
+    let good = script("good", "exec sleep 1000", "");
+    let fleet = Fleet::new("waited", &good);
+    up(&fleet, &[]).done();
+    assert_eq!(fleet.row("good").state, "running");
+    fleet.run(&["down"]).done();
+
+    let bad = script("bad", "echo no port; exit 3", "restart.policy = \"never\"");
+    let fleet = Fleet::new("waited2", &(good.clone() + &bad));
+    let failure = up(&fleet, &[]).refused(7).error;
+    assert!(
+        failure.message.contains("bad") && failure.message.contains("exit code 3"),
+        "{failure:?}"
+    );
+    assert_eq!(fleet.row("good").state, "running");
+    fleet.run(&["down"]).done();
+
+    let slow = script("slow", "exec sleep 1000", "ready = \"notify\"");
+    let fleet = Fleet::new("waited3", &(good + &slow));
+    let failure = up(&fleet, &["--timeout", "1s"]).refused(7).error;
+    assert!(failure.message.contains("slow is starting"), "{failure:?}");
+    assert!(!failure.message.contains("good"), "{failure:?}");
+    fleet.run(&["down"]).done();
+    wait_for("the end of all", || fleet.processes().is_empty().then_some(()));
+}
+
 #[test]
 fn the_control_socket_is_its_owners_alone() {
     let mut fleet = Fleet::up("mine", &component("d", "flaky", LOG));

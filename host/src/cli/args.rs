@@ -193,6 +193,12 @@ pub(super) struct UpArgs {
     /// Go on in the background once the manager answers
     #[arg(short, long)]
     pub(super) detach: bool,
+    /// With --detach: wait until every daemon is ready, or it is known that it will not be
+    #[arg(long, requires = "detach")]
+    pub(super) wait: bool,
+    /// With --wait: for how long at most, looked at once a second [default: as long as it takes]
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
     /// Given by `--detach` to the process that goes on
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(super) detached: bool,
@@ -300,6 +306,9 @@ mod tests {
         check("duende run", false);
         check("duende up -d --state-dir /x", true);
         check("duende up --detach --detached", false);
+        check("duende up --detach --wait --timeout 30s edge.toml", true);
+        check("duende up --wait", false);
+        check("duende up --detach --timeout 30s", false);
         check("duende ps -f edge.toml --json", true);
         check("duende ps -f edge.toml --fleet edge", false);
         check("duende logs web -f -n 5 --fleet edge", true);

@@ -1,7 +1,9 @@
 //! `duende up --detach`: the same program again, in a session of its own.
 //!
 //! The process that the user started waits until the other one answers on the control socket, so
-//! that "detached" means "it runs", and a failure is told where the user looks.
+//! that "detached" means "it runs", and a failure is told where the user looks. With `--wait` it goes
+//! on waiting until it is known of each daemon whether it is ready; if not, it says which one is not and
+//! why, and the fleet runs on.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -21,8 +23,9 @@ use crate::platform::{OWN_EXECUTABLE, Surroundings};
 
 use super::error::CliError;
 use super::exit_code::ExitCode;
+use super::outcome::Outcomes;
 use super::output::{self, Progress};
-use super::verbs;
+use super::{ps, verbs};
 
 /// How long a manager may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,9 +34,17 @@ const LOOK_PERIOD: Duration = Duration::from_millis(10);
 /// How much of its log is shown if it ends instead.
 const LOG_LINES: usize = 20;
 
+/// Waiting until all daemons are ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    /// No longer than this.
+    pub(super) at_most: Option<Duration>,
+}
+
 /// Starts the manager of a fleet in the background.
 pub(super) fn detach(
     fleet: &FleetConfig,
+    wait: Option<Wait>,
     json: bool,
     surroundings: &Surroundings,
 ) -> Result<ExitCode, CliError> {
@@ -82,6 +93,15 @@ pub(super) fn detach(
         std::thread::sleep(LOOK_PERIOD);
     };
     drop(progress);
+    if let Some(wait) = wait
+        && let Err(error) = wait_until_ready(&mut client, wait, json)
+    {
+        // Its end is told as one at the start is.
+        return Err(match (error, child.try_wait()?) {
+            (CliError::Client(ClientError::Closed), Some(status)) => ended(status, &log),
+            (error, _) => error,
+        });
+    }
 
     let daemons = verbs::rows(&mut client, &Request::Ps)?.len();
     let info = client.info();
@@ -99,6 +119,33 @@ pub(super) fn detach(
         output::line(&text)?;
     }
     Ok(ExitCode::Success)
+}
+
+fn wait_until_ready(client: &mut Client, wait: Wait, json: bool) -> Result<(), CliError> {
+    let fleet = client.info().fleet.clone();
+    let mut progress = Progress::new(format!("waiting for the daemons of {fleet}"));
+    let mut late = false;
+    let settled = Outcomes::ask_within(client, &Request::Settled, |elapsed| {
+        progress.tick();
+        late = wait.at_most.is_some_and(|at_most| elapsed >= at_most);
+        // Replaced below by who it is that is late.
+        if late { Err(CliError::other(ExitCode::DaemonFailed, "timed out")) } else { Ok(()) }
+    });
+    drop(progress);
+    if !late {
+        return settled?.fail_unless_done("ready", json);
+    }
+    // The connection still waits for the other answer.
+    let mut client = client.again()?;
+    let rows = verbs::rows(&mut client, &Request::Ps)?;
+    let missing: Vec<String> = rows.iter().filter_map(ps::why_not_ready).collect();
+    let waited = output::human_duration(wait.at_most.unwrap_or_default());
+    let message = if missing.is_empty() {
+        format!("fleet {fleet} was not ready within {waited}, and is now")
+    } else {
+        format!("fleet {fleet} is not ready after {waited}, and runs on:\n{}", missing.join("\n"))
+    };
+    Err(CliError::other(ExitCode::DaemonFailed, message))
 }
 
 fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {

@@ -142,7 +142,8 @@ fn up(
     let overrides = args.directories.into();
     let fleet = config::load(&args.file, &overrides, surroundings)?;
     if args.detach {
-        return detach::detach(&fleet, json, surroundings);
+        let wait = args.wait.then_some(detach::Wait { at_most: args.timeout });
+        return detach::detach(&fleet, wait, json, surroundings);
     }
     if args.detached {
         detach::leave_session()?;

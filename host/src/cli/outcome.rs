@@ -73,11 +73,8 @@ impl Outcomes {
         done: &str,
         json: bool,
     ) -> Result<ExitCode, CliError> {
-        if let Some(error) = self.refused {
-            if !json {
-                print(&lines(&self.rows, done))?;
-            }
-            return Err(CliError::Refused { error, outcomes: self.rows });
+        if self.refused.is_some() {
+            return self.fail_unless_done(done, json).map(|()| ExitCode::Success);
         }
         if json {
             output::json(&json!({ "ok": true, "daemons": self.rows }))?;
@@ -87,6 +84,15 @@ impl Outcomes {
             print(&self.rows.iter().map(|row| line(row, done)).collect::<Vec<_>>())?;
         }
         Ok(ExitCode::Success)
+    }
+
+    /// Prints it only if it was not done, which is the error.
+    pub(super) fn fail_unless_done(self, done: &str, json: bool) -> Result<(), CliError> {
+        let Some(error) = self.refused else { return Ok(()) };
+        if !json {
+            print(&lines(&self.rows, done))?;
+        }
+        Err(CliError::Refused { error, outcomes: self.rows })
     }
 }
 

@@ -102,6 +102,18 @@ fn detail(row: &DaemonRow) -> String {
     harmless(&parts.join("; "))
 }
 
+/// Who it is that is not ready, and why; none: it is, or has done its work.
+pub(super) fn why_not_ready(row: &DaemonRow) -> Option<String> {
+    let is_settled =
+        matches!(row.state, DaemonState::Running | DaemonState::Reloading | DaemonState::Stopped);
+    if is_settled {
+        return None;
+    }
+    let detail = detail(row);
+    let colon = if detail.is_empty() { "" } else { ": " };
+    Some(format!("{} is {}{colon}{detail}", harmless(&row.name), row.state.as_str()))
+}
+
 fn cut(text: &str) -> String {
     if text.chars().count() <= DETAIL_CHARS_MAX {
         return text.to_owned();
@@ -351,6 +363,15 @@ mod tests {
             },
             "exit code 1; quarantined: 5 restarts within 60 s were not enough",
         );
+    }
+
+    #[test]
+    fn who_is_not_ready_is_named_with_the_cause() {
+        let why = why_not_ready(&row()).expect("it is not");
+        assert_eq!(why, "flaky is backoff: trap: \u{fffd}[2Junreachable; again in 1.5s");
+        for state in [DaemonState::Running, DaemonState::Reloading, DaemonState::Stopped] {
+            assert_eq!(why_not_ready(&DaemonRow { state, ..row() }), None);
+        }
     }
 
     #[test]

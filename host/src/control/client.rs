@@ -160,6 +160,7 @@ pub struct Client {
     decoder: wire::Decoder<Box<[u8]>>,
     frame: Box<[u8]>,
     socket: PathBuf,
+    uid: u32,
     info: ManagerInfo,
 }
 
@@ -239,6 +240,7 @@ impl Client {
             decoder: wire::Decoder::new(storage()),
             frame: storage(),
             socket: socket.to_owned(),
+            uid,
             info: unknown,
         };
         // Who is refused at once may find the connection closed, and the reason in it.
@@ -255,6 +257,14 @@ impl Client {
             other => return Err(unexpected(&other)),
         };
         Ok(client)
+    }
+
+    /// Another connection to the same manager.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn again(&self) -> Result<Self, ClientError> {
+        Self::connect(&self.socket, &self.info.fleet, self.uid)
     }
 
     /// Who answers.

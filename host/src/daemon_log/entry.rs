@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use duende_core::wire::link::LogLevel;
 use serde::{Serialize, Serializer};
 
+use crate::clock::rfc3339_micros;
 use crate::terminal::drives_terminal;
 
 /// Bytes of the moment: `2026-11-21T09:07:29.123456Z`.
@@ -98,7 +99,7 @@ fn serialize_level<S: Serializer>(level: &LogLevel, out: S) -> Result<S::Ok, S::
 }
 
 fn serialize_moment<S: Serializer>(at: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(&humantime::format_rfc3339_micros(*at))
+    out.collect_str(&rfc3339_micros(*at))
 }
 
 /// Why a line is not an entry.
@@ -164,7 +165,7 @@ pub fn encode_entry(
     let _ = write!(
         out,
         "{} {:<LEVEL_BYTES$} {:<ORIGIN_BYTES$} ",
-        humantime::format_rfc3339_micros(at),
+        rfc3339_micros(at),
         level_name(level),
         origin.name(),
     );

@@ -169,7 +169,7 @@ impl LogWriter {
         let mut notice = Vec::new();
         if let Some(Lost { lines, first, last }) = self.lost {
             let plural = if lines == 1 { "line was" } else { "lines were" };
-            let [first, last] = [first, last].map(humantime::format_rfc3339_micros);
+            let [first, last] = [first, last].map(crate::clock::rfc3339_micros);
             let text = format!(
                 "{lines} {plural} lost here, from {first} to {last}: the log could not be written"
             );

@@ -6,11 +6,7 @@
 //! The log and what is printed are written by [`Journal::flush`], once everything that belongs to
 //! one decision is done: a restart never waits for a file or a terminal.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use duende_core::{
     bus::{Full, KernelEvent, NoCapacity},
@@ -22,6 +18,7 @@ use duende_core::{
 use super::{control_server::CONNECTIONS_MAX, printer::Printer};
 use crate::{
     bus::{Bus, Subscriber},
+    clock::unix_us,
     control::protocol::{EventKind, EventRecord},
     daemon_log::{LogOrigin, LogWriter},
 };
@@ -195,8 +192,7 @@ pub(crate) fn lagged(events: u64) -> EventRecord {
 }
 
 fn time_unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    unix_us(SystemTime::now())
 }
 
 /// What other kernels would tell of it. A worker and `keep` are services too.
