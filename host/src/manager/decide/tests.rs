@@ -285,7 +285,7 @@ fn a_lost_place_charges_nobody_and_a_silent_one_is_ended() {
     // … and then it does not, and does not even end.
     bench.answers = false;
     let effects = bench.pass(Duration::from_secs(12));
-    assert_eq!(count(&effects, Effect::EndPlace(Place::Native)), 1);
+    assert!(count(&effects, Effect::EndPlace(Place::Native)) >= 1);
     let effects = bench.pass(Duration::from_secs(10));
     assert!(count(&effects, Effect::EndPlace(Place::Native)) >= 1);
 }
