@@ -146,7 +146,7 @@ mod tests {
         }
         // Far more than a pipe holds: nobody waited.
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        let reading = std::thread::spawn(move || {
+        let reading = thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
             text
@@ -156,7 +156,7 @@ mod tests {
         while printer.shared.as_ref().is_some_and(|shared| shared.lock().dropped_lines > 0) {
             printer.print("more\n");
             more += 1;
-            std::thread::yield_now();
+            thread::yield_now();
             assert!(begun.elapsed() < Duration::from_secs(30));
         }
         drop(printer);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use duende::manager::decide::ReadyBy;
+use duende::manager::decide::{Daemon, ReadyBy};
 use duende_core::lifecycle::{FailureReason, Starting, State};
 
 use crate::world::{Fault, World, key};
@@ -22,7 +22,7 @@ impl World {
             if living > 1 {
                 return Err(format!("{living} processes of {name}"));
             }
-            let there = self.decider.daemon(slot).and_then(|daemon| daemon.running());
+            let there = self.decider.daemon(slot).and_then(Daemon::running);
             if let Some((at, Some(pid), _)) = there
                 && spec.abilities.has_process
                 && self.procs.get(&key(at)).is_some_and(|proc| proc.alive && proc.pid != pid)
@@ -30,7 +30,7 @@ impl World {
                 return Err(format!("{name} is said to be process {pid}, which is another"));
             }
             // What it said counts, whenever it said it.
-            let at = self.decider.daemon(slot).and_then(|daemon| daemon.running());
+            let at = self.decider.daemon(slot).and_then(Daemon::running);
             let proc = at.and_then(|(at, ..)| self.procs.get(&key(at)));
             if let (Some(proc), ReadyBy::Datagram) = (proc, spec.ready_by)
                 && proc.alive

@@ -3,7 +3,7 @@
 
 use duende::{
     backend::Place,
-    manager::decide::{Event, Notice, ReadyBy, Verb},
+    manager::decide::{Daemon, Event, Notice, ReadyBy, Verb},
 };
 use duende_core::{
     lifecycle::{FailureReason, State},
@@ -221,7 +221,7 @@ fn peace(world: &mut World) -> Result<(), Fault> {
     }
     // What could not be killed ends now, and its place says so.
     for at in world.living() {
-        let gone = world.decider.daemon(at.daemon).and_then(|daemon| daemon.running());
+        let gone = world.decider.daemon(at.daemon).and_then(Daemon::running);
         let abandoned = world.decider.view(at.daemon).is_some_and(|view| view.unkillable);
         if abandoned || gone.is_none_or(|(there, ..)| there != at) {
             world.end(at, Exit::Signal(9), "killed by SIGKILL", false);
@@ -252,7 +252,7 @@ fn peace(world: &mut World) -> Result<(), Fault> {
 fn judge(world: &World) -> Result<(), Fault> {
     for (slot, spec) in (0_u32..).zip(&world.specs) {
         let Some(view) = world.decider.view(slot) else { continue };
-        let there = world.decider.daemon(slot).and_then(|daemon| daemon.running());
+        let there = world.decider.daemon(slot).and_then(Daemon::running);
         let lives =
             there.is_some_and(|(at, ..)| world.procs.get(&key(at)).is_some_and(|proc| proc.alive));
         if view.state.is_up() && !lives {

@@ -107,7 +107,7 @@ impl Decider {
             News::Health { token, report, memory_bytes } => {
                 self.take_health(at, token, report, memory_bytes);
             }
-            News::Figure { token, figure } => self.take_figure(at, token, figure),
+            News::Figure { token, figure } => self.take_figure(at, token, figure.as_ref()),
             News::Committed { slices, messages, counters, gauges, memory_bytes } => {
                 if memory_bytes > 0 {
                     daemon.memory_bytes = Some(memory_bytes);

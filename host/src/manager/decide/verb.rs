@@ -96,7 +96,7 @@ impl Decider {
             };
             if !slots.is_empty() {
                 let detail = format!("{} {refusal}", self.name(slot));
-                waiter.settle(slot, Err((ErrorCode::InvalidState, detail)));
+                waiter.settle(slot, &Err((ErrorCode::InvalidState, detail)));
             }
         }
         self.wait(waiter);
@@ -134,7 +134,7 @@ impl Decider {
             if self.view(slot).is_some_and(|view| allowed(view.state)) {
                 self.input_for(slot, input);
             } else {
-                waiter.settle(slot, Err((ErrorCode::InvalidState, self.not_now(slot, what))));
+                waiter.settle(slot, &Err((ErrorCode::InvalidState, self.not_now(slot, what))));
             }
         }
         self.wait(waiter);
@@ -147,7 +147,8 @@ impl Decider {
             if self.view(slot).is_some_and(|view| view.state == State::Running) {
                 self.input_for(slot, Input::Reload);
             } else {
-                waiter.settle(slot, Err((ErrorCode::InvalidState, self.not_now(slot, "reloaded"))));
+                waiter
+                    .settle(slot, &Err((ErrorCode::InvalidState, self.not_now(slot, "reloaded"))));
             }
         }
         self.wait(waiter);
@@ -160,7 +161,7 @@ impl Decider {
     fn ask_figures(&mut self, question: QuestionId, slot: u32) {
         let runs = self.view(slot).is_some_and(|view| view.state == State::Running);
         let there = self.daemon(slot).filter(|daemon| runs && daemon.spec.abilities.speaks);
-        let Some((at, _, _)) = there.and_then(|daemon| daemon.running()) else {
+        let Some((at, _, _)) = there.and_then(super::Daemon::running) else {
             self.effect(Effect::Answer(question, Answer::Figures { slot, figures: Vec::new() }));
             return;
         };

@@ -105,7 +105,7 @@ impl Waiter {
         self.question
     }
 
-    pub(super) fn settle(&mut self, slot: u32, how: Settled) {
+    pub(super) fn settle(&mut self, slot: u32, how: &Settled) {
         for asked in &mut self.daemons {
             if asked.slot == slot {
                 asked.settled.get_or_insert_with(|| how.clone());
@@ -123,7 +123,7 @@ impl Waiter {
         if opposite && !planted::is(Plant::MovedGoal) {
             let what = if up { "started" } else { "stopped" };
             let text = format!("another operator asked for it to be {what}");
-            self.settle(slot, Err((ErrorCode::InvalidState, text)));
+            self.settle(slot, &Err((ErrorCode::InvalidState, text)));
         }
     }
 }
@@ -163,14 +163,14 @@ impl Decider {
         &mut self,
         of: Address,
         of_token: u64,
-        figure: Option<(String, f64)>,
+        figure: Option<&(String, f64)>,
     ) {
         for waiter in &mut self.waiters {
             let Some(asked) = &mut waiter.figures else { continue };
             if (asked.at, asked.token) != (of, of_token) {
                 continue;
             }
-            match &figure {
+            match figure {
                 Some(figure) if asked.figures.len() < FIGURES_MAX => {
                     asked.figures.push(figure.clone());
                 }
@@ -182,7 +182,7 @@ impl Decider {
 
     fn look_at(&self, waiter: &mut Waiter) -> Option<Answer> {
         if let Some(asked) = &mut waiter.figures {
-            let there = self.daemon(asked.at.daemon).and_then(|daemon| daemon.running());
+            let there = self.daemon(asked.at.daemon).and_then(super::Daemon::running);
             let gone = there.is_none_or(|(at, _, _)| at != asked.at);
             let late = self.now.saturating_since(waiter.since) >= FIGURES_TIME;
             let slot = asked.at.daemon;
