@@ -229,7 +229,7 @@ fn a_detached_fleet_runs_until_it_is_told_to_stop() {
 fn a_detached_fleet_is_waited_for() {
     let up = |fleet: &Fleet, rest: &[&str]| {
         let mut up = duende(fleet.home());
-        let mut up = up.args(["--json", "up", "--detach", "--wait"]).args(rest).arg(fleet.file());
+        up.args(["--json", "up", "--detach", "--wait"]).args(rest).arg(fleet.file());
         Outcome::of(&mut up)
     };
     let good = script("good", "exec sleep 1000", "");
