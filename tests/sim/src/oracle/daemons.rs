@@ -12,7 +12,7 @@ use duende_world::{DAEMONS, GROUPS_OF_DAEMONS, Input, Seen, Step, World};
 
 use super::Oracle;
 use super::blocks::Blocks;
-use super::moves::{about, cause_of, concerns_group, extendable, moves};
+use super::moves::{about, cause_of, concerns_group, extended, moves};
 use super::process::{Process, Told, extension};
 use super::verdict::{Plan, Record};
 use crate::failure::{Failure, hold};
@@ -24,6 +24,8 @@ pub struct Daemon {
     depends_on: Vec<u32>,
     /// Where it is.
     pub state: State,
+    /// Since when.
+    since: u64,
     /// Its process.
     pub process: Option<Process>,
     incarnation: u32,
@@ -103,11 +105,12 @@ impl Daemons {
             })
             .collect();
         let Ok(index) = usize::try_from(slot) else { return };
-        let incarnation = self.incarnations[index];
+        let (incarnation, since) = (self.incarnations[index], self.heard);
         self.slots[index] = Some(Daemon {
             record: Record::new(Plan::of(template_number)),
             depends_on,
             state: State::Created,
+            since,
             process: None,
             incarnation,
             grouped: usize::from(group) < GROUPS_OF_DAEMONS,
@@ -247,7 +250,7 @@ impl Daemons {
             "supervisor: a state follows the one before",
             "slot {slot}: {from:?} → {to:?}, was {known:?}"
         );
-        daemon.state = to;
+        (daemon.state, daemon.since) = (to, heard);
         let input = step.map(|step| step.input);
         let news = |of: &duende_world::Process| {
             u32::from(of.slot) == slot
@@ -297,6 +300,7 @@ impl Daemons {
                     daemon.record = kept;
                 }
             }
+            daemon.record.last_end = Some(end);
         }
         // An operator's start of what has no process forgets what it did before.
         let starts = !from.has_process() && matches!(to, State::Starting(Starting::Waiting));
@@ -383,26 +387,22 @@ impl Daemons {
     fn answered(&mut self, input: &Input) -> Result<(), Failure> {
         let heard = self.heard;
         match *input {
-            Input::Exited { of, .. } => {
-                if let Some(daemon) = self.daemon(u32::from(of.slot)) {
-                    daemon.stayed.take_if(|stayed| *stayed == of.incarnation);
+            Input::Exited { of, end } => {
+                if let Some(daemon) = self.daemon(u32::from(of.slot))
+                    && daemon.stayed.take_if(|stayed| *stayed == of.incarnation).is_some()
+                {
+                    daemon.record.last_end = Some(end);
                 }
             }
             Input::Extend { of, by_us } => {
                 let Some(daemon) = self.daemon(u32::from(of.slot)) else { return Ok(()) };
-                let state = daemon.state;
                 let Some(process) = &mut daemon.process else { return Ok(()) };
                 if process.incarnation != of.incarnation {
                     return Ok(());
                 }
                 process.extended(heard, by_us);
-                let until = extension(heard, by_us);
-                hold!(
-                    extendable(state).is_none_or(|deadline| deadline >= until),
-                    "supervisor: who wants more time has it",
-                    "slot {}: {state:?} until {until}",
-                    of.slot
-                );
+                // Nobody is told of that: what can be seen is held against it.
+                daemon.state = extended(daemon.state, extension(heard, by_us));
             }
             Input::Alive(of) => {
                 if let Some(daemon) = self.daemon(u32::from(of.slot))
@@ -580,9 +580,13 @@ impl Oracle for Daemons {
                     "{slot}: {unwell} times in a row"
                 );
             }
-            let (seen, known) =
-                (world.view(slot).map(|view| view.state), daemon.as_ref().map(|d| d.state));
-            hold!(seen == known, "supervisor: changes are told", "{slot}: {seen:?}, {known:?}");
+            let seen = world.view(slot).map(|view| (view.state, view.since.as_ns()));
+            let known = daemon.as_ref().map(|daemon| (daemon.state, daemon.since));
+            hold!(
+                seen == known,
+                "supervisor: changes are told, and more time is none",
+                "{slot}: {seen:?}, {known:?}"
+            );
         }
         Ok(())
     }

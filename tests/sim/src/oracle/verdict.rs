@@ -76,6 +76,8 @@ pub(super) struct Record {
     charged: u32,
     /// Starts in a row that something outside prevented or ended.
     obstacles: u32,
+    /// How its last process ended.
+    pub(super) last_end: Option<End>,
     /// When it was started again, as its limit counts.
     stamps: Vec<u64>,
     /// Since when it is up, put forward by its pauses.
@@ -92,6 +94,7 @@ impl Record {
             failures: 0,
             charged: 0,
             obstacles: 0,
+            last_end: None,
             stamps: Vec::new(),
             ready_at: None,
             paused_at: None,
@@ -103,10 +106,12 @@ impl Record {
         self.ready_at = None;
     }
 
-    /// It is up: nothing outside keeps it from that any more.
-    pub(super) const fn came_up(&mut self, now: u64) {
+    /// It is up: nothing outside keeps it from that any more, unless that is what it may lose again.
+    pub(super) fn came_up(&mut self, now: u64) {
         self.ready_at = Some(now);
-        self.obstacles = 0;
+        if self.last_end != Some(End::Lost) {
+            self.obstacles = 0;
+        }
     }
 
     /// Its pause is over. How long that was.
@@ -122,7 +127,7 @@ impl Record {
         let until = self.paused_at.unwrap_or(now);
         let stable = self.ready_at.is_some_and(|at| until.saturating_sub(at) >= STABLE_NS);
         if stable {
-            (self.failures, self.charged) = (0, 0);
+            (self.failures, self.charged, self.obstacles) = (0, 0, 0);
         }
         let failure = match from {
             State::Stopping(Stopping::Asked { then, .. } | Stopping::Killing { then, .. }) => {
