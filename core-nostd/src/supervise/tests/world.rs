@@ -278,11 +278,21 @@ impl World {
             }
             if let Some(deadline) = self.supervisor.next_deadline() {
                 self.now = self.now.max(deadline);
+                self.give_signs_of_life();
                 self.must(Input::Tick);
                 self.answer_probes();
             }
         }
         panic!("never at rest: {:?}", self.states);
+    }
+
+    /// Who owes none need not mind. Two that are silent, and are started again later than their limit
+    /// looks back, would never rest both at once.
+    fn give_signs_of_life(&mut self) {
+        for id in self.supervisor.ids().collect::<Vec<_>>() {
+            let incarnation = self.incarnation(id);
+            self.must(Input::Alive { id, incarnation });
+        }
     }
 
     pub(super) fn answer_probes(&mut self) {
