@@ -242,3 +242,22 @@ fn readiness_gates_dependents_and_kills_nobody() {
     }
     assert!(world.process_of(sentinel).is_some());
 }
+
+#[test]
+fn an_answer_that_is_handed_over_before_the_tick_counts() {
+    for is_told_first in [true, false] {
+        let mut world = World::new(1);
+        let every = ProbeSpec { failure_threshold: 1, ..ProbeSpec::default() };
+        let id = world.add(Spec { probes: Probes::liveness(every), ..Spec::default() });
+        world.run(id);
+        world.pass(every.initial_delay);
+        world.now = world.now.saturating_add(every.timeout);
+        if !is_told_first {
+            world.must(Input::Tick);
+        }
+        let incarnation = world.incarnation(id);
+        world.must(Input::Probed { id, incarnation, token: 1, healthy: true });
+        world.must(Input::Tick);
+        assert_eq!(world.state(id) == State::Running, is_told_first);
+    }
+}

@@ -37,7 +37,7 @@ pub struct Daemon {
     alive_at: u64,
     /// Questions whether it works since the last answer that said so.
     asked: u32,
-    /// Answers in a row, each in time, that said that it does not work.
+    /// Answers in a row, each to an open question, that said that it does not work.
     unwell: u32,
 }
 
@@ -206,12 +206,14 @@ impl Daemons {
                 );
                 Ok(())
             }
+            Effect::ReloadTimedOut { id, incarnation } => {
+                // The tick that finds this leaves the rest to the next one.
+                self.process(id.slot(), incarnation)?.is_judged = false;
+                Ok(())
+            }
             Effect::Pause { id, incarnation }
             | Effect::Resume { id, incarnation }
-            | Effect::Reload { id, incarnation }
-            | Effect::ReloadTimedOut { id, incarnation } => {
-                self.process(id.slot(), incarnation).map(drop)
-            }
+            | Effect::Reload { id, incarnation } => self.process(id.slot(), incarnation).map(drop),
             Effect::Halt(ref epitaph) => Err(Failure::new("supervisor: halted", epitaph.as_str())),
         }
     }
@@ -413,18 +415,15 @@ impl Daemons {
             }
             Input::Probed { of, token, healthy } => {
                 let Some(daemon) = self.daemon(u32::from(of.slot)) else { return Ok(()) };
-                // For what is paused, time stands still.
-                let when = daemon.record.paused_at.unwrap_or(heard);
                 let Some(process) = &mut daemon.process else { return Ok(()) };
                 if process.incarnation != of.incarnation {
                     return Ok(());
                 }
-                let Some((_, kind, at)) = process.probe.take_if(|(asked, _, _)| *asked == token)
+                let Some((_, kind, _)) = process.probe.take_if(|(asked, _, _)| *asked == token)
                 else {
                     return Ok(());
                 };
-                let in_time = when < at.saturating_add(PROBE_TIMEOUT_NS);
-                if kind != ProbeKind::Liveness || !in_time {
+                if kind != ProbeKind::Liveness {
                     return Ok(());
                 }
                 (daemon.asked, daemon.unwell) =
@@ -458,6 +457,16 @@ impl Daemons {
 }
 
 impl Daemon {
+    /// A tick ends a question whose time is over. For what is paused, time stands still.
+    fn judge_question(&mut self, now: u64) {
+        let is_paused = self.record.paused_at.is_some();
+        let Some(process) = &mut self.process else { return };
+        let judged = core::mem::replace(&mut process.is_judged, true);
+        if judged && !is_paused {
+            process.probe.take_if(|(_, _, at)| at.saturating_add(PROBE_TIMEOUT_NS) <= now);
+        }
+    }
+
     /// Whether it has to give signs of life.
     #[must_use]
     pub fn is_watched(&self) -> bool {
@@ -551,6 +560,9 @@ impl Oracle for Daemons {
     fn done(&mut self, world: &World) -> Result<(), Failure> {
         self.blocks.done(&self.slots, world)?;
         let (judged, heard) = (self.input() == Some(&Input::Tick), self.heard);
+        if judged {
+            self.slots.iter_mut().flatten().for_each(|daemon| daemon.judge_question(heard));
+        }
         let all_killed = self.input() == Some(&Input::KillAll);
         for (slot, daemon) in (0..).zip(&self.slots) {
             let process = daemon.as_ref().and_then(|daemon| daemon.process);
