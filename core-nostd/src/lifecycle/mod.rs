@@ -28,6 +28,8 @@
 //! 7. Whatever the reason, a process is asked to end before it is killed; only an operator's second
 //!    word ([`Step::Kill`]) leaves that out. A kill that is not answered is repeated, and in the end
 //!    the daemon is given up ([`Step::Abandon`]).
+//! 8. A state is as old as what goes on in it: more time for that ([`Step::Extend`]) moves its
+//!    deadline and leaves its age.
 
 use crate::epitaph::{Epitaph, invariant};
 use crate::planted::{self, Plant};
@@ -78,9 +80,8 @@ impl Lifecycle {
             }
             next => next,
         };
-        // More time for the same thing does not make it younger.
-        let at = if matches!(step, Step::Extend { .. }) { self.since } else { now };
-        Ok(self.set_state(at, next))
+        let since = if matches!(step, Step::Extend { .. }) { self.since } else { now };
+        Ok(self.set_state(since, next))
     }
 
     /// What holds between any two steps.
@@ -94,11 +95,11 @@ impl Lifecycle {
     }
 
     /// The one place where the state changes. Staying in it does not renew its age.
-    fn set_state(&mut self, now: Instant, next: State) -> State {
+    fn set_state(&mut self, since: Instant, next: State) -> State {
         let before = self.state;
         if next != before {
             self.state = next;
-            self.since = now;
+            self.since = since;
         }
         before
     }

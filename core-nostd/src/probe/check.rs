@@ -1,8 +1,8 @@
 //! One probe of one incarnation: its next question, and the answers in a row.
 //!
 //! Rules:
-//! 1. A question is open until it is answered or its timeout is over, at the deadline itself too. An
-//!    answer at or after the deadline counts as none, whether or not somebody polled in between.
+//! 1. A question is open until it is answered, or until somebody polls at its deadline or later: only
+//!    that judges who is late, so an answer that was handed over before counts.
 //! 2. The next question comes one period after the last one, or at once if its answer took longer.
 //! 3. A threshold that is reached is told once per answer: a row that goes on goes on telling.
 //! 4. At [`Instant::MAX`] nothing is asked: there is no time left in which it could be answered.
@@ -96,9 +96,9 @@ impl Check {
     }
 
     /// Takes the answer to the open question, if there is one.
-    pub(super) fn answer(&mut self, now: Instant, healthy: bool) -> Outcome {
+    pub(super) fn answer(&mut self, healthy: bool) -> Outcome {
         match self.phase {
-            Phase::Asked { at, deadline, .. } => self.answered(at, healthy && now < deadline),
+            Phase::Asked { at, .. } => self.answered(at, healthy),
             Phase::Resting { .. } => Outcome::Open,
         }
     }
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn nothing_comes_of_what_is_not_open() {
         let mut check = Check::new(ProbeSpec::default(), Instant::ZERO);
-        assert_eq!(check.answer(Instant::ZERO, false), Outcome::Open);
+        assert_eq!(check.answer(false), Outcome::Open);
         assert_eq!(check.expire(Instant::MAX), Outcome::Open);
         assert_eq!((check.row(), check.open()), (Row::Empty, None));
     }

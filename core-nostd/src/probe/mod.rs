@@ -11,8 +11,8 @@
 //! 4. The first question comes `initial_delay` after the probes began, then one each `period`. A
 //!    question waits for the answer to the one before, or for its timeout.
 //! 5. Only answers in a row count: a success ends a row of failures, a failure one of successes. No
-//!    answer in time is a failure. Each answer belongs to one question; a second one to the same
-//!    question, and one to a question whose time is over, changes nothing.
+//!    answer in time is a failure, and a poll judges that. Each answer belongs to one question; a second one to the same
+//!    question, and one to a question that was found late, changes nothing.
 //! 6. Probes belong to one incarnation: nothing that was counted survives a restart. (In Kubernetes
 //!    it did, which was a bug.)
 //! 7. A pause moves every deadline by its own length: the daemon has as much time left as before.
@@ -36,7 +36,7 @@
 //!     // The owner would ask the daemon; here it answers at once, and well.
 //!     if let ProbeAction::Ask { kind, token } = set.poll(now) {
 //!         let after_startup = kind == ProbeKind::Readiness;
-//!         assert_eq!(set.answer(now, token, true), ProbeAction::Wait);
+//!         assert_eq!(set.answer(token, true), ProbeAction::Wait);
 //!         assert_eq!(set.is_ready(), after_startup);
 //!     } else {
 //!         now = set.deadline().expect("there is always a next question");

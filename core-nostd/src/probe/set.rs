@@ -53,7 +53,7 @@ pub enum ProbeAction {
 /// // Its silence is its failure, and at this threshold its end.
 /// assert_eq!(set.poll(second(3601)), ProbeAction::Condemn { kind });
 /// assert_eq!(set.health(), Health::Failing { failures: 1 });
-/// assert_eq!(set.answer(second(3602), 1, true), ProbeAction::Wait);
+/// assert_eq!(set.answer(1, true), ProbeAction::Wait);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeSet {
@@ -130,13 +130,14 @@ impl ProbeSet {
         ProbeAction::Wait
     }
 
-    /// Takes an answer that came at `now`. One to a question that is no longer open changes nothing.
-    pub fn answer(&mut self, now: Instant, token: u64, healthy: bool) -> ProbeAction {
+    /// Takes an answer. One to a question that is no longer open changes nothing; only
+    /// [`poll`](Self::poll) ends a question whose time is over.
+    pub fn answer(&mut self, token: u64, healthy: bool) -> ProbeAction {
         for kind in [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness] {
             if let Some(check) = self.active_mut(kind)
                 && check.open() == Some(token)
             {
-                let outcome = check.answer(now, healthy);
+                let outcome = check.answer(healthy);
                 return self.settle(kind, outcome);
             }
         }

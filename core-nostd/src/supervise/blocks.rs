@@ -1,9 +1,10 @@
 //! Who waits in vain: a daemon that waits for one that does not come by itself.
 //!
-//! A dependency that failed, was stopped, was never started or is paused comes only if somebody sees to it; so does
-//! everything that waits for it, directly or through others. Each of those is told once, by
-//! [`Effect::Blocked`]. Found anew after each input that may have changed it, until nothing changes any
-//! more: dependencies form no circle, so that takes as many passes as the longest chain has links.
+//! A dependency that failed, was stopped, was never started or is paused comes only if somebody sees to
+//! it; so does everything that waits for it, directly or through others. Each of those is told once, by
+//! [`Effect::Blocked`], and what it depends on itself is named before what is in the way of that. Found
+//! anew after each input that may have changed it, until nothing changes any more: dependencies form no
+//! circle, so that takes at most as many passes as the longest chain has links, and one.
 
 use super::daemon::{Daemon, Slot};
 use super::group::GroupSlot;
@@ -73,7 +74,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         }
         let depends_on = &daemon.spec.depends_on;
         let state = |on: &DaemonId| self.daemon(*on).map(Daemon::state);
-        // What it depends on itself is named before what is in the way of that.
         let direct = depends_on
             .iter()
             .find(|on| state(on).is_some_and(|state| comes_by_itself(state) == Some(false)));

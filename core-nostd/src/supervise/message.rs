@@ -148,7 +148,8 @@ pub enum Input {
 /// What a supervisor asks its owner to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// A daemon is in another state. Comes before the effects that belong to the new state.
+    /// A daemon is in another state. Comes before the effects that belong to the new state. More time
+    /// for what is under way ([`Input::Extend`]) is none: it is seen in [`View::state`].
     Changed {
         /// Which daemon.
         id: DaemonId,
@@ -194,8 +195,8 @@ pub enum Effect {
         /// How often it was killed.
         attempt: u8,
     },
-    /// The daemon waits for one that does not come by itself: it failed, was stopped or never started.
-    /// Said once for each that is in the way. When that one is ready, the daemon starts.
+    /// The daemon waits for one that does not come by itself: it failed, was stopped, was never started
+    /// or is paused. Said once for each that is in the way. When that one is ready, the daemon starts.
     Blocked {
         /// Which daemon.
         id: DaemonId,

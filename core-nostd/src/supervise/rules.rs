@@ -268,7 +268,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
             slot.incarnation = slot.incarnation.wrapping_add(1);
         }
         let incarnation = self.incarnation(id)?;
-        effects(Effect::Changed { id, from, to });
+        if !matches!(step, Step::Extend { .. }) {
+            effects(Effect::Changed { id, from, to });
+        }
         if was_paused && to.has_process() {
             effects(Effect::Resume { id, incarnation });
         }

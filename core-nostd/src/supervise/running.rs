@@ -54,13 +54,12 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>, G: AsRef<[GroupSlot]> + AsMut<[GroupSlot]
         healthy: bool,
         effects: Effects<'_>,
     ) -> Result<(), Fault> {
-        let now = self.now;
         let daemon = self.known_mut(id)?;
-        let (was_ready, now) = (daemon.is_ready(), daemon.own_now(now));
+        let was_ready = daemon.is_ready();
         let Some(probe) = &mut daemon.probe else {
             return Ok(());
         };
-        let action = probe.answer(now, token, healthy);
+        let action = probe.answer(token, healthy);
         let deadline = daemon.deadline();
         self.wake_by(deadline);
         self.act_on_probe(id, action, was_ready, effects)

@@ -132,7 +132,7 @@ fn waits_for_nothing(court: &Court) -> Result<(), Failure> {
 
 fn check(court: &Court, slot: usize) -> Result<(), Failure> {
     let Some(daemon) = &court.oracles.daemons.slots[slot] else { return Ok(()) };
-    // At the end of the clock no answer comes before its deadline, so nobody gets ready by one.
+    // At the end of the clock nobody is asked any more, so nobody gets ready by an answer.
     let ends = court.world.now() == duende_core::time::Instant::MAX;
     if daemon.state != State::Starting(Starting::Waiting) || ends {
         return Ok(());

@@ -134,14 +134,12 @@ impl Kubelet {
         actions
     }
 
-    fn answer(&mut self, now_ns: u64, token: u64, healthy: bool) -> ProbeAction {
+    fn answer(&mut self, token: u64, healthy: bool) -> ProbeAction {
         let asked = self.workers().iter().find_map(|(kind, worker)| {
-            worker.open.filter(|(open, _)| *open == token).map(|(_, deadline)| (*kind, deadline))
+            worker.open.filter(|(open, _)| *open == token).map(|_| *kind)
         });
         match asked {
-            Some((kind, deadline)) if self.result(kind, healthy && now_ns < deadline) => {
-                ProbeAction::Condemn { kind }
-            }
+            Some(kind) if self.result(kind, healthy) => ProbeAction::Condemn { kind },
             _ => ProbeAction::Wait,
         }
     }
@@ -233,8 +231,8 @@ proptest! {
                 }
                 Op::Answer { back, healthy } => {
                     let token = kubelet.token.saturating_sub(back);
-                    let action = set.answer(now, token, healthy);
-                    prop_assert_eq!(action, kubelet.answer(now_ns, token, healthy));
+                    let action = set.answer(token, healthy);
+                    prop_assert_eq!(action, kubelet.answer(token, healthy));
                 }
                 Op::Pause => {
                     set.shift(Duration::from_nanos(step_ns));
@@ -278,27 +276,47 @@ fn three_failures_in_a_row_condemn() {
     assert_eq!(set.poll(at(109)), ProbeAction::Wait);
     // Unhealthy, too late (the answer that follows is void), healthy: the count starts again.
     assert_eq!(set.poll(at(110)), ask(liveness, 1));
-    assert_eq!(set.answer(at(110), 1, false), ProbeAction::Wait);
+    assert_eq!(set.answer(1, false), ProbeAction::Wait);
     assert_eq!(set.health(), Health::Failing { failures: 1 });
-    assert_eq!(set.answer(at(110), 1, false), ProbeAction::Wait, "answered twice");
+    assert_eq!(set.answer(1, false), ProbeAction::Wait, "answered twice");
     assert_eq!(set.deadline(), Some(at(120)));
     assert_eq!(set.poll(at(120)), ask(liveness, 2));
-    assert_eq!(set.answer(at(120), 1, true), ProbeAction::Wait, "an old token");
+    assert_eq!(set.answer(1, true), ProbeAction::Wait, "an old token");
     assert_eq!(set.deadline(), Some(at(121)));
     assert_eq!(set.poll(at(121)), ProbeAction::Wait);
-    assert_eq!(set.answer(at(121), 2, true), ProbeAction::Wait, "too late");
+    assert_eq!(set.answer(2, true), ProbeAction::Wait, "too late");
     assert_eq!(set.health(), Health::Failing { failures: 2 });
     assert_eq!(set.poll(at(130)), ask(liveness, 3));
-    assert_eq!(set.answer(at(130), 3, true), ProbeAction::Wait);
+    assert_eq!(set.answer(3, true), ProbeAction::Wait);
     assert_eq!(set.health(), Health::Healthy);
     let condemn = ProbeAction::Condemn { kind: liveness };
     for (round, expected) in [(4, ProbeAction::Wait), (5, ProbeAction::Wait), (6, condemn)] {
         let now = at(100 + 10 * round);
         assert_eq!(set.poll(now), ask(liveness, round));
-        assert_eq!(set.answer(now, round, false), expected);
+        assert_eq!(set.answer(round, false), expected);
         assert_eq!(set.check_invariants(), Ok(()));
     }
     assert_eq!((set.deadline(), set.poll(at(1000))), (None, ProbeAction::Wait), "said once");
+}
+
+#[test]
+fn only_a_poll_judges_who_is_late() {
+    let once = ProbeSpec { failure_threshold: 1, ..ProbeSpec::default() };
+    let asked = || {
+        let mut set = ProbeSet::new(Probes::liveness(once), at(0));
+        assert_eq!(set.poll(at(10)), ask(ProbeKind::Liveness, 1));
+        assert_eq!(set.deadline(), Some(at(11)));
+        set
+    };
+    // Handed over before the poll that comes late itself.
+    let mut set = asked();
+    assert_eq!(set.answer(1, true), ProbeAction::Wait);
+    assert_eq!(set.health(), Health::Healthy);
+    assert_eq!(set.poll(at(15)), ProbeAction::Wait);
+    let mut set = asked();
+    assert_eq!(set.poll(at(11)), ProbeAction::Condemn { kind: ProbeKind::Liveness });
+    assert_eq!(set.answer(1, true), ProbeAction::Wait);
+    assert_eq!(set.health(), Health::Failing { failures: 1 });
 }
 
 #[test]
@@ -312,24 +330,24 @@ fn startup_gates_the_others_and_is_asked_no_more() {
     };
     let mut set = ProbeSet::new(probes, at(0));
     assert_eq!(poll_all(&mut set, at(0)), [ask(Startup, 1)]);
-    assert_eq!(set.answer(at(0), 1, false), ProbeAction::Wait);
+    assert_eq!(set.answer(1, false), ProbeAction::Wait);
     assert_eq!(poll_all(&mut set, at(10)), [ask(Startup, 2)]);
-    assert_eq!(set.answer(at(10), 2, true), ProbeAction::Wait);
+    assert_eq!(set.answer(2, true), ProbeAction::Wait);
     assert!(set.is_started() && !set.is_ready());
     // Their initial delay is over since 5 s.
     assert_eq!(poll_all(&mut set, at(10)), [ask(Liveness, 3), ask(Readiness, 4)]);
     // An answer counts for the question that it names only.
-    assert_eq!(set.answer(at(10), 4, true), ProbeAction::Wait);
+    assert_eq!(set.answer(4, true), ProbeAction::Wait);
     assert_eq!((set.health(), set.is_ready()), (Health::Unknown, false));
-    assert_eq!(set.answer(at(10), 3, true), ProbeAction::Wait);
+    assert_eq!(set.answer(3, true), ProbeAction::Wait);
     assert_eq!((set.health(), set.is_ready()), (Health::Healthy, false));
     let ready = [true, true, false, false, true].into_iter();
     for ((round, healthy), ready) in (1..).zip([true, false, false, true, true]).zip(ready) {
         let now = at(10 + 10 * round);
         let token = 2 * round + 3;
         assert_eq!(poll_all(&mut set, now), [ask(Liveness, token), ask(Readiness, token + 1)]);
-        assert_eq!(set.answer(now, token, true), ProbeAction::Wait);
-        assert_eq!(set.answer(now, token + 1, healthy), ProbeAction::Wait);
+        assert_eq!(set.answer(token, true), ProbeAction::Wait);
+        assert_eq!(set.answer(token + 1, healthy), ProbeAction::Wait);
         assert_eq!(set.is_ready(), ready, "round {round}");
     }
     // Nothing survives a restart.
@@ -347,7 +365,7 @@ fn startup_condemns_at_its_threshold() {
     assert_eq!(poll_all(&mut set, at(10)), [ask(ProbeKind::Startup, 2)]);
     let condemn = ProbeAction::Condemn { kind: ProbeKind::Startup };
     assert_eq!(poll_all(&mut set, at(11)), [condemn]);
-    assert_eq!(set.answer(at(11), 2, true), ProbeAction::Wait);
+    assert_eq!(set.answer(2, true), ProbeAction::Wait);
     assert!(!set.is_started() && !set.is_ready());
 }
 
@@ -359,7 +377,7 @@ fn a_pause_leaves_as_much_time_as_before() {
     assert_eq!(set.poll(at(17)), ask(ProbeKind::Liveness, 1));
     set.shift(SECOND * 100);
     assert_eq!(set.deadline(), Some(at(118)));
-    assert_eq!(set.answer(at(117), 1, true), ProbeAction::Wait);
+    assert_eq!(set.answer(1, true), ProbeAction::Wait);
     assert_eq!(set.health(), Health::Healthy);
     assert_eq!(set.deadline(), Some(at(127)));
     set.shift(Duration::MAX);

@@ -17,6 +17,11 @@ fn pair(world: &mut World) -> [DaemonId; 2] {
     [web, world.add(Spec { depends_on, ..Spec::default() })]
 }
 
+fn after(depends_on: &[DaemonId]) -> Spec {
+    let depends_on = heapless::Vec::from_slice(depends_on).unwrap();
+    Spec { depends_on, ..Spec::default() }
+}
+
 #[test]
 fn who_waits_in_vain_is_told_whichever_came_first() {
     type Spoil = fn(&mut World, DaemonId);
@@ -80,14 +85,13 @@ fn a_chain_is_told_of_its_end() {
         assert!(told(&world).contains(&(id, on)), "{:?}", world.last);
     }
     world.must(Input::Start(sentinel));
-    // `last` depends on `web` itself, and was told so before.
-    let expected = [(sentinel, web), (alert, web)];
-    assert_eq!(told(&world), expected);
-    // One in the middle that is stopped is the nearest cause.
+    // The last one depends on the web too, and has heard of it before.
+    assert_eq!(told(&world), [(sentinel, web), (alert, web)]);
+    assert_eq!(world.supervisor.view(last).unwrap().blocked_by, Some(web));
+    // One in the middle that is stopped is the cause for those after it.
     world.must(Input::Stop(alert));
     assert_eq!(told(&world), [(last, alert)]);
     world.must(Input::Start(alert));
-    // `last` was told of it before it was told of the nearer one.
     assert_eq!(told(&world), [(alert, web), (last, web)]);
     // One that waits no more waits for nobody in vain.
     world.must(Input::Stop(last));
@@ -97,6 +101,32 @@ fn a_chain_is_told_of_its_end() {
         world.ready(id);
     }
     assert_eq!(world.state(alert), State::Running);
+}
+
+#[test]
+fn who_waits_for_one_that_is_held_still_is_told_whichever_came_first() {
+    for waits_first in [true, false] {
+        let mut world = World::new(3);
+        let web = world.add(Spec::default());
+        let slow = world.add(Spec::default());
+        let sentinel = world.add(after(&[web, slow]));
+        world.run(web);
+        world.must(Input::Start(slow));
+        if waits_first {
+            world.must(Input::Start(sentinel));
+            assert_eq!(told(&world), []);
+        }
+        world.must(Input::Pause(web));
+        if !waits_first {
+            world.must(Input::Start(sentinel));
+        }
+        assert_eq!(told(&world), [(sentinel, web)]);
+        world.ready(slow);
+        assert!(!world.spawned());
+        world.must(Input::Resume(web));
+        assert_eq!(world.supervisor.view(sentinel).unwrap().blocked_by, None);
+        assert!(world.spawned());
+    }
 }
 
 #[test]
@@ -149,5 +179,44 @@ fn a_restart_takes_what_it_needs_along() {
     world.settle();
     for (id, incarnation) in [(web, 2), (sentinel, 1), (alert, 2)] {
         assert_eq!((world.state(id), world.incarnation(id)), (State::Running, incarnation));
+    }
+}
+
+#[test]
+fn what_it_depends_on_itself_is_named_before_what_is_further_away() {
+    for is_near_first in [true, false] {
+        let mut world = World::new(4);
+        let far = world.add(Spec::default());
+        let middle = world.add(after(&[far]));
+        let near = world.add(Spec::default());
+        let depends_on = if is_near_first { [near, middle] } else { [middle, near] };
+        let id = world.add(after(&depends_on));
+        world.must(Input::Start(middle));
+        world.must(Input::Start(id));
+        assert_eq!(told(&world), [(id, near)]);
+        world.run(near);
+        assert_eq!(world.supervisor.view(id).unwrap().blocked_by, Some(far));
+    }
+}
+
+/// Slots are given anew, so what is depended on may stand after what depends on it.
+#[test]
+fn the_order_of_slots_does_not_matter() {
+    let mut world = World::new(4);
+    let gone = [(); 3].map(|()| world.add(Spec::default()));
+    let root = world.add(Spec::default());
+    for id in gone {
+        world.supervisor.remove(id).unwrap();
+    }
+    // Each of these stands before what it depends on, or after it, and is started before or after.
+    let middle = world.add(after(&[root]));
+    let last = world.add(after(&[middle]));
+    assert!(middle.slot < root.slot && middle.slot < last.slot);
+    world.must(Input::Start(last));
+    world.must(Input::Start(middle));
+    assert_eq!(told(&world), [(middle, root), (last, root)]);
+    world.run(root);
+    for id in [middle, last] {
+        assert_eq!(world.supervisor.view(id).unwrap().blocked_by, None);
     }
 }

@@ -4,6 +4,11 @@ use super::*;
 
 const OUTER: [Exit; 2] = [Exit::Unavailable(Unavailable::Program), Exit::Lost];
 
+/// The longest backoff after one of them.
+fn longest_ms(exit: Exit) -> u64 {
+    if exit == Exit::Lost { 2_000 } else { 30_000 }
+}
+
 #[test]
 fn what_exits_cleanly_at_once_is_quarantined() {
     for restart in [RestartPolicy::Always, RestartPolicy::UnlessStopped] {
@@ -78,44 +83,61 @@ fn what_lies_outside_is_tried_for_ever_and_later_each_time() {
         let limit = RestartLimit { intensity: 0, ..RestartLimit::default() };
         let id = world.add(Spec { limit, max_retries: Some(0), ..Spec::default() });
         world.must(Input::Start(id));
-        let ceilings = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000];
+        let ceilings = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600];
         for delay_ms in ceilings.into_iter().chain([30_000; 1_000]) {
+            let delay_ms = delay_ms.min(longest_ms(exit));
             world.exit(id, exit);
-            // A place is made anew at once: nobody waits long for that.
-            let lost_ms = u64::try_from(LOST_DELAY_MAX.as_millis()).unwrap();
-            let delay_ms = if exit == Exit::Lost { delay_ms.min(lost_ms) } else { delay_ms };
             let until = world.now.saturating_add(Duration::from_millis(delay_ms));
             assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");
             world.pass(Duration::from_millis(delay_ms));
             assert!(world.spawned(), "{exit:?}");
         }
-        // A start that came of it forgets them all, unless it takes down what it runs in: then only a
-        // stable run does.
-        world.ready(id);
-        let forgets = exit != Exit::Lost;
-        world.exit(id, exit);
-        let wait = if forgets { Duration::from_millis(100) } else { LOST_DELAY_MAX };
-        let until = world.now.saturating_add(wait);
-        assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");
-        world.pass(wait);
-        world.ready(id);
-        world.pass(crate::backoff::STABLE_AFTER);
-        world.exit(id, exit);
-        let until = world.now.saturating_add(Duration::from_millis(100));
-        assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");
-        // So does an operator.
-        world.pass(SECOND);
+        // An operator forgets them all.
         for forget in [Input::Forgive(id), Input::Start(id)] {
             world.exit(id, exit);
             world.must(forget);
+            // That leaves a backoff that is under way as it is.
             if forget == Input::Forgive(id) {
-                world.pass(SECOND);
+                world.pass(Duration::from_secs(30));
             }
             world.exit(id, exit);
             let until = world.now.saturating_add(Duration::from_millis(100));
             assert_eq!(world.state(id), State::Backoff { until, failure }, "{exit:?}");
             world.pass(SECOND);
         }
+    }
+}
+
+/// What takes down what it runs in comes up each time before it does: only a run that lasts is the end of
+/// that row.
+#[test]
+fn a_start_ends_the_row_of_what_prevented_it_and_a_stable_run_that_of_what_was_lost() {
+    for exit in OUTER {
+        let mut world = World::new(1);
+        let id = world.add(Spec::default());
+        world.must(Input::Start(id));
+        let delay_ms = |world: &mut World| {
+            world.exit(id, exit);
+            let restart_at = world.supervisor.view(id).unwrap().restart_at.unwrap();
+            let delay = restart_at.saturating_since(world.now);
+            world.pass(delay);
+            u64::try_from(delay.as_millis()).unwrap()
+        };
+        for expected_ms in [100, 200, 400, 800, 1_600, 3_200] {
+            let expected_ms = if exit == Exit::Lost { expected_ms } else { 100 };
+            world.ready(id);
+            assert_eq!(delay_ms(&mut world), expected_ms.min(longest_ms(exit)), "{exit:?}");
+        }
+        world.ready(id);
+        world.pass(Spec::default().stable_after);
+        assert_eq!(delay_ms(&mut world), 100, "{exit:?}");
+        // A start that something else prevented ends both rows when it comes of it.
+        world.ready(id);
+        delay_ms(&mut world);
+        world.exit(id, OUTER[0]);
+        world.pass(SECOND);
+        world.ready(id);
+        assert_eq!(delay_ms(&mut world), 100, "{exit:?}");
     }
 }
 

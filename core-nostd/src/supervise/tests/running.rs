@@ -137,9 +137,7 @@ fn a_resumed_dependency_starts_what_waited() {
     world.run(web);
     world.must(Input::Pause(web));
     world.must(Input::Start(sentinel));
-    let view = world.supervisor.view(sentinel).unwrap();
-    // It comes only if somebody lets it go on.
-    assert_eq!((view.waits_for, view.blocked_by), (Some(web), Some(web)));
+    assert_eq!(world.supervisor.view(sentinel).unwrap().waits_for, Some(web));
     world.must(Input::Resume(web));
     assert!(world.spawned());
 }
@@ -243,4 +241,23 @@ fn readiness_gates_dependents_and_kills_nobody() {
         assert_eq!(world.state(web), State::Running);
     }
     assert!(world.process_of(sentinel).is_some());
+}
+
+#[test]
+fn an_answer_that_is_handed_over_before_the_tick_counts() {
+    for is_told_first in [true, false] {
+        let mut world = World::new(1);
+        let every = ProbeSpec { failure_threshold: 1, ..ProbeSpec::default() };
+        let id = world.add(Spec { probes: Probes::liveness(every), ..Spec::default() });
+        world.run(id);
+        world.pass(every.initial_delay);
+        world.now = world.now.saturating_add(every.timeout);
+        if !is_told_first {
+            world.must(Input::Tick);
+        }
+        let incarnation = world.incarnation(id);
+        world.must(Input::Probed { id, incarnation, token: 1, healthy: true });
+        world.must(Input::Tick);
+        assert_eq!(world.state(id) == State::Running, is_told_first);
+    }
 }

@@ -69,6 +69,10 @@ impl World {
         {
             self.abandoned.remove(&id);
         }
+        let since = match input {
+            Input::Extend { id, .. } => self.supervisor.view(id).map(|view| view.since),
+            _ => None,
+        };
         let mut effects = Vec::new();
         let result =
             self.supervisor.handle(self.now, entropy, input, &mut |effect| effects.push(effect));
@@ -127,6 +131,9 @@ impl World {
                 Effect::Halt(epitaph) => panic!("{epitaph} on {input:?}"),
             }
         }
+        if let (Some(since), Input::Extend { id, .. }) = (since, input) {
+            self.extended(id, since, &effects);
+        }
         self.last = effects;
         assert_eq!(self.supervisor.check_invariants(), Ok(()), "after {input:?}");
         for id in self.supervisor.ids() {
@@ -147,21 +154,34 @@ impl World {
         result
     }
 
-    /// All for whom a daemon waits in vain, by walking up.
+    /// More time moves a deadline later, and nothing else: it is no other state, and none younger.
+    fn extended(&mut self, id: DaemonId, since: Instant, effects: &[Effect]) {
+        let view = self.supervisor.view(id).unwrap();
+        let before = self.states.insert(id.slot, view.state).unwrap();
+        assert_eq!(core::mem::discriminant(&before), core::mem::discriminant(&view.state));
+        assert!(before.deadline() <= view.state.deadline(), "{before:?} → {:?}", view.state);
+        assert_eq!(view.since, since, "{:?}", view.state);
+        assert_eq!(effects, []);
+    }
+
+    /// Whom a daemon that waits in vain may name: of what it depends on itself, what does not come; else
+    /// what those that it waits for may name.
     fn culprits(&self, id: DaemonId) -> BTreeSet<DaemonId> {
-        let mut found = BTreeSet::new();
         if self.state(id) != State::Starting(Starting::Waiting) {
-            return found;
+            return BTreeSet::new();
         }
-        for on in &self.supervisor.daemon(id).unwrap().spec.depends_on {
-            match self.state(*on) {
-                State::Created | State::Stopped(_) | State::Failed(_) | State::Paused => {
-                    found.insert(*on);
-                }
-                _ => found.extend(self.culprits(*on)),
-            }
+        let depends_on = &self.supervisor.daemon(id).unwrap().spec.depends_on;
+        let stays = |on: &DaemonId| {
+            matches!(
+                self.state(*on),
+                State::Created | State::Stopped(_) | State::Failed(_) | State::Paused
+            )
+        };
+        let direct: BTreeSet<_> = depends_on.iter().copied().filter(stays).collect();
+        if !direct.is_empty() {
+            return direct;
         }
-        found
+        depends_on.iter().flat_map(|on| self.culprits(*on)).collect()
     }
 
     fn process_mut(&mut self, id: DaemonId, incarnation: u32) -> &mut Process {
@@ -258,11 +278,21 @@ impl World {
             }
             if let Some(deadline) = self.supervisor.next_deadline() {
                 self.now = self.now.max(deadline);
+                self.give_signs_of_life();
                 self.must(Input::Tick);
                 self.answer_probes();
             }
         }
         panic!("never at rest: {:?}", self.states);
+    }
+
+    /// Who owes none need not mind. Two that are silent, and are started again later than their limit
+    /// looks back, would never rest both at once.
+    fn give_signs_of_life(&mut self) {
+        for id in self.supervisor.ids().collect::<Vec<_>>() {
+            let incarnation = self.incarnation(id);
+            self.must(Input::Alive { id, incarnation });
+        }
     }
 
     pub(super) fn answer_probes(&mut self) {

@@ -44,8 +44,7 @@ impl Blocks {
                 "supervisor: who waits in vain is told",
                 "{slot} waits for {named:?} and was told of {told:?}"
             );
-            let mut culprits = Vec::new();
-            walk(slots, u32::from(slot), &mut culprits);
+            let culprits = culprits(slots, u32::from(slot));
             let is_one = named.map_or(culprits.is_empty(), |on| culprits.contains(&on));
             hold!(
                 is_one,
@@ -57,21 +56,24 @@ impl Blocks {
     }
 }
 
-/// Gathers all that a daemon waits for, directly or through others that wait, and that do not come by
-/// themselves.
-fn walk(slots: &[Option<Daemon>; DAEMONS], slot: u32, culprits: &mut Vec<u32>) {
+/// Whom a daemon that waits in vain may name: of what it depends on itself, what does not come by itself;
+/// else what those that it waits for may name.
+fn culprits(slots: &[Option<Daemon>; DAEMONS], slot: u32) -> Vec<u32> {
     let daemon = |slot: u32| slots.get(usize::try_from(slot).ok()?)?.as_ref();
     let Some(waiting) =
         daemon(slot).filter(|daemon| daemon.state == State::Starting(Starting::Waiting))
     else {
-        return;
+        return Vec::new();
     };
-    for on in waiting.depends_on() {
-        match daemon(*on).map(|daemon| daemon.state) {
-            Some(State::Created | State::Stopped(_) | State::Failed(_) | State::Paused) => {
-                culprits.push(*on);
-            }
-            _ => walk(slots, *on, culprits),
-        }
+    let stays = |on: &u32| {
+        matches!(
+            daemon(*on).map(|daemon| daemon.state),
+            Some(State::Created | State::Stopped(_) | State::Failed(_) | State::Paused)
+        )
+    };
+    let direct: Vec<u32> = waiting.depends_on().iter().copied().filter(stays).collect();
+    if !direct.is_empty() {
+        return direct;
     }
+    waiting.depends_on().iter().flat_map(|on| culprits(slots, *on)).collect()
 }

@@ -12,7 +12,7 @@ use duende_world::{DAEMONS, GROUPS_OF_DAEMONS, Input, Seen, Step, World};
 
 use super::Oracle;
 use super::blocks::Blocks;
-use super::moves::{about, cause_of, concerns_group, extendable, moves};
+use super::moves::{about, cause_of, concerns_group, extended, moves};
 use super::process::{Process, Told, extension};
 use super::verdict::{Plan, Record};
 use crate::failure::{Failure, hold};
@@ -24,6 +24,8 @@ pub struct Daemon {
     depends_on: Vec<u32>,
     /// Where it is.
     pub state: State,
+    /// Since when.
+    since: u64,
     /// Its process.
     pub process: Option<Process>,
     incarnation: u32,
@@ -35,7 +37,7 @@ pub struct Daemon {
     alive_at: u64,
     /// Questions whether it works since the last answer that said so.
     asked: u32,
-    /// Answers in a row, each in time, that said that it does not work.
+    /// Answers in a row, each to an open question, that said that it does not work.
     unwell: u32,
 }
 
@@ -103,11 +105,12 @@ impl Daemons {
             })
             .collect();
         let Ok(index) = usize::try_from(slot) else { return };
-        let incarnation = self.incarnations[index];
+        let (incarnation, since) = (self.incarnations[index], self.heard);
         self.slots[index] = Some(Daemon {
             record: Record::new(Plan::of(template_number)),
             depends_on,
             state: State::Created,
+            since,
             process: None,
             incarnation,
             grouped: usize::from(group) < GROUPS_OF_DAEMONS,
@@ -203,12 +206,14 @@ impl Daemons {
                 );
                 Ok(())
             }
+            Effect::ReloadTimedOut { id, incarnation } => {
+                // The tick that finds this leaves the rest to the next one.
+                self.process(id.slot(), incarnation)?.is_judged = false;
+                Ok(())
+            }
             Effect::Pause { id, incarnation }
             | Effect::Resume { id, incarnation }
-            | Effect::Reload { id, incarnation }
-            | Effect::ReloadTimedOut { id, incarnation } => {
-                self.process(id.slot(), incarnation).map(drop)
-            }
+            | Effect::Reload { id, incarnation } => self.process(id.slot(), incarnation).map(drop),
             Effect::Halt(ref epitaph) => Err(Failure::new("supervisor: halted", epitaph.as_str())),
         }
     }
@@ -247,7 +252,7 @@ impl Daemons {
             "supervisor: a state follows the one before",
             "slot {slot}: {from:?} → {to:?}, was {known:?}"
         );
-        daemon.state = to;
+        (daemon.state, daemon.since) = (to, heard);
         let input = step.map(|step| step.input);
         let news = |of: &duende_world::Process| {
             u32::from(of.slot) == slot
@@ -297,6 +302,7 @@ impl Daemons {
                     daemon.record = kept;
                 }
             }
+            daemon.record.last_end = Some(end);
         }
         // An operator's start of what has no process forgets what it did before.
         let starts = !from.has_process() && matches!(to, State::Starting(Starting::Waiting));
@@ -383,26 +389,22 @@ impl Daemons {
     fn answered(&mut self, input: &Input) -> Result<(), Failure> {
         let heard = self.heard;
         match *input {
-            Input::Exited { of, .. } => {
-                if let Some(daemon) = self.daemon(u32::from(of.slot)) {
-                    daemon.stayed.take_if(|stayed| *stayed == of.incarnation);
+            Input::Exited { of, end } => {
+                if let Some(daemon) = self.daemon(u32::from(of.slot))
+                    && daemon.stayed.take_if(|stayed| *stayed == of.incarnation).is_some()
+                {
+                    daemon.record.last_end = Some(end);
                 }
             }
             Input::Extend { of, by_us } => {
                 let Some(daemon) = self.daemon(u32::from(of.slot)) else { return Ok(()) };
-                let state = daemon.state;
                 let Some(process) = &mut daemon.process else { return Ok(()) };
                 if process.incarnation != of.incarnation {
                     return Ok(());
                 }
                 process.extended(heard, by_us);
-                let until = extension(heard, by_us);
-                hold!(
-                    extendable(state).is_none_or(|deadline| deadline >= until),
-                    "supervisor: who wants more time has it",
-                    "slot {}: {state:?} until {until}",
-                    of.slot
-                );
+                // Nobody is told of that: what can be seen is held against it.
+                daemon.state = extended(daemon.state, extension(heard, by_us));
             }
             Input::Alive(of) => {
                 if let Some(daemon) = self.daemon(u32::from(of.slot))
@@ -413,18 +415,15 @@ impl Daemons {
             }
             Input::Probed { of, token, healthy } => {
                 let Some(daemon) = self.daemon(u32::from(of.slot)) else { return Ok(()) };
-                // For what is paused, time stands still.
-                let when = daemon.record.paused_at.unwrap_or(heard);
                 let Some(process) = &mut daemon.process else { return Ok(()) };
                 if process.incarnation != of.incarnation {
                     return Ok(());
                 }
-                let Some((_, kind, at)) = process.probe.take_if(|(asked, _, _)| *asked == token)
+                let Some((_, kind, _)) = process.probe.take_if(|(asked, _, _)| *asked == token)
                 else {
                     return Ok(());
                 };
-                let in_time = when < at.saturating_add(PROBE_TIMEOUT_NS);
-                if kind != ProbeKind::Liveness || !in_time {
+                if kind != ProbeKind::Liveness {
                     return Ok(());
                 }
                 (daemon.asked, daemon.unwell) =
@@ -458,6 +457,16 @@ impl Daemons {
 }
 
 impl Daemon {
+    /// A tick ends a question whose time is over. For what is paused, time stands still.
+    fn judge_question(&mut self, now: u64) {
+        let is_paused = self.record.paused_at.is_some();
+        let Some(process) = &mut self.process else { return };
+        let judged = core::mem::replace(&mut process.is_judged, true);
+        if judged && !is_paused {
+            process.probe.take_if(|(_, _, at)| at.saturating_add(PROBE_TIMEOUT_NS) <= now);
+        }
+    }
+
     /// Whether it has to give signs of life.
     #[must_use]
     pub fn is_watched(&self) -> bool {
@@ -551,6 +560,9 @@ impl Oracle for Daemons {
     fn done(&mut self, world: &World) -> Result<(), Failure> {
         self.blocks.done(&self.slots, world)?;
         let (judged, heard) = (self.input() == Some(&Input::Tick), self.heard);
+        if judged {
+            self.slots.iter_mut().flatten().for_each(|daemon| daemon.judge_question(heard));
+        }
         let all_killed = self.input() == Some(&Input::KillAll);
         for (slot, daemon) in (0..).zip(&self.slots) {
             let process = daemon.as_ref().and_then(|daemon| daemon.process);
@@ -580,9 +592,13 @@ impl Oracle for Daemons {
                     "{slot}: {unwell} times in a row"
                 );
             }
-            let (seen, known) =
-                (world.view(slot).map(|view| view.state), daemon.as_ref().map(|d| d.state));
-            hold!(seen == known, "supervisor: changes are told", "{slot}: {seen:?}, {known:?}");
+            let seen = world.view(slot).map(|view| (view.state, view.since.as_ns()));
+            let known = daemon.as_ref().map(|daemon| (daemon.state, daemon.since));
+            hold!(
+                seen == known,
+                "supervisor: changes are told, and more time is none",
+                "{slot}: {seen:?}, {known:?}"
+            );
         }
         Ok(())
     }

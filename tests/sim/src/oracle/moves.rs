@@ -3,9 +3,9 @@
 
 use duende_core::lifecycle::{FailureReason, Starting, State, Stopping};
 use duende_core::supervise::TerminateCause;
+use duende_core::time::Instant;
 use duende_world::{End, Input, Process};
 
-use super::process::extension;
 use super::verdict::{failure, is_outer};
 use crate::failure::{Failure, hold};
 
@@ -38,26 +38,35 @@ pub(super) fn moves(
     }
     let (Some(before), Some(after)) = (extendable(from), extendable(to)) else { return Ok(()) };
     let same = core::mem::discriminant(&from) == core::mem::discriminant(&to);
-    let expected = match input {
-        Some(Input::Extend { by_us, .. }) => before.max(extension(now, *by_us)),
-        _ => before,
-    };
     hold!(
-        !same || after == expected,
-        "supervisor: a deadline moves only when that is asked for",
+        !same || after == before,
+        "supervisor: a deadline moves only when that is asked for, and that is no other state",
         "{from:?} → {to:?} at {now}"
     );
     Ok(())
 }
 
 /// Until when what is under way may take, where that can be put off.
-pub(super) fn extendable(state: State) -> Option<u64> {
+fn extendable(mut state: State) -> Option<u64> {
+    deadline_mut(&mut state).map(|deadline| deadline.as_ns())
+}
+
+/// The same state, in which what is under way may take until then.
+pub(super) fn extended(mut state: State, until_ns: u64) -> State {
+    if let Some(deadline) = deadline_mut(&mut state) {
+        *deadline = Instant::from_ns(deadline.as_ns().max(until_ns));
+    }
+    state
+}
+
+/// The deadline of what is under way, where it can be put off.
+const fn deadline_mut(state: &mut State) -> Option<&mut Instant> {
     match state {
         State::Starting(Starting::Spawning { deadline } | Starting::Initialising { deadline })
         | State::Reloading { deadline }
         | State::Stopping(
             Stopping::Asked { deadline, .. } | Stopping::Condemned { deadline, .. },
-        ) => Some(deadline.as_ns()),
+        ) => Some(deadline),
         _ => None,
     }
 }
@@ -65,10 +74,7 @@ pub(super) fn extendable(state: State) -> Option<u64> {
 /// Which process an input is about; none if it is about none, or about all.
 pub(super) const fn about(input: &Input) -> Option<&Process> {
     match input {
-        Input::Reloaded(of)
-        | Input::ReloadRefused(of)
-        | Input::Extend { of, .. }
-        | Input::Exited { of, .. } => Some(of),
+        Input::Reloaded(of) | Input::ReloadRefused(of) | Input::Exited { of, .. } => Some(of),
         _ => None,
     }
 }

@@ -32,6 +32,8 @@ pub struct Process {
     pub told: Told,
     /// The question about its health that it has not answered, and when it was asked.
     pub probe: Option<(u64, ProbeKind, u64)>,
+    /// Whether a tick judges that question.
+    pub(super) is_judged: bool,
     /// Until when it may take for what it was told.
     due: u64,
     kills: u8,
@@ -40,7 +42,14 @@ pub struct Process {
 impl Process {
     /// A new one.
     pub const fn new(incarnation: u32) -> Self {
-        Self { incarnation, told: Told::Nothing, probe: None, due: u64::MAX, kills: 0 }
+        Self {
+            incarnation,
+            told: Told::Nothing,
+            probe: None,
+            is_judged: true,
+            due: u64::MAX,
+            kills: 0,
+        }
     }
 
     /// It is asked to end.

@@ -11,8 +11,6 @@ const STABLE_NS: u64 = 40_000_000;
 
 /// The shortest wait before what something outside prevented is tried again.
 const OBSTACLE_NS_MIN: u64 = 100_000_000;
-/// The longest wait of one that lost what it ran in.
-const LOST_NS_MAX: u64 = 2_000_000_000;
 
 /// What a template of the world comes to, in this oracle's words.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +76,8 @@ pub(super) struct Record {
     charged: u32,
     /// Starts in a row that something outside prevented or ended.
     obstacles: u32,
-    last_end: Option<End>,
+    /// How its last process ended.
+    pub(super) last_end: Option<End>,
     /// When it was started again, as its limit counts.
     stamps: Vec<u64>,
     /// Since when it is up, put forward by its pauses.
@@ -107,7 +106,7 @@ impl Record {
         self.ready_at = None;
     }
 
-    /// It is up: nothing outside keeps it from that any more, unless it is what takes down its place.
+    /// It is up: nothing outside keeps it from that any more, unless that is what it may lose again.
     pub(super) fn came_up(&mut self, now: u64) {
         self.ready_at = Some(now);
         if self.last_end != Some(End::Lost) {
@@ -124,7 +123,6 @@ impl Record {
 
     /// What should become of an exit.
     pub(super) fn verdict(&mut self, from: State, end: End, now: u64, entropy: u64) -> State {
-        self.last_end = Some(end);
         let plan = self.plan;
         let until = self.paused_at.unwrap_or(now);
         let stable = self.ready_at.is_some_and(|at| until.saturating_sub(at) >= STABLE_NS);
@@ -151,7 +149,6 @@ impl Record {
                 return State::Failed(FailureReason::Lost);
             }
             let wait_ns = self.wait_ns(self.obstacles, entropy).max(OBSTACLE_NS_MIN);
-            let wait_ns = if end == End::Lost { wait_ns.min(LOST_NS_MAX) } else { wait_ns };
             self.obstacles += 1;
             return State::Backoff {
                 until: Instant::from_ns(now.saturating_add(wait_ns)),
