@@ -44,8 +44,8 @@ fn lines_are_counted_once_over_kills_and_rotations() {
             log.rotate();
         }
         let (sentinel, process) = match round % 4 {
-            0 | 2 => ("native", fleet.row("native").pid),
-            1 => ("wos", fleet.row("wos").worker_pid),
+            0 | 2 => ("native", fleet.wait_row("native", |row| row.pid.is_some()).pid),
+            1 => ("wos", fleet.wait_row("wos", |row| row.worker_pid.is_some()).worker_pid),
             _ => continue,
         };
         if let Some(pid) = process {

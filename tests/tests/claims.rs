@@ -217,7 +217,6 @@ fn f016_status_in_every_state() {
     };
     let daemons = component("starting", "flaky", &hang("init"))
         + &component("waiting", "flaky", "grant = [\"log\"]\ndepends_on = [\"starting\"]")
-        + &component("blocked", "flaky", "grant = [\"log\"]\ndepends_on = [\"quarantined\"]")
         + &component("running", "flaky", LOG)
         + &component("stopping", "flaky", &hang("shutdown"))
         + &component("stopped", "flaky", "grant = [\"log\"]\n[daemon.config]\nmode = \"exit\"\n")
@@ -229,7 +228,6 @@ fn f016_status_in_every_state() {
     let mut stop = fleet.command(&["stop", "stopping"]).stdout(Stdio::null()).spawn().unwrap();
     let states = [
         ("waiting", "waiting"),
-        ("blocked", "blocked"),
         ("starting", "starting"),
         ("running", "running"),
         ("stopping", "stopping"),
@@ -249,8 +247,7 @@ fn f016_status_in_every_state() {
         assert_eq!((rows[0].name.as_str(), rows[0].state.as_str()), (daemon, state));
     }
     assert_eq!(fleet.row("waiting").waits_for, ["starting"]);
-    assert_eq!(fleet.row("blocked").waits_for, ["quarantined"]);
-    report("F016", "9 of 9 states, by `ps` and by `status`", "a valid state");
+    report("F016", "8 of 8 states, by `ps` and by `status`", "a valid state");
     // What hangs is killed when asked twice.
     let manager = Process::of(fleet.manager().id());
     manager.signal(Signal::TERM);

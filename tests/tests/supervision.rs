@@ -104,7 +104,7 @@ fn a_watchdog_that_is_not_fed_restarts_its_daemon() {
     );
     let mut fleet = Fleet::up("watchdog", &fed);
     let killed = fleet.next("silent", "unhealthy");
-    assert!(killed.detail.contains("no sign of life"), "{killed:?}");
+    assert!(killed.detail.contains("no WATCHDOG=1 for 200 ms"), "{killed:?}");
     let running = fleet.next("silent", "running");
     assert!(running.incarnation >= 1);
     fleet.down();
