@@ -6,7 +6,7 @@
 //!   [`kill_timeout`](duende_core::supervise::Spec::kill_timeout).
 //! - A place in which something runs is asked each [`ASK_PERIOD`] whether it lives, if nothing else
 //!   would notice that it hangs. One that leaves it unanswered for
-//!   [`ANSWER_TIMEOUT`](crate::backend::ANSWER_TIMEOUT) is ended, with everything in it, and again if
+//!   [`ANSWER_TIMEOUT`] is ended, with everything in it, and again if
 //!   it does not end.
 //! - A question for figures is answered without them.
 

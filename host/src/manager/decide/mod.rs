@@ -12,7 +12,7 @@
 //! 3. **Nobody speaks for another.** News count for the incarnation that they name if it is the one
 //!    that runs; a datagram counts for the daemon of which its sender is a process (`notice`).
 //! 4. **Early news are not lost.** A datagram of a process that is not known yet is kept, within
-//!    [`UNCLAIMED_MAX`](notice::UNCLAIMED_MAX), until its backend says who that is (`notice`).
+//!    [`UNCLAIMED_MAX`], until its backend says who that is (`notice`).
 //! 5. **Every question is answered.** One that waits is looked at after each event, and ends when its
 //!    daemons are settled, whoever moved them, or cannot get there (`waiter`).
 //! 6. **Nothing is waited for without a deadline.** Each is in [`Decider::next_deadline`]: those of the
