@@ -11,6 +11,8 @@ pub mod daemon;
 #[cfg(feature = "formats")]
 pub mod backend;
 #[cfg(feature = "manager")]
+mod children;
+#[cfg(feature = "manager")]
 pub mod cli;
 #[cfg(feature = "formats")]
 mod clock;

@@ -20,6 +20,8 @@
 #[cfg(feature = "manager")]
 mod native;
 #[cfg(feature = "manager")]
+mod printed;
+#[cfg(feature = "manager")]
 mod set;
 #[cfg(feature = "manager")]
 mod worker;

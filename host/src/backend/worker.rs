@@ -4,14 +4,16 @@ use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
+        unix::{net::UnixStream, process::CommandExt},
     },
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
 };
 
+use super::printed;
 use crate::{
+    children::Own,
     manager::link::peer::{LinkId, NewsSender, Peer},
     store::Store,
     worker::CACHE_DIR_VARIABLE,
@@ -27,6 +29,7 @@ const OWN_NAME: &str = "duende";
 pub(super) struct WorkerProcess {
     pub(super) peer: Peer,
     child: Child,
+    _own: Own,
 }
 
 impl WorkerProcess {
@@ -39,19 +42,18 @@ impl WorkerProcess {
         news: &NewsSender,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let log =
-            std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(log_path)?;
         let child = Command::new(OWN_EXECUTABLE)
             .arg0(OWN_NAME)
             .arg("wos-worker")
             .env(CACHE_DIR_VARIABLE, cache_dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(printed::to_log(log_path))
             // A Ctrl-C on the terminal is for the manager, which stops in order.
             .process_group(0)
             .spawn()?;
-        Ok(Self { peer: Peer::connect(id, false, ours, store, news)?, child })
+        let own = Own::register(child.id());
+        Ok(Self { peer: Peer::connect(id, false, ours, store, news)?, child, _own: own })
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 
 use super::link::{Inbox, Outbox, Received};
 use super::{KeepError, KeepEvent, KeepOptions, KeepRequest};
+use crate::children::Own;
 use crate::platform;
 
 /// Most bytes of requests that wait while `keep` does not read them.
@@ -33,6 +34,7 @@ const LAST_WORDS_BYTES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct KeepClient {
     process: Child,
+    _own: Own,
     stream: UnixStream,
     last_words: OwnedFd,
     inbox: Inbox,
@@ -71,7 +73,9 @@ impl KeepClient {
             .map_err(|error| KeepError::system("starting keep", error))?;
         // The command holds the other ends, which must close here for their end to be seen.
         command.stdin(Stdio::null()).stderr(Stdio::null());
-        Ok(Self { process, stream, last_words, inbox: Inbox::new(), outbox: Outbox::new() })
+        let own = Own::register(process.id());
+        let (inbox, outbox) = (Inbox::new(), Outbox::new());
+        Ok(Self { process, _own: own, stream, last_words, inbox, outbox })
     }
 
     /// The process id of `keep`.

@@ -55,7 +55,9 @@ pub use client::KeepClient;
 pub use lock::wait_for_previous;
 pub use members::Belonging;
 pub use options::KeepOptions;
+pub(crate) use output::{Drained, Stream};
 pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule};
+pub(crate) use sys::{Which, dead_child, reap_ended};
 
 use std::ffi::OsString;
 use std::io;

@@ -15,7 +15,7 @@ const READS_AFTER_END_MAX: usize = 16;
 
 /// One pipe.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     pub(super) pipe: OwnedFd,
     origin: LogOrigin,
     lines: LineSplitter,
@@ -23,19 +23,19 @@ pub(super) struct Stream {
 
 /// What a read of a pipe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drained {
+pub(crate) enum Drained {
     Some,
     Empty,
     Ended,
 }
 
 impl Stream {
-    pub(super) const fn new(pipe: OwnedFd, origin: LogOrigin, level: LogLevel) -> Self {
+    pub(crate) const fn new(pipe: OwnedFd, origin: LogOrigin, level: LogLevel) -> Self {
         Self { pipe, origin, lines: LineSplitter::new(level) }
     }
 
     /// Reads once, and adds the lines to the log.
-    pub(super) fn read(&mut self, buffer: &mut [u8], log: &mut LogWriter) -> Drained {
+    pub(crate) fn read(&mut self, buffer: &mut [u8], log: &mut LogWriter) -> Drained {
         match rustix::io::read(&self.pipe, &mut *buffer) {
             Ok(0) => {
                 self.finish(log);

@@ -120,13 +120,13 @@ fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
 
 /// Which children to look at.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Which {
+pub(crate) enum Which {
     Any,
     This(u32),
 }
 
 /// A child that is dead and not reaped. It stays so: its id is its own until [`reap`].
-pub(super) fn dead_child(which: Which) -> Option<u32> {
+pub(crate) fn dead_child(which: Which) -> Option<u32> {
     let (id_type, id) = match which {
         Which::Any => (libc::P_ALL, 0),
         Which::This(pid) => (libc::P_PID, pid),
@@ -188,7 +188,7 @@ pub(super) fn reap(pid: u32) -> Option<Death> {
 }
 
 /// Waits for a child that is ending, and forgets it.
-pub(super) fn reap_ended(pid: u32) {
+pub(crate) fn reap_ended(pid: u32) {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return };
     loop {
         // SAFETY: the status is not asked for.

@@ -53,6 +53,7 @@ use super::{
 };
 use crate::{
     backend::{Backends, Heard, News, Obstacle, Place},
+    children::reap_strangers,
     config::{
         self, DaemonConfig, FleetConfig,
         dirs::{self, RuntimeDirError},
@@ -343,6 +344,7 @@ impl Manager {
                 reading = self.sampler.next() => {
                     self.take_reading(&reading);
                     self.keep_notify_socket();
+                    reap_strangers();
                 }
                 () = sleep_until(self.began, deadline) => {}
                 Ok(()) = trouble.changed() => {
