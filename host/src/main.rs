@@ -50,7 +50,7 @@ fn serve(fleet: duende::config::FleetConfig, options: ServeOptions) -> cli::Exit
         Ok(outcome) if failure_counts && !outcome.failed.is_empty() => cli::ExitCode::DaemonFailed,
         Ok(_) => cli::ExitCode::Success,
         Err(error) => {
-            eprintln!("duende: {error}");
+            cli::output::last_words(&format!("duende: {error}"));
             match error {
                 ManagerError::AlreadyRunning(_) => cli::ExitCode::AlreadyRunning,
                 _ => cli::ExitCode::Failure,
@@ -63,7 +63,7 @@ fn end(ended: Result<(), impl std::fmt::Display>) -> cli::ExitCode {
     match ended {
         Ok(()) => cli::ExitCode::Success,
         Err(error) => {
-            eprintln!("duende: {error}");
+            cli::output::last_words(&format!("duende: {error}"));
             cli::ExitCode::Failure
         }
     }

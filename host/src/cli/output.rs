@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::manager::printer::{Printer, dropped_line};
 use crate::terminal::drives_terminal;
 
 /// Colours of the terminal's own palette.
@@ -70,6 +71,19 @@ pub fn harmless(text: &str) -> String {
 #[must_use]
 pub fn harmless_lines(text: &str) -> String {
     text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+}
+
+/// Says on standard error why a process ends. A terminal or pipe that nobody reads does not keep it from
+/// ending.
+pub fn last_words(text: &str) {
+    let text = format!("{}\n", harmless_lines(text));
+    let printer = Printer::to_fd(io::stderr(), dropped_line);
+    if printer.prints() {
+        printer.print(&text);
+    } else {
+        // No thread, no descriptor: then as it comes.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
 }
 
 /// Writes a text and a line feed.

@@ -116,19 +116,24 @@ impl LogWriter {
         }
         let written_lines = self.write_batch();
         let lost = self.buffered_lines.saturating_sub(written_lines);
-        if lost > 0 {
-            let now = SystemTime::now();
-            let before = self.lost.unwrap_or(Lost { lines: 0, first: now, last: now });
-            self.lost =
-                Some(Lost { lines: before.lines.saturating_add(lost), last: now, ..before });
-        }
-        self.unreported_lines = self.unreported_lines.saturating_add(lost);
+        self.lose(lost);
         self.buffered_lines = 0;
         if self.buffer.capacity() > BUFFER_BYTES_MAX {
             // A thousand chatty daemons must not hold a thousand large buffers.
             self.buffer = Vec::new();
         } else {
             self.buffer.clear();
+        }
+    }
+
+    /// Counts lines that did not come as far as the batch. The log says so with the next flush.
+    pub fn lose(&mut self, lines: u64) {
+        if lines > 0 {
+            let now = SystemTime::now();
+            let before = self.lost.unwrap_or(Lost { lines: 0, first: now, last: now });
+            self.lost =
+                Some(Lost { lines: before.lines.saturating_add(lines), last: now, ..before });
+            self.unreported_lines = self.unreported_lines.saturating_add(lines);
         }
     }
 

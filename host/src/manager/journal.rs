@@ -3,10 +3,10 @@
 //! What readers of other kernels know too is told as a [`KernelEvent`] beside the record that it
 //! belongs to: health that changes, a crash, and the end.
 //!
-//! The log and what is printed are written by [`Journal::flush`], once everything that belongs to
-//! one decision is done: a restart never waits for a file or a terminal.
+//! Whoever decides only hands over what is to be logged and printed: it is written by threads of their
+//! own (`scribe`, `printer`), in the words of one decision at a time ([`Journal::flush`]).
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use duende_core::{
     bus::{Full, KernelEvent, NoCapacity},
@@ -15,12 +15,16 @@ use duende_core::{
     wire::link::LogLevel,
 };
 
-use super::{control_server::CONNECTIONS_MAX, printer::Printer};
+use super::{
+    control_server::CONNECTIONS_MAX,
+    printer::{self, Printer},
+    scribe::Log,
+};
 use crate::{
     bus::{Bus, Subscriber},
     clock::unix_us,
     control::protocol::{EventKind, EventRecord},
-    daemon_log::{LogOrigin, LogWriter},
+    daemon_log::LogOrigin,
 };
 
 /// Events that are kept, for `duende events` and for those who follow.
@@ -57,7 +61,7 @@ pub(crate) struct Journal {
     recent: Recent,
     /// Who follows reads at its own pace; one that is too slow is told how many it missed.
     followers: Bus<Arc<EventRecord>>,
-    log: LogWriter,
+    log: Log,
     print: Print,
     printer: Printer,
     /// What [`flush`](Self::flush) prints.
@@ -65,19 +69,19 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// A journal that also writes to `log_path`, and prints as it is told.
+    /// A journal that also writes to `log`, and prints as it is told.
     ///
     /// # Errors
     /// Never: there is room for events.
-    pub(crate) fn new(log_path: &Path, print: Print) -> Result<Self, NoCapacity> {
+    pub(crate) fn new(log: Log, print: Print) -> Result<Self, NoCapacity> {
         Ok(Self {
             recent: Recorder::new(vec![Slot::EMPTY; EVENTS_MAX].into_boxed_slice()),
             followers: Bus::with_capacity(EVENTS_MAX, FOLLOWERS_MAX)?,
-            log: LogWriter::new(log_path),
+            log,
             printer: match print {
                 Print::Nothing => Printer::none(),
-                Print::Lines => Printer::to(std::io::stderr()),
-                Print::Json => Printer::to(std::io::stdout()),
+                Print::Lines => Printer::to_fd(std::io::stderr(), printer::dropped_line),
+                Print::Json => Printer::to_fd(std::io::stdout(), dropped_document),
             },
             print,
             unprinted: String::new(),
@@ -140,15 +144,14 @@ impl Journal {
 
     /// Writes a line that is no event.
     pub(crate) fn say(&mut self, level: LogLevel, line: &str) {
-        self.log.append(SystemTime::now(), level, LogOrigin::Duende, line.as_bytes(), false);
+        self.log.append(level, LogOrigin::Duende, line.as_bytes());
         if let Print::Lines = self.print {
             self.print_later(line);
         }
     }
 
-    /// Writes what was recorded and said.
+    /// Prints what was recorded and said.
     pub(crate) fn flush(&mut self) {
-        self.log.flush();
         let text = std::mem::take(&mut self.unprinted);
         self.printer.print(&text);
     }
@@ -176,6 +179,12 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// What stands in the place of documents that nobody read: one too.
+fn dropped_document(documents: u64) -> String {
+    let document = serde_json::to_string(&lagged(documents)).unwrap_or_default();
+    format!("{document}\n")
 }
 
 /// What a follower is told that was too slow for some events.

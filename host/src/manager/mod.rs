@@ -24,7 +24,9 @@ mod notify;
 #[cfg(feature = "manager")]
 mod plan;
 #[cfg(feature = "manager")]
-mod printer;
+pub(crate) mod printer;
+#[cfg(feature = "manager")]
+mod scribe;
 #[cfg(feature = "manager")]
 mod serve;
 

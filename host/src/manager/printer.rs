@@ -8,7 +8,9 @@
 //! 3. If there can be no such thread, nothing is printed, and nothing else goes wrong.
 
 use std::{
+    fs::File,
     io::{self, Write},
+    os::fd::AsFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -42,29 +44,41 @@ impl Shared {
 }
 
 /// See the module.
-pub(super) struct Printer {
+pub(crate) struct Printer {
     shared: Option<Arc<Shared>>,
 }
 
 impl Printer {
+    /// Whether anything is printed at all.
+    pub(crate) const fn prints(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// A printer that prints nothing.
     pub(super) const fn none() -> Self {
         Self { shared: None }
     }
 
+    /// A printer that writes to a descriptor of its own for the same file: a stream of the standard
+    /// library would be locked as long as nobody reads, for everybody.
+    pub(crate) fn to_fd(fd: impl AsFd, dropped_text: DroppedText) -> Self {
+        let own = fd.as_fd().try_clone_to_owned();
+        own.map_or_else(|_| Self::none(), |own| Self::to(File::from(own), dropped_text))
+    }
+
     /// A printer that writes to `to`.
-    pub(super) fn to(to: impl Write + Send + 'static) -> Self {
+    fn to(to: impl Write + Send + 'static, dropped_text: DroppedText) -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let thread = thread::Builder::new().name("printer".to_owned());
-        match thread.spawn(move || write_all(&theirs, to)) {
+        match thread.spawn(move || write_all(&theirs, to, dropped_text)) {
             Ok(_) => Self { shared: Some(shared) },
             Err(_) => Self::none(),
         }
     }
 
     /// Prints whole lines, some time.
-    pub(super) fn print(&self, lines: &str) {
+    pub(crate) fn print(&self, lines: &str) {
         let Some(shared) = self.shared.as_ref().filter(|_| !lines.is_empty()) else { return };
         let mut queue = shared.lock();
         if queue.text.len() + lines.len() > WAITING_BYTES_MAX {
@@ -90,7 +104,7 @@ impl Drop for Printer {
     }
 }
 
-fn write_all(shared: &Shared, mut to: impl Write) {
+fn write_all(shared: &Shared, mut to: impl Write, dropped_text: DroppedText) {
     let mut queue = shared.lock();
     loop {
         if queue.text.is_empty() {
@@ -121,7 +135,11 @@ fn write_all(shared: &Shared, mut to: impl Write) {
     }
 }
 
-fn dropped_text(lines: u64) -> String {
+/// What is said of lines that were dropped, with its line feed.
+pub(crate) type DroppedText = fn(u64) -> String;
+
+/// As a line for people.
+pub(crate) fn dropped_line(lines: u64) -> String {
     let plural = if lines == 1 { "line was" } else { "lines were" };
     format!("duende: {lines} {plural} not printed: nobody read them; the log has them\n")
 }
@@ -138,7 +156,7 @@ mod tests {
     #[test]
     fn what_nobody_reads_is_dropped_and_counted() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let printer = Printer::to(writer);
+        let printer = Printer::to(writer, dropped_line);
         let begun = Instant::now();
         const LINES: usize = 20_000;
         for number in 0..LINES {
@@ -175,13 +193,13 @@ mod tests {
     #[test]
     fn the_end_waits_for_a_reader_and_not_for_ever() {
         let (_reader, writer) = io::pipe().unwrap();
-        let printer = Printer::to(writer);
+        let printer = Printer::to(writer, dropped_line);
         printer.print(&"x\n".repeat(100_000));
         let begun = Instant::now();
         drop(printer);
         assert!(begun.elapsed() < END_TIME + Duration::from_secs(5), "{:?}", begun.elapsed());
         let (mut reader, writer) = io::pipe().unwrap();
-        let printer = Printer::to(writer);
+        let printer = Printer::to(writer, dropped_line);
         printer.print("last words\n");
         drop(printer);
         let mut text = String::new();

@@ -50,6 +50,7 @@ use super::{
     },
     notify::{Datagram, NotifySocket},
     plan::Plan,
+    scribe::{Log, Scribe},
 };
 use crate::{
     backend::{Backends, Heard, News, Obstacle, Place},
@@ -58,7 +59,7 @@ use crate::{
         self, DaemonConfig, FleetConfig,
         dirs::{self, RuntimeDirError},
     },
-    daemon_log::{LogWriter, log_path},
+    daemon_log::log_path,
     keep::{self, KeepError},
     monitor::{DaemonMonitor, Sampler},
     notification::{Phase, Watchdog},
@@ -142,7 +143,7 @@ pub(crate) struct Manager {
     /// By slot.
     configs: Vec<Arc<DaemonConfig>>,
     /// By slot.
-    logs: Vec<LogWriter>,
+    logs: Vec<Log>,
     /// The slots in the order of the configuration.
     order: Vec<u32>,
     backends: Backends,
@@ -162,8 +163,8 @@ pub(crate) struct Manager {
     journal: Journal,
     monitor: DaemonMonitor,
     sampler: Sampler,
-    /// Slots whose log has something in its buffer.
-    unflushed: Vec<u32>,
+    /// Writes the logs.
+    scribe: Scribe,
     /// Answers to `down`, which end when everything is over.
     farewells: Vec<JoinHandle<()>>,
     is_over: bool,
@@ -228,7 +229,9 @@ fn system(what: &str, source: io::Error) -> ManagerError {
 impl Manager {
     fn new(fleet: FleetConfig, options: ServeOptions) -> Result<(Self, Sources), ManagerError> {
         let store = Arc::new(Store::open(fleet.state_dir.join("state.redb"))?);
-        let journal = Journal::new(&log_path(&fleet.log_dir, FLEET_LOG), Print::of(&options))?;
+        let scribe = Scribe::start();
+        let log = scribe.log(&log_path(&fleet.log_dir, FLEET_LOG));
+        let journal = Journal::new(log, Print::of(&options))?;
         let notify = if fleet.daemons.iter().any(DaemonConfig::is_notified_of) {
             let path = fleet.socket_path().with_extension("notify");
             Some(NotifySocket::open(&path).map_err(|source| {
@@ -254,7 +257,7 @@ impl Manager {
         let decider = Decider::new(&groups, specs, options.ends_with_work)?;
         let logs = configs
             .iter()
-            .map(|config| LogWriter::new(&log_path(&fleet.log_dir, &config.name)))
+            .map(|config| scribe.log(&log_path(&fleet.log_dir, &config.name)))
             .collect();
         let (news, from_links) = NewsSender::channel();
         let notify_path = notify.as_ref().map(NotifySocket::path);
@@ -284,7 +287,7 @@ impl Manager {
             journal,
             monitor: DaemonMonitor::new(interval, daemons),
             sampler,
-            unflushed: Vec::new(),
+            scribe,
             farewells: Vec::new(),
             is_over: false,
             fleet,

@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides: a failure is an event, or a line of the fleet's log.
 
-use std::{fs, time::SystemTime};
+use std::fs;
 
 use duende_core::{
     epitaph::Epitaph,
@@ -116,25 +116,16 @@ impl Manager {
 
     fn log(&mut self, at: Address, level: LogLevel, own: bool, text: &str) {
         let origin = if own { LogOrigin::Log } else { LogOrigin::Duende };
-        let Some(log) = usize::try_from(at.daemon).ok().and_then(|slot| self.logs.get_mut(slot))
-        else {
-            return;
-        };
-        log.append(SystemTime::now(), level, origin, text.as_bytes(), false);
-        if !self.unflushed.contains(&at.daemon) {
-            self.unflushed.push(at.daemon);
+        if let Some(log) = usize::try_from(at.daemon).ok().and_then(|slot| self.logs.get(slot)) {
+            log.append(level, origin, text.as_bytes());
         }
     }
 
-    /// Writes what was logged and recorded, once everything that belongs to one event is done: a
-    /// restart never waits for a file.
+    /// What was logged and recorded is written, once everything that belongs to one event is done. A
+    /// disk that keeps up is waited for, another one is not.
     pub(super) fn flush_logs(&mut self) {
         self.journal.flush();
-        for slot in std::mem::take(&mut self.unflushed) {
-            if let Some(log) = usize::try_from(slot).ok().and_then(|slot| self.logs.get_mut(slot)) {
-                log.flush();
-            }
-        }
+        self.scribe.settle();
     }
 
     /// Writes what led to a halt, before anything else is done about it. Failing to write it is said
