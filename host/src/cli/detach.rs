@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::config::FleetConfig;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Request;
-use crate::daemon_log::tail_last;
+use crate::daemon_log::{old_log_path, tail_last};
 use crate::platform::{OWN_EXECUTABLE, Surroundings};
 
 use super::error::CliError;
@@ -31,6 +31,8 @@ use super::{ps, verbs};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked for.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
+/// From which size on the next manager begins another log of what managers print, in bytes.
+const MANAGER_LOG_BYTES_MAX: u64 = 1 << 20;
 /// How much of its log is shown if it ends instead.
 const LOG_LINES: usize = 20;
 
@@ -150,6 +152,7 @@ fn wait_until_ready(client: &mut Client, wait: Wait, json: bool) -> Result<(), C
 
 fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
     std::fs::create_dir_all(&fleet.log_dir)?;
+    keep_short(log)?;
     let log = OpenOptions::new().create(true).append(true).mode(0o640).open(log)?;
     let mut command = Command::new(OWN_EXECUTABLE);
     command.arg0("duende");
@@ -168,6 +171,14 @@ fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
     command.current_dir("/");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn()
+}
+
+/// A manager prints next to nothing here, but each one adds to it: what is long is put aside, as logs are.
+fn keep_short(log: &Path) -> io::Result<()> {
+    if std::fs::metadata(log).is_ok_and(|found| found.len() > MANAGER_LOG_BYTES_MAX) {
+        std::fs::rename(log, old_log_path(log))?;
+    }
+    Ok(())
 }
 
 /// What the started process does first: it leaves the terminal's session, so that neither Ctrl-C nor
@@ -193,4 +204,23 @@ fn ended(status: std::process::ExitStatus, log: &Path) -> CliError {
         lines.join("\n")
     );
     CliError::other(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_managers_print_is_put_aside_when_it_is_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("manager.log");
+        keep_short(&log).unwrap();
+        std::fs::write(&log, "short").unwrap();
+        keep_short(&log).unwrap();
+        assert!(log.exists());
+        let long = usize::try_from(MANAGER_LOG_BYTES_MAX + 1).unwrap();
+        std::fs::write(&log, vec![b'x'; long]).unwrap();
+        keep_short(&log).unwrap();
+        assert!(!log.exists() && old_log_path(&log).exists());
+    }
 }
