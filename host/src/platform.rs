@@ -8,9 +8,15 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The executable that this process runs, also once it was replaced or removed. Who starts it gives it
-/// a name (`arg0`).
-pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+/// Starts the executable that this process runs, also once it was replaced or removed, under the name
+/// by which lists of processes show it.
+#[cfg(feature = "manager")]
+pub(crate) fn own_command() -> std::process::Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0("duende");
+    command
+}
 
 /// Raises this process's soft limit of open files as far as it goes, and remembers what it was: see
 /// [`inherited_open_files`]. Where raising is forbidden the old limit serves.

@@ -7,7 +7,7 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::Arc,
 };
 
@@ -15,14 +15,10 @@ use super::printed;
 use crate::{
     children::Own,
     manager::link::peer::{LinkId, NewsSender, Peer},
+    platform,
     store::Store,
     worker::CACHE_DIR_VARIABLE,
 };
-
-/// This very program, also after its file was replaced or removed.
-const OWN_EXECUTABLE: &str = "/proc/self/exe";
-/// The name under which it shows in lists of processes.
-const OWN_NAME: &str = "duende";
 
 /// A worker that was started.
 #[derive(Debug)]
@@ -42,8 +38,7 @@ impl WorkerProcess {
         news: &NewsSender,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(OWN_EXECUTABLE)
-            .arg0(OWN_NAME)
+        let child = platform::own_command()
             .arg("wos-worker")
             .env(CACHE_DIR_VARIABLE, cache_dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))

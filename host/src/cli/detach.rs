@@ -8,9 +8,8 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -19,7 +18,7 @@ use crate::config::FleetConfig;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Request;
 use crate::daemon_log::{old_log_path, tail_last};
-use crate::platform::{OWN_EXECUTABLE, Surroundings};
+use crate::platform::{Surroundings, own_command};
 
 use super::error::CliError;
 use super::exit_code::ExitCode;
@@ -154,8 +153,7 @@ fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
     std::fs::create_dir_all(&fleet.log_dir)?;
     keep_short(log)?;
     let log = OpenOptions::new().create(true).append(true).mode(0o640).open(log)?;
-    let mut command = Command::new(OWN_EXECUTABLE);
-    command.arg0("duende");
+    let mut command = own_command();
     command.arg("up").arg("--detached");
     let arguments: [(&str, &PathBuf); 2] =
         [("--state-dir", &fleet.state_dir), ("--log-dir", &fleet.log_dir)];

@@ -48,8 +48,8 @@ impl KeepClient {
     /// # Errors
     /// [`KeepError::System`], when there are no resources for it.
     pub fn start(options: &KeepOptions) -> Result<Self, KeepError> {
-        let mut command = Command::new(platform::OWN_EXECUTABLE);
-        command.arg0("duende").arg("keep").args(options.arguments());
+        let mut command = platform::own_command();
+        command.arg("keep").args(options.arguments());
         Self::start_command(&mut command)
     }
 
