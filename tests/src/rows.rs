@@ -37,6 +37,8 @@ pub struct Row {
     pub pid: Option<u32>,
     /// The worker that hosts it.
     pub worker_pid: Option<u32>,
+    /// Its processes; a component has none.
+    pub processes: u32,
     /// Counts the starts.
     pub incarnation: u32,
     /// Counts the restarts that nobody asked for.

@@ -97,6 +97,23 @@ fn a_reload_changes_what_runs() {
     fleet.down();
 }
 
+/// The processes of a daemon are counted when somebody looks at it.
+#[test]
+fn status_counts_the_processes_of_a_daemon() {
+    let daemons = "[[daemon]]\nname = \"many\"\ncommand = [\"sh\", \"-c\", \"sleep 1000 & sleep 1000 & wait\"]\n"
+        .to_owned()
+        + "[[daemon]]\nname = \"one\"\ncommand = [\"sleep\", \"1000\"]\n";
+    let mut fleet = Fleet::up("counts", &daemons);
+    let status = |fleet: &Fleet, name| {
+        let table: duende_tests::rows::Table = fleet.run(&["status", name]).done().json();
+        table.daemons[0].processes
+    };
+    fleet.wait_state("one", "running");
+    assert_eq!(status(&fleet, "one"), 1);
+    wait_for("the children", || (status(&fleet, "many") == 3).then_some(()));
+    fleet.down();
+}
+
 #[test]
 fn a_watchdog_that_is_not_fed_restarts_its_daemon() {
     let fed = format!(

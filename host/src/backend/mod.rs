@@ -14,8 +14,9 @@
 //! to start is lost with it. Otherwise what started anew would be taken for what was lost, and run
 //! beside its successor; the simulator of fleets found that.
 //!
-//! A third isolation is one folder here, one row of [`PLACES`] and of [`Abilities::of`], one table of
-//! the configuration, and the conformance suite.
+//! A third isolation is one folder here, one row of [`PLACES`] and of [`Abilities::of`], and one table of
+//! the configuration. The rules above are played by the model of places in `tests/fleets`; no suite runs
+//! them over every real backend yet.
 
 #[cfg(feature = "manager")]
 mod native;
@@ -44,8 +45,8 @@ use duende_core::{
 
 /// How long the processes of a backend may take to end once nobody needs them; then they are killed.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a place may leave a [`Ask::Answer`] unanswered; then it hangs, and is killed with all that
-/// runs in it. A worker answers between two quanta of 8 ms, `keep` between two reads.
+/// How long a place may take to say that it lives ([`PlaceNews::Lives`]) once it was asked; then it hangs, and is killed with all that
+/// runs in it. `keep` answers between two reads.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A place where daemons run. The order is that of [`PLACES`].
@@ -163,8 +164,8 @@ pub enum Ask {
         /// Which.
         pid: u32,
     },
-    /// Say that you live. Answered by the place, not by the incarnation.
-    Answer,
+    /// Count its processes. Answered by [`News::Processes`].
+    Count,
 }
 
 /// Why an incarnation could not even be begun.
@@ -304,7 +305,7 @@ pub enum News {
 /// What is heard of a whole place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceNews {
-    /// It answered [`Ask::Answer`].
+    /// It was asked whether it lives, and does.
     Lives,
     /// It is gone, and with it everything that ran in it.
     Lost {

@@ -31,8 +31,8 @@ use crate::{
     config::{self, DaemonConfig, Isolation, NativeConfig},
     daemon_log::log_path,
     keep::{
-        self, KeepClient, KeepError, KeepEvent, KeepOptions, KeepRequest, RunAs, SpawnRequest,
-        StopRule,
+        self, Belonging, KeepClient, KeepError, KeepEvent, KeepOptions, KeepRequest, RunAs,
+        SpawnRequest, StopRule,
     },
     manager::{
         decide::signal_name,
@@ -292,7 +292,7 @@ impl Native {
                 return;
             }
             Ask::MainProcess { pid } => KeepRequest::MainProcess { at, pid },
-            Ask::Answer => KeepRequest::Count { at },
+            Ask::Count => KeepRequest::Count { at },
         };
         // One that can't be told is dead or hangs: the one is heard of, the other is found out.
         if let Some(keep) = &mut self.keep {
@@ -358,21 +358,19 @@ impl Native {
         self.keep.as_ref().map(KeepClient::pid)
     }
 
-    /// The daemon whose process this is, if `keep` puts its daemons into cgroups.
-    pub(super) fn part_of(&self, pid: u32) -> Option<Address> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let found = self.running.iter().find(|(_, running)| {
-            running.cgroup.as_ref().is_some_and(|group| {
-                text.lines().any(|line| {
-                    let path = line.strip_prefix("0::").unwrap_or_default();
-                    path == group
-                        || path
-                            .strip_prefix(group.as_str())
-                            .is_some_and(|rest| rest.starts_with('/'))
-                })
-            })
-        });
-        found.map(|(at, _)| *at)
+    /// The daemon whose process this is, if it is any's; `name` tells the one in a slot.
+    pub(super) fn part_of(
+        &self,
+        pid: u32,
+        name: impl Fn(u32) -> Option<String>,
+    ) -> Option<Address> {
+        let belonging = Belonging::of(pid);
+        let its = |at: &Address, running: &Running| {
+            let name = name(at.daemon).unwrap_or_default();
+            let marker = format!("{}/{name}/{}", self.options.fleet, at.incarnation);
+            belonging.is(running.cgroup.as_deref(), &marker)
+        };
+        self.running.iter().find(|(at, running)| its(at, running)).map(|(at, _)| *at)
     }
 
     /// What `keep` says next. Cancel-safe.

@@ -1,4 +1,4 @@
-//! The backends of one manager. This is the one place where a place is told from another.
+//! The backends of one manager, and which of them a daemon's configuration names.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -98,7 +98,7 @@ impl Backends {
     pub(crate) fn ask_place(&mut self, place: Place) {
         match place {
             Place::Native => self.native.ask_place(),
-            // Its components are probed; whoever asks all the same is answered by its link.
+            // All that runs there is probed, and a hang shows there: the machine does not ask.
             Place::Wos => {}
         }
     }
@@ -133,9 +133,13 @@ impl Backends {
         }
     }
 
-    /// The daemon whose process this is, if that can be seen.
-    pub(crate) fn part_of(&self, pid: u32) -> Option<Address> {
-        self.native.part_of(pid)
+    /// The daemon whose process this is, if that can be seen; `name` tells the one in a slot.
+    pub(crate) fn part_of(
+        &self,
+        pid: u32,
+        name: impl Fn(u32) -> Option<String>,
+    ) -> Option<Address> {
+        self.native.part_of(pid, name)
     }
 
     /// What is heard next. Cancel-safe.

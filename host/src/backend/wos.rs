@@ -141,8 +141,8 @@ impl Wos {
                 super::send_config(at, config, outbox);
                 return;
             }
-            // A component has no process, and the worker is probed through its components.
-            Ask::MainProcess { .. } | Ask::Answer => return,
+            // A component has no process.
+            Ask::MainProcess { .. } | Ask::Count => return,
         };
         // A fixed-size command always fits.
         let _ = outbox.send(&command);

@@ -280,6 +280,7 @@ impl World {
             }
             Ask::Probe { token, .. } if !proc.hung => self.on_link(at, OnLink::Health(token)),
             Ask::Sample { token } if !proc.hung => self.on_link(at, OnLink::Samples(token)),
+            Ask::Count => self.say(place, at, News::Processes { count: 1 }),
             Ask::MainProcess { pid } => {
                 proc.pid = pid;
                 self.say(place, at, News::MainProcess { pid });
@@ -287,7 +288,6 @@ impl World {
             Ask::Kill
             | Ask::Hold
             | Ask::Release
-            | Ask::Answer
             | Ask::Reload
             | Ask::Probe { .. }
             | Ask::Sample { .. } => {}

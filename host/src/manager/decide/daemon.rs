@@ -102,8 +102,6 @@ pub(super) struct Incarnation {
     pub(super) kill_again_at: Option<Instant>,
     /// What lies outside of it and ends it, whatever its end looks like.
     pub(super) obstacle: Option<Unavailable>,
-    /// It said that it is stopping.
-    pub(super) is_stopping: bool,
     /// It said that what it is to be kept of was not: once is enough.
     pub(super) fdstore_refused: bool,
 }
@@ -120,7 +118,6 @@ impl Incarnation {
             ending: None,
             kill_again_at: None,
             obstacle: None,
-            is_stopping: false,
             fdstore_refused: false,
         }
     }

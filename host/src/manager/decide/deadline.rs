@@ -130,6 +130,9 @@ impl Decider {
     /// Sees to it that a place in which something runs is asked now and then.
     pub(super) fn watch_places(&mut self) {
         for place in PLACES {
+            if !self.place_mut(place).is_silent {
+                continue;
+            }
             let runs = self.daemons.iter().any(|daemon| {
                 daemon.spec.place == place && daemon.is_placed() && !daemon.spec.abilities.probes
             });

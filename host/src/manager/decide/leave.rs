@@ -86,12 +86,12 @@ impl Decider {
             self.stop_all();
             self.decide();
         }
-        let nothing_runs = !self
-            .daemons
-            .iter()
-            .filter_map(|daemon| self.supervisor.view(daemon.id))
-            .any(|view| view.state.has_process());
-        if self.leaving.is_asked() && (nothing_runs || self.halted.is_some()) {
+        // Looked at after every event: nobody counts the living before an end was asked for.
+        if !self.leaving.is_asked() {
+            return;
+        }
+        let states = || self.daemons.iter().filter_map(|daemon| self.supervisor.view(daemon.id));
+        if self.halted.is_some() || !states().any(|view| view.state.has_process()) {
             self.leaving.stage = Stage::Over;
             self.effect(Effect::End);
         }

@@ -130,6 +130,8 @@ pub struct GroupPlan {
 /// What is known of a place.
 #[derive(Clone, Copy, Debug, Default)]
 struct PlaceState {
+    /// Whether any daemon of it can't be probed, so that a hang would not show by itself.
+    is_silent: bool,
     /// Since when an answer is waited for.
     asked_at: Option<Instant>,
     /// When it is asked next, while something runs in it.
@@ -208,6 +210,12 @@ impl Decider {
         let mut health = whole::registry(daemons.len());
         let mut kept: Vec<Daemon> = Vec::with_capacity(daemons.len());
         let mut by_name = HashMap::new();
+        let is_silent = |place: Place| {
+            let mut its = daemons.iter().filter(|spec| spec.place == place);
+            its.any(|spec| !spec.abilities.probes)
+        };
+        let places =
+            PLACES.map(|place| PlaceState { is_silent: is_silent(place), ..PlaceState::default() });
         for (slot, mut spec) in (0_u32..).zip(daemons) {
             let mut supervision = spec.supervision.clone();
             supervision.group = spec.group.and_then(|group| group_ids.get(group).copied());
@@ -240,7 +248,7 @@ impl Decider {
             unclaimed: Unclaimed::default(),
             waiters: Vec::new(),
             next_token: 0,
-            places: [PlaceState::default(); PLACES.len()],
+            places,
             leaving: Leaving::new(ends_with_work),
             halted: None,
             recorder: Recorder::new(vec![RecorderSlot::EMPTY; RECORDS_MAX].into_boxed_slice()),

@@ -58,7 +58,7 @@ impl Decider {
             News::Started { pid } => {
                 incarnation.pid = pid;
                 let by_start = daemon.spec.ready_by == ReadyBy::Start;
-                daemon.processes = 1;
+                daemon.processes = u32::from(pid.is_some());
                 self.effect(Effect::Watch(at, pid));
                 self.tell(at, |id, incarnation| Input::Spawned { id, incarnation });
                 if by_start {
@@ -127,7 +127,10 @@ impl Decider {
             }
             News::LinkClosed { reason } => self.link_closed(at, reason),
             News::Overfull => self.overfull(at),
-            News::Processes { count } => daemon.processes = count,
+            News::Processes { count } => {
+                daemon.processes = count;
+                self.counted(at);
+            }
             News::OutputLost { lines } => {
                 daemon.lost_lines = daemon.lost_lines.saturating_add(lines);
                 let text =

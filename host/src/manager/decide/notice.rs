@@ -24,7 +24,7 @@ use duende_core::{
 };
 
 use super::{
-    Decider, Notice, NotifyAccess,
+    Daemon, Decider, Notice, NotifyAccess,
     daemon::{Phase, bounded},
     planted::{self, Plant},
 };
@@ -85,13 +85,25 @@ impl Unclaimed {
 }
 
 impl Decider {
-    pub(super) fn notice(&mut self, pid: u32, part_of: Option<Address>, notice: Notice) {
-        let main = self.daemons.iter().find_map(|daemon| {
+    /// Whether it matters of which daemon a process is a part: it is nobody's main process, and somebody
+    /// lets all of its processes speak. To find out costs the owner a look at the process.
+    #[must_use]
+    pub fn asks_whose(&self, pid: u32) -> bool {
+        let speaks = |daemon: &Daemon| daemon.spec.notify_access == NotifyAccess::All;
+        self.daemons.iter().any(speaks) && self.main_process(pid).is_none()
+    }
+
+    /// The incarnation whose main process this is.
+    fn main_process(&self, pid: u32) -> Option<Address> {
+        self.daemons.iter().find_map(|daemon| {
             let incarnation = daemon.incarnation.as_ref()?;
             let is_main = daemon.spec.abilities.notifies && incarnation.pid == Some(pid);
             is_main.then_some(incarnation.at)
-        });
-        match (main, part_of) {
+        })
+    }
+
+    pub(super) fn notice(&mut self, pid: u32, part_of: Option<Address>, notice: Notice) {
+        match (self.main_process(pid), part_of) {
             (Some(at), _) => {
                 if self.access(at) != NotifyAccess::None {
                     self.heed(at, notice);
@@ -129,7 +141,6 @@ impl Decider {
         if incarnation.phase != Phase::Placed {
             return;
         }
-        incarnation.is_stopping |= notice.stopping;
         let refuses = notice.fdstore && !incarnation.fdstore_refused;
         incarnation.fdstore_refused |= notice.fdstore;
         let pid = incarnation.pid;

@@ -1,5 +1,6 @@
-//! Planted bugs: each fault of the manager's logic that was once found in the running program, to show
-//! that the simulator of fleets finds it.
+//! Planted bugs: faults of the manager's logic of kinds that were found in the running program, to show
+//! that the simulator of fleets finds them. Those of the loop around it (who is heard when) lie outside
+//! of what is simulated.
 //!
 //! The feature `planted` is for that test alone. No build that ships has it: without it nothing here is
 //! public, the question at each place is the constant `false`, and nothing is left of it in the code.

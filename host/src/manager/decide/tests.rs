@@ -172,6 +172,32 @@ fn ready_counts_however_early_it_comes() {
 }
 
 #[test]
+fn whose_process_it_is_matters_only_where_all_may_speak() {
+    let of = |notify_access| {
+        let daemon = DaemonSpec { notify_access, ..spec("a", ReadyBy::Datagram, false) };
+        let mut bench = Bench::new(vec![daemon]);
+        bench.event(Event::Begin);
+        bench.hear(FIRST, News::Started { pid: Some(70) });
+        (bench.decider.asks_whose(70), bench.decider.asks_whose(71))
+    };
+    assert_eq!(of(NotifyAccess::None), (false, false));
+    assert_eq!(of(NotifyAccess::Main), (false, false));
+    assert_eq!(of(NotifyAccess::All), (false, true));
+}
+
+#[test]
+fn figures_wait_for_the_count_of_processes() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+    bench.event(Event::Begin);
+    bench.hear(FIRST, News::Started { pid: Some(70) });
+    let effects = bench.ask(Verb::Figures(0));
+    assert_eq!(effects, [Effect::Ask(FIRST, Ask::Count)]);
+    let effects = bench.hear(FIRST, News::Processes { count: 3 });
+    assert_eq!(answers(&effects), [&Answer::Figures { slot: 0, figures: Vec::new() }]);
+    assert_eq!(bench.decider.daemon(0).unwrap().processes(), 3);
+}
+
+#[test]
 fn a_link_that_outlives_its_process_delays_it_by_its_time_only() {
     let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
     bench.event(Event::Begin);

@@ -160,15 +160,22 @@ impl Decider {
 
     fn ask_figures(&mut self, question: QuestionId, slot: u32) {
         let runs = self.view(slot).is_some_and(|view| view.state == State::Running);
-        let there = self.daemon(slot).filter(|daemon| runs && daemon.spec.abilities.speaks);
-        let Some((at, _, _)) = there.and_then(super::Daemon::running) else {
+        let there = self.daemon(slot).filter(|_| runs);
+        let abilities = there.map(|daemon| daemon.spec.abilities);
+        let at = there.and_then(super::Daemon::running).map(|(at, ..)| at);
+        let (Some(abilities), Some(at)) = (abilities, at) else {
             self.effect(Effect::Answer(question, Answer::Figures { slot, figures: Vec::new() }));
             return;
         };
         self.next_token = self.next_token.wrapping_add(1);
         let token = self.next_token;
-        self.wait(Waiter::for_figures(question, self.now, at, token));
-        self.ask_backend(at, Ask::Sample { token });
+        self.wait(Waiter::for_figures(question, self.now, at, token, abilities));
+        if abilities.speaks {
+            self.ask_backend(at, Ask::Sample { token });
+        }
+        if abilities.has_process {
+            self.ask_backend(at, Ask::Count);
+        }
     }
 
     /// Decides before the goal is looked at: what was true before the question does not count.

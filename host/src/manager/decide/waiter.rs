@@ -21,7 +21,7 @@ use super::{
     Answer, Decider, Effect, Outcome, QuestionId, ReadyBy,
     planted::{self, Plant},
 };
-use crate::control::protocol::ErrorCode;
+use crate::{backend::Abilities, control::protocol::ErrorCode};
 
 /// How long a program must live to be called started, if that is all that it does to be ready.
 pub(super) const SETTLE_TIME: Duration = Duration::from_millis(100);
@@ -56,7 +56,9 @@ struct Figures {
     at: Address,
     token: u64,
     figures: Vec<(String, f64)>,
+    /// Whether there are no more figures, and whether its processes are counted.
     done: bool,
+    counted: bool,
 }
 
 /// One daemon of a question.
@@ -96,8 +98,15 @@ impl Waiter {
         since: Instant,
         at: Address,
         token: u64,
+        abilities: Abilities,
     ) -> Self {
-        let figures = Some(Figures { at, token, figures: Vec::new(), done: false });
+        let figures = Some(Figures {
+            at,
+            token,
+            figures: Vec::new(),
+            done: !abilities.speaks,
+            counted: !abilities.has_process,
+        });
         Self { question, since, goal: Goal::Nothing, daemons: Vec::new(), figures }
     }
 
@@ -180,13 +189,20 @@ impl Decider {
         }
     }
 
+    /// The processes of a daemon were counted.
+    pub(super) fn counted(&mut self, at: Address) {
+        for asked in self.waiters.iter_mut().filter_map(|waiter| waiter.figures.as_mut()) {
+            asked.counted |= asked.at == at;
+        }
+    }
+
     fn look_at(&self, waiter: &mut Waiter) -> Option<Answer> {
         if let Some(asked) = &mut waiter.figures {
             let there = self.daemon(asked.at.daemon).and_then(super::Daemon::running);
             let gone = there.is_none_or(|(at, _, _)| at != asked.at);
             let late = self.now.saturating_since(waiter.since) >= FIGURES_TIME;
             let slot = asked.at.daemon;
-            return (asked.done || gone || late)
+            return ((asked.done && asked.counted) || gone || late)
                 .then(|| Answer::Figures { slot, figures: std::mem::take(&mut asked.figures) });
         }
         for asked in &mut waiter.daemons {

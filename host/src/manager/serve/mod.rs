@@ -212,6 +212,7 @@ async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, Manag
             }
         })?;
     // What a manager that was killed has left ends first: nothing of it meets what is started here.
+    // Each is a day at most: that is read in `config`.
     let lasts = |daemon: &DaemonConfig| daemon.stop_grace + daemon.kill_timeout;
     let patience = fleet.daemons.iter().map(lasts).max().unwrap_or_default();
     let lock = crate::backend::keep_options(&fleet).lock;
@@ -317,14 +318,14 @@ impl Manager {
                     None => Ok(Outcome { failed: self.decider.failed() }),
                 };
             }
-            let deadline = self.decider.next_deadline();
+            let mut deadline = self.decider.next_deadline();
             if deadline.is_some_and(|deadline| deadline <= self.now()) {
                 self.hear_what_arrived(sources).await;
                 self.handle(Event::Tick);
                 // Signals and questions have their turn, whatever is due.
                 tokio::task::yield_now().await;
+                deadline = self.decider.next_deadline();
             }
-            let deadline = self.decider.next_deadline();
             let asks = in_a_row < QUESTIONS_MAX_IN_A_ROW;
             tokio::select! {
                 biased;
@@ -453,7 +454,9 @@ impl Manager {
     /// Once it is handled the sender of a barrier is let go: the barrier is closed.
     fn take_notification(&mut self, datagram: Datagram) {
         let Datagram { pid, notification, barrier: _barrier, .. } = datagram;
-        let part_of = self.part_of(pid);
+        let name = |slot| self.config(slot).map(|config| config.name.clone());
+        let asks = self.decider.asks_whose(pid);
+        let part_of = asks.then(|| self.backends.part_of(pid, name)).flatten();
         let notice = Notice {
             ready: notification.phase == Some(Phase::Ready),
             reloading: notification.phase == Some(Phase::Reloading),
@@ -498,10 +501,6 @@ impl Manager {
             );
             self.journal.say(LogLevel::Warn, &line);
         }
-    }
-
-    fn part_of(&self, pid: u32) -> Option<Address> {
-        self.backends.part_of(pid)
     }
 
     fn config(&self, slot: u32) -> Option<Arc<DaemonConfig>> {
