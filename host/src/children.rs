@@ -55,7 +55,7 @@ pub(crate) fn reap_strangers() -> usize {
 }
 
 /// Whether whoever loses its parent may come to this process.
-fn adopts() -> bool {
+pub(crate) fn adopts() -> bool {
     let is_subreaper = rustix::process::child_subreaper().is_ok_and(|whose| whose.is_some());
     std::process::id() == 1 || is_subreaper
 }

@@ -20,6 +20,8 @@ fn main() -> cli::ExitCode {
                     json: options.json,
                     ends_with_work: false,
                     detached: options.detached,
+                    read_only_socket: options.read_only_socket,
+                    written: options.written,
                 },
             )
         },
@@ -32,6 +34,8 @@ fn main() -> cli::ExitCode {
                     json: options.json,
                     ends_with_work,
                     detached: false,
+                    read_only_socket: None,
+                    ..ServeOptions::default()
                 },
             )
         },
@@ -45,10 +49,19 @@ fn serve(fleet: duende::config::FleetConfig, options: ServeOptions) -> cli::Exit
     platform::raise_open_files();
     // A fleet that was told to stop has done so, whatever became of its daemons; a single daemon
     // that was run for its work has not done it if it failed.
-    let failure_counts = options.ends_with_work;
+    let (ran, json) = (options.ends_with_work, options.json);
     match manager::serve(fleet, options) {
-        Ok(outcome) if failure_counts && !outcome.failed.is_empty() => cli::ExitCode::DaemonFailed,
-        Ok(_) => cli::ExitCode::Success,
+        Ok(outcome) => {
+            if ran && let Err(error) = cli::figures::print(&outcome.metrics, json) {
+                cli::output::last_words(&format!("duende: standard output: {error}"));
+                return cli::ExitCode::Failure;
+            }
+            if ran && !outcome.failed.is_empty() {
+                cli::ExitCode::DaemonFailed
+            } else {
+                cli::ExitCode::Success
+            }
+        }
         Err(error) => {
             cli::output::last_words(&format!("duende: {error}"));
             match error {

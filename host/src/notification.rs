@@ -121,6 +121,20 @@ impl fmt::Display for Ignored {
 }
 
 impl Notification {
+    /// What of it counts for nothing here, in words: what could not be read, or what nobody acts on.
+    #[must_use]
+    pub fn without_effect(&self) -> Option<String> {
+        if let Some(ignored) = &self.ignored {
+            return Some(ignored.to_string());
+        }
+        let name = match (self.watchdog, self.watchdog_timeout) {
+            (Some(Watchdog::Trigger), _) => "WATCHDOG=trigger",
+            (_, Some(_)) => "WATCHDOG_USEC",
+            _ => return None,
+        };
+        Some(format!("a notification's {name} is not acted on: the key `watchdog` says how long"))
+    }
+
     /// Reads a datagram that came with `descriptors` descriptors. A datagram that the system has cut
     /// has at least [`DATAGRAM_BYTES_MAX`] + 1 bytes.
     #[must_use]
@@ -253,6 +267,21 @@ mod tests {
         let notification = Notification::parse(b"STATUS=a\nMAINPID=7\nSTATUS=b\nMAINPID=8", 0);
         assert_eq!(notification.status.as_deref(), Some("a"));
         assert_eq!(notification.main_pid, Some(7));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        for (text, expected) in [
+            ("READY=1", None),
+            ("WATCHDOG=1", None),
+            ("WATCHDOG=trigger", Some("WATCHDOG=trigger")),
+            ("READY=1\nWATCHDOG_USEC=5", Some("WATCHDOG_USEC")),
+            ("MAINPID=x", Some("MAINPID")),
+        ] {
+            let said = Notification::parse(text.as_bytes(), 0).without_effect();
+            assert_eq!(said.is_some(), expected.is_some(), "{text}");
+            assert!(said.unwrap_or_default().contains(expected.unwrap_or_default()), "{text}");
+        }
     }
 
     #[test]

@@ -99,6 +99,19 @@ impl Surroundings {
             .map(|directory| directory.join(name))
             .find(|candidate| is_executable(candidate))
     }
+
+    /// The first place in `PATH` where a program can't be looked for, and why.
+    pub(crate) fn barred_program(&self, name: &str) -> Option<(PathBuf, std::io::Error)> {
+        std::env::split_paths(self.var("PATH")?)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join(name))
+            .find_map(|candidate| match std::fs::metadata(&candidate) {
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    Some((candidate, error))
+                }
+                Ok(_) | Err(_) => None,
+            })
+    }
 }
 
 /// Whether this is a file that somebody may execute.

@@ -19,9 +19,53 @@ pub(crate) const fn drives_terminal(character: char) -> bool {
     )
 }
 
+/// A text on one line in which whatever [drives a terminal](drives_terminal) is replaced.
+#[must_use]
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\t' => ' ',
+            driving if drives_terminal(driving) => '\u{fffd}',
+            other => other,
+        })
+        .collect()
+}
+
+/// A JSON text in which whatever drives a terminal is written as its code. Such a character stands in strings
+/// only, but for line feeds between values.
+#[cfg(feature = "manager")]
+#[must_use]
+pub(crate) fn harmless_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && drives_terminal(character) {
+            out.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// JSON says the same with the codes, and those that it escapes by itself are left.
+    #[cfg(feature = "manager")]
+    #[test]
+    fn json_drives_nothing_and_says_the_same() {
+        let text: String = ('\0'..='\u{3000}').collect();
+        for document in [
+            serde_json::to_string(&text).unwrap(),
+            serde_json::to_string_pretty(&serde_json::json!({ "a": [text], &text: 1 })).unwrap(),
+        ] {
+            let harmless = harmless_json(&document);
+            assert!(!harmless.contains(|found| found != '\n' && drives_terminal(found)));
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(read(&harmless), read(&document));
+        }
+    }
 
     /// Every control character, and every one that Unicode calls a control of direction
     /// (`Bidi_Control`).

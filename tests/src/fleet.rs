@@ -51,6 +51,28 @@ pub fn duende(home: &Path) -> Command {
     command
 }
 
+/// The same command, by a program that becomes what its arguments name.
+///
+/// # Panics
+/// There is no program.
+#[must_use]
+pub fn under(wrapper: &[&str], command: &Command) -> Command {
+    let (program, arguments) = wrapper.split_first().expect("a program");
+    let mut wrapped = Command::new(program);
+    wrapped.args(arguments).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        wrapped.current_dir(directory);
+    }
+    wrapped.stdin(Stdio::null());
+    wrapped
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -195,6 +217,19 @@ impl Fleet {
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = duende(self.home());
         command.envs(environment.iter().copied());
+        self.launch(command);
+    }
+
+    /// As [`start`](Self::start), by a program that becomes what its arguments name, as `nsenter` does.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub fn start_under(&mut self, wrapper: &[&str]) {
+        let command = under(wrapper, &duende(self.home()));
+        self.launch(command);
+    }
+
+    fn launch(&mut self, mut command: Command) {
         let said = std::fs::File::options()
             .create(true)
             .append(true)

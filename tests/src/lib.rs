@@ -27,6 +27,6 @@ mod traffic;
 
 pub use daemons::{artifact, component, image_at, linked, program, script, unpacked};
 pub use figure::{Figures, report};
-pub use fleet::{Fleet, Outcome, TIMEOUT, duende, wait_for};
+pub use fleet::{Fleet, Outcome, TIMEOUT, duende, under, wait_for};
 pub use process::{Process, processes_with};
-pub use traffic::{AccessLog, line};
+pub use traffic::{AccessLog, get, line};

@@ -63,6 +63,69 @@ impl Process {
         String::from_utf8_lossy(&bytes).replace('\0', " ")
     }
 
+    /// Its state as the kernel calls it: `S` sleeps, `T` is stopped, `Z` is dead and not waited for; `-`: it
+    /// is gone.
+    #[must_use]
+    pub fn state(&self) -> char {
+        let state = |stat: &str| stat.rsplit_once(") ")?.1.chars().next();
+        fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .ok()
+            .as_deref()
+            .and_then(state)
+            .unwrap_or('-')
+    }
+
+    /// The processor time that it has used, in user mode and for it in the kernel.
+    ///
+    /// # Panics
+    /// It is gone.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it lives");
+        let (_, rest) = stat.rsplit_once(") ").expect("a line of `stat`");
+        // The fields 14 and 15; the state is the third.
+        let ticks: u64 =
+            rest.split(' ').skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
+        Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// What it may have open at most, by the kernel's own table: soft and hard.
+    ///
+    /// # Panics
+    /// It is gone.
+    #[must_use]
+    pub fn open_files_max(&self) -> [String; 2] {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid)).expect("it lives");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let mut fields = line.unwrap_or_default().split_whitespace().map(str::to_owned);
+        [(); 2].map(|()| fields.next().expect("two limits"))
+    }
+
+    /// The numbers of its open descriptors.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<u64> {
+        let entries =
+            fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Its children that are dead and that it has not waited for, and its living ones.
+    #[must_use]
+    pub fn children(&self) -> (usize, usize) {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let of_this = |stat: &str| {
+            let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+            let (state, parent) = (fields.next()?, fields.next()?);
+            (parent == self.pid.to_string()).then(|| state == "Z")
+        };
+        let states: Vec<bool> = entries
+            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .filter_map(|stat| of_this(&stat))
+            .collect();
+        let dead = states.iter().filter(|dead| **dead).count();
+        (dead, states.len() - dead)
+    }
+
     /// A variable of the environment that it was started with.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {

@@ -29,7 +29,8 @@ pub struct Row {
     pub name: String,
     /// `native` or `wos`.
     pub isolation: String,
-    /// `created`, `starting`, `running`, `stopping`, `stopped`, `backoff`, `failed`, `quarantined`.
+    /// `waiting`, `blocked`, `starting`, `running`, `reloading`, `paused`, `stopping`, `stopped`,
+    /// `backoff`, `failed`, `quarantined`.
     pub state: String,
     /// What the state does not say by itself.
     pub detail: String,
@@ -45,6 +46,12 @@ pub struct Row {
     pub restarts: u64,
     /// `unknown`, `healthy`, `degraded`, `unhealthy`.
     pub health: String,
+    /// What it has in memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// How long it has run, in milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// Lines that could not be written to its log.
+    pub lost_lines: u64,
     /// Its figures.
     pub metrics: BTreeMap<String, f64>,
     /// How the last incarnation ended.

@@ -1,8 +1,22 @@
-//! An access log as a web server writes it, rotation included.
+//! An access log as a web server writes it, rotation included; and a client of one.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The body of a server's answer; none if it does not answer in time.
+#[must_use]
+pub fn get(server: SocketAddr, path: &str, timeout: Duration) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&server, timeout).ok()?;
+    stream.set_read_timeout(Some(timeout)).ok()?;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+}
 
 /// A line of the combined format, with the request time.
 #[must_use]

@@ -39,9 +39,9 @@ fn bad_components() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("cut-at-the-end", cut(whole.len() - 1), "not a valid component"),
         ("core-module", wat("(module (func (export \"run\")))"), "a core module, not a component"),
         ("other-world", exporting("wasi:cli/run@0.2.0", ""), "another world"),
-        ("newer-contract", exporting("duende:daemon/lifecycle@0.2.0", ""), "lifecycle@0.2.0"),
+        ("newer-contract", exporting("duende:daemon/lifecycle@0.3.0", ""), "lifecycle@0.3.0"),
         ("not-offered", exporting(lifecycle, sockets), "wasi:sockets/tcp@0.2.0"),
-        ("other-types", exporting(lifecycle, ""), "do not fit the contract 0.1.0"),
+        ("other-types", exporting(lifecycle, ""), "do not fit the contract 0.1: lifecycle"),
     ]
 }
 
@@ -274,11 +274,42 @@ fn quarantine_is_released_by_restart() {
     fleet.start();
     let row = fleet.wait_state("d", "quarantined");
     assert_eq!((row.incarnation, row.restarts), (2, 1), "{row:?}");
-    assert!(row.detail.contains("1 restarts within 60 s"), "{row:?}");
+    assert!(row.detail.contains("1 restart was not enough, within 60 s"), "{row:?}");
     // The command that killed it is still there: it was never consumed. Somebody takes it away.
     fs::write(&commands, "").unwrap();
     fleet.run(&["restart", "d"]).done();
     let row = fleet.wait_state("d", "running");
     assert_eq!(row.incarnation, 3, "{row:?}");
     fleet.down();
+}
+
+/// What a component, a file's name or a path says drives no terminal, whoever prints it.
+#[test]
+fn text_from_outside_drives_no_terminal() {
+    let home = tempfile::TempDir::new().unwrap();
+    let evil = "\x1b]0;pwn\x07\x1b[31m\u{202e}";
+    let image = home.path().join(format!("y{evil}.wasm"));
+    fs::write(&image, "no component").unwrap();
+    let file = home.path().join(format!("f{evil}.toml"));
+    fs::write(&file, "[fleet]\nname = \"f\"\n").unwrap();
+    let mode = format!("mode={evil}");
+    let flaky = artifact("flaky");
+    let flaky = flaky.to_str().unwrap();
+    for arguments in [
+        &["run", flaky, "-c", &mode][..],
+        &["run", image.to_str().unwrap(), "--name", "y"],
+        &["check", file.to_str().unwrap()],
+        &["check", &format!("nowhere{evil}")],
+        &["status", "--fleet", evil],
+    ] {
+        let mut command = duende(home.path());
+        let outcome = Outcome::of(command.args(arguments));
+        for printed in [&outcome.stdout, &outcome.stderr] {
+            let drives = |character: char| {
+                (character.is_control() && character != '\n') || character == '\u{202e}'
+            };
+            assert!(!printed.contains(drives), "{arguments:?}: {printed:?}");
+        }
+        assert!(!outcome.stdout.is_empty() || !outcome.stderr.is_empty(), "{arguments:?}");
+    }
 }

@@ -83,11 +83,19 @@ fn run_reads_standard_input_and_ends_with_it() {
     run.args(["run", "--stdin", "lines"]).arg(artifact("log-sentinel"));
     let outcome = Outcome::of(run.stdin(fs::File::open(&file).unwrap()));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let printed: Vec<Vec<&str>> =
+        outcome.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(printed.contains(&vec!["requests_total", "5000"]), "{outcome:?}");
     // All of it was counted: that is what the next one finds in its state.
     let mut again = duende(home.path());
-    again.args(["run", "--stdin", "lines"]).arg(artifact("log-sentinel"));
+    again.args(["--json", "run", "--stdin", "lines"]).arg(artifact("log-sentinel"));
     fs::write(&file, line(5_000, 200)).unwrap();
-    let _ = Outcome::of(again.stdin(fs::File::open(&file).unwrap())).done();
+    let outcome = Outcome::of(again.stdin(fs::File::open(&file).unwrap()));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let last: serde_json::Value =
+        serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["daemon"], "log-sentinel", "{last}");
+    assert_eq!(last["metrics"]["requests_total"], 5_001.0, "{last}");
     let log = home.path().join("state/log-sentinel/log/log-sentinel.log");
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("watching, from request 5000 on"), "{log}");
@@ -376,4 +384,54 @@ fn kernel_events_stand_beside_the_records() {
     fleet.down();
     let end = fleet.events().iter().find(|event| event.kind == "shutdown").expect("it was said");
     assert_eq!(told(end), r#"{"type":"Shutdown"}"#);
+}
+
+/// What others use to reopen logs or to dump something ends no fleet; SIGQUIT asks for the end.
+#[test]
+fn a_signal_without_a_meaning_ends_no_fleet() {
+    let mut fleet = Fleet::up("signals", &script("d", "exec sleep infinity", ""));
+    fleet.wait_state("d", "running");
+    let manager = Process::of(fleet.manager().id());
+    for signal in [Signal::USR1, Signal::USR2, Signal::ALARM] {
+        manager.signal(signal);
+        assert_eq!(fleet.row("d").state, "running");
+    }
+    let log = fleet.home().join("state").join("signals").join("log/duende.log");
+    wait_for("its log", || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        (text.matches("means nothing here").count() == 3).then_some(())
+    });
+    manager.signal(Signal::QUIT);
+    assert_eq!(fleet.wait_end(), Some(0));
+    fleet.assert_empty();
+}
+
+/// Killed together, manager and `keep` can end nobody. The next `up` does, before it starts anything.
+#[test]
+fn whoever_outlived_manager_and_keep_is_ended_by_the_next_one() {
+    let stubborn = "trap '' TERM; setsid sleep infinity & while :; do sleep 0.05; done";
+    let mut fleet = Fleet::up("orphans", &script("d", stubborn, "stop_grace = \"300ms\"\n"));
+    fleet.wait_state("d", "running");
+    let sleepers = |fleet: &Fleet| -> Vec<Process> {
+        let sleeps = |process: &Process| process.command().starts_with("sleep infinity");
+        fleet.processes().into_iter().filter(sleeps).collect()
+    };
+    wait_for("what leads a session of its own", || (sleepers(&fleet).len() == 1).then_some(()));
+    let old = sleepers(&fleet).remove(0);
+    let is_keep = |process: &Process| process.command().split(' ').nth(1) == Some("keep");
+    let keep = fleet.processes().into_iter().find(is_keep).expect("keep");
+    let manager = Process::of(fleet.manager().id());
+    // Stopped first: neither sees the end of the other.
+    for process in [&keep, &manager] {
+        process.signal(Signal::STOP);
+    }
+    for process in [&keep, &manager] {
+        process.signal(Signal::KILL);
+    }
+    fleet.wait_end();
+    fleet.start();
+    fleet.wait_state("d", "running");
+    assert!(old.ends_within(std::time::Duration::ZERO), "it runs beside its successor");
+    wait_for("its successor", || (sleepers(&fleet).len() == 1).then_some(()));
+    fleet.down();
 }

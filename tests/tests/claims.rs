@@ -1,5 +1,6 @@
-//! Claims of the specification, each one test named after it and at its own criterion. Those whose
-//! criterion is a matter of milliseconds are in `claims_timed.rs`.
+//! Claims of the specification about a daemon's life, each one test named after it and at its own criterion.
+//! Those about its edges are in `claims_edges.rs`, and those whose criterion is a matter of milliseconds in
+//! `claims_timed.rs`.
 //!
 //! A test that measures prints its figure; `cargo xtask falsify` runs these tests, one at a time, and
 //! shows the table.
@@ -7,13 +8,15 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test: its helpers fail it too")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use duende_tests::{
-    AccessLog, Fleet, Outcome, Process, component, duende, linked, program, report, script,
-    unpacked, wait_for,
+    AccessLog, Fleet, Outcome, Process, component, duende, get, linked, program, report, script,
+    wait_for,
 };
 use rustix::process::Signal;
 
@@ -149,6 +152,95 @@ fn f009_state_survives_restarts() {
     report("F009", "650 of 650 requests after kills of daemon, worker and manager", "equal");
 }
 
+/// Makes a link name another directory, at one moment, as a release does.
+fn relink(link: &Path, target: &str) {
+    let next = link.with_extension("next");
+    symlink(target, &next).unwrap();
+    fs::rename(next, link).unwrap();
+}
+
+#[test]
+fn f010_a_new_configuration_is_in_force_within_a_second() {
+    let limit = Duration::from_secs(1);
+    let daemons = |alert: &str| {
+        let sentinel = format!("{SENTINEL}[daemon.config]\nerror_ratio_alert = {alert}\n");
+        let web = format!(
+            "[[daemon]]\nname = \"web\"\nready = \"notify\"\ncommand = [\"{}\", \"--listen\", \"127.0.0.1:0\", \
+             \"--root\", \"{{home}}/current\", \"--access-log\", \"{{home}}/web.log\"]\n",
+            program("webd").display()
+        );
+        linked("native", "log-sentinel", &sentinel)
+            + &component("wos", "log-sentinel", &sentinel)
+            + &web
+    };
+    let fleet = Fleet::new("f010", &daemons("0.5"));
+    for release in ["one", "two", "three"] {
+        fs::create_dir(fleet.home().join(release)).unwrap();
+        fs::write(fleet.home().join(release).join("which"), release).unwrap();
+    }
+    let current = fleet.home().join("current");
+    symlink("one", &current).unwrap();
+    let mut log = AccessLog::create(&fleet.home().join("access.log"));
+    let mut up = duende(fleet.home());
+    Outcome::of(up.args(["--json", "up", "--detach", "--wait"]).arg(fleet.file())).done();
+    let logged = |daemon: &str| fs::read_to_string(fleet.row(daemon).log_path).unwrap_or_default();
+    let server: SocketAddr = wait_for("the server's address", || {
+        let log = logged("web");
+        log.split_once("listening on ")?.1.split_once(',')?.0.parse().ok()
+    });
+    let serves = |release: &str| get(server, "/which", limit).as_deref() == Some(release);
+    assert!(serves("one"));
+
+    // A server that reloads by SIGHUP: by the signal itself, and by the verb.
+    let web = Process::of(fleet.row("web").pid.unwrap());
+    for (how, release) in [("SIGHUP", "two"), ("reload", "three")] {
+        relink(&current, release);
+        assert!(!serves(release), "served before anybody said so");
+        let began = Instant::now();
+        match how {
+            "SIGHUP" => web.signal(Signal::HUP),
+            _ => drop(fleet.run(&["reload", "web"]).done()),
+        }
+        wait_for("the new root", || serves(release).then_some(()));
+        let took = began.elapsed();
+        report("F010", &format!("new root of webd by {how}: {took:.1?}"), "<= 1s");
+        assert!(took <= limit, "{how}: {took:?}");
+    }
+
+    // SIGHUP to a detached manager, and the verb: one in ten is above the one threshold, not the other.
+    let warned = "is above 0.05";
+    log.write(100);
+    for sentinel in ["native", "wos"] {
+        fleet.wait_row(sentinel, |row| row.count("requests_total") == log.lines);
+        assert!(!logged(sentinel).contains(warned), "{}", logged(sentinel));
+    }
+    let manager = Process::of(fleet.ps().fleet.pid);
+    for (how, alert, said) in
+        [("SIGHUP", "0.05", warned), ("reload", "0.5", "error ratio recovered to 0.100")]
+    {
+        fleet.configure(&daemons(alert));
+        let began = Instant::now();
+        match how {
+            "SIGHUP" => manager.signal(Signal::HUP),
+            _ => drop(fleet.run(&["reload", "native", "wos"]).done()),
+        }
+        for sentinel in ["native", "wos"] {
+            wait_for(said, || {
+                // It judges when a line comes.
+                log.write(1);
+                logged(sentinel).contains(said).then_some(())
+            });
+            let took = began.elapsed();
+            report("F010", &format!("new threshold, {sentinel}, by {how}: {took:.1?}"), "<= 1s");
+            assert!(took <= limit, "{sentinel}, {how}: {took:?}");
+        }
+    }
+    for row in fleet.ps().daemons {
+        assert_eq!((row.state.as_str(), row.incarnation), ("running", 1), "{row:?}");
+    }
+    fleet.run(&["down"]).done();
+}
+
 #[test]
 fn f011_daemons_run_concurrently() {
     let daemons: String = (0..100)
@@ -170,6 +262,121 @@ fn f011_daemons_run_concurrently() {
     report("F011", &format!("{native} native and {wos} WOS daemons Running"), "100 and 100");
     assert_eq!((native, wos), (100, 100));
     fleet.down();
+}
+
+/// The process that a pid file names.
+fn named_by(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.strip_suffix('\n')?.parse().ok()
+}
+
+/// A daemon with a pid file, `{home}/NAME.pid`.
+fn with_pid_file(rest: &str, daemon: impl Fn(&str, &str) -> String, name: &str) -> String {
+    daemon(name, &format!("pid_file = \"{{home}}/{name}.pid\"\n{rest}"))
+}
+
+#[test]
+fn f012_the_pid_file_is_there_when_running_is_said() {
+    const AT_ONCE: &str = "[daemon.restart]\nbackoff_initial = \"0s\"\nbackoff_max = \"0s\"\n";
+    let plain = |name: &str, rest: &str| script(name, "exec sleep infinity", rest);
+    let daemons = with_pid_file(AT_ONCE, plain, "plain")
+        + &with_pid_file(
+            &format!("{LOG}{AT_ONCE}"),
+            |name, rest| linked(name, "flaky", rest),
+            "linked",
+        );
+    let mut fleet = Fleet::new("f012", &daemons);
+    let file = |fleet: &Fleet, daemon: &str| fleet.home().join(format!("{daemon}.pid"));
+    // What lies there already, be it of a process that lives, is not believed: it is this test's.
+    for daemon in ["plain", "linked"] {
+        fs::write(file(&fleet, daemon), format!("{}\n", std::process::id())).unwrap();
+    }
+    fleet.start();
+    let mut starts = 0;
+    while starts < 6 {
+        let running = fleet.next_event(|event| event.kind == "running");
+        starts += 1;
+        // Now, and not a moment later; and by the clock of its file system, not after it was said.
+        let file = file(&fleet, &running.daemon);
+        let found = named_by(&file).expect("a pid file");
+        let written = fs::metadata(&file).unwrap();
+        let written_us = written.mtime() * 1_000_000 + written.mtime_nsec() / 1_000;
+        assert!(u64::try_from(written_us).unwrap() <= running.time_unix_us, "{running:?}");
+        let row = fleet.row(&running.daemon);
+        assert_eq!((Some(found), running.incarnation), (row.pid, row.incarnation), "{row:?}");
+        if running.incarnation < 3 {
+            let _ = Process::of(found).kill();
+        }
+    }
+    report("F012", "3 starts of 2 daemons, the last two after kill -9", "exists, with the pid");
+    fleet.down();
+}
+
+#[test]
+fn f013_the_pid_file_is_removed_at_every_end() {
+    let never = "[daemon.restart]\npolicy = \"never\"\n";
+    let daemon =
+        |name: &str, text: &str| with_pid_file(never, |name, rest| script(name, text, rest), name);
+    let sleep = "exec sleep infinity";
+    let daemons = ["stopped", "killed", "foreign", "of-keep", "of-manager", "down"]
+        .map(|name| daemon(name, sleep))
+        .concat()
+        + &daemon("exits", "read x < {home}/go; exit 0")
+        + &daemon("crashes", "read x < {home}/go; kill -SEGV $$");
+    let mut fleet = Fleet::new("f013", &daemons);
+    assert!(
+        Outcome::of(std::process::Command::new("mkfifo").arg(fleet.home().join("go"))).code
+            == Some(0)
+    );
+    let file = |fleet: &Fleet, daemon: &str| fleet.home().join(format!("{daemon}.pid"));
+    let is_its = |fleet: &Fleet, daemon: &str| {
+        let row = fleet.wait_state(daemon, "running");
+        assert_eq!(named_by(&file(fleet, daemon)), row.pid, "{daemon}");
+        row.pid.unwrap()
+    };
+    // Nobody is there when an end is told but the file was not removed before.
+    let is_gone = |fleet: &Fleet, daemon: &str, state: &str| {
+        fleet.wait_state(daemon, state);
+        assert!(!file(fleet, daemon).exists(), "{daemon}: {}", fleet.story());
+    };
+    fleet.start();
+    for name in ["stopped", "killed", "foreign", "exits", "crashes"] {
+        is_its(&fleet, name);
+    }
+    fleet.run(&["stop", "stopped"]).done();
+    is_gone(&fleet, "stopped", "stopped");
+    let _ = Process::of(is_its(&fleet, "killed")).kill();
+    is_gone(&fleet, "killed", "failed");
+    // Both readers have opened it, or open it while it is open here.
+    let mut go = fs::File::options().read(true).write(true).open(fleet.home().join("go")).unwrap();
+    std::io::Write::write_all(&mut go, b"go\ngo\n").unwrap();
+    is_gone(&fleet, "exits", "stopped");
+    is_gone(&fleet, "crashes", "failed");
+
+    // What somebody else wrote there is neither believed nor removed: this test is not ended.
+    let its = Process::of(is_its(&fleet, "foreign"));
+    let mine = format!("{}\n", std::process::id());
+    fs::write(file(&fleet, "foreign"), &mine).unwrap();
+    fleet.run(&["stop", "foreign"]).done();
+    assert!(its.ends_within(Duration::ZERO));
+    assert_eq!(fs::read_to_string(file(&fleet, "foreign")).unwrap(), mine);
+
+    // Those who remove it are killed themselves: `keep`, then the manager.
+    is_its(&fleet, "of-keep");
+    let of_keep = |process: &Process| process.command().contains("duende keep");
+    let keep = fleet.processes().into_iter().find(of_keep).expect("keep runs");
+    let _ = keep.kill();
+    is_gone(&fleet, "of-keep", "failed");
+    fleet.run(&["start", "of-manager"]).done();
+    is_its(&fleet, "of-manager");
+    fleet.kill_manager();
+    assert!(!file(&fleet, "of-manager").exists());
+
+    fleet.start();
+    is_its(&fleet, "down");
+    fleet.down();
+    assert!(!file(&fleet, "down").exists());
+    let ends = "stop, exit, SIGSEGV, kill -9, keep killed, manager killed, down";
+    report("F013", ends, "file does not exist");
 }
 
 #[test]
@@ -204,6 +411,10 @@ fn f015_a_double_stop_is_fine() {
     fleet.down();
 }
 
+/// It says that something outside is missing, and is not tried again soon.
+const LACKING: &str = "[daemon.restart]\nbackoff_initial = \"1h\"\nbackoff_max = \"1h\"\n\
+                       [daemon.config]\nmode = \"later\"\n";
+
 #[test]
 fn f016_status_in_every_state() {
     let hang = |verb: &str| {
@@ -221,15 +432,33 @@ fn f016_status_in_every_state() {
         + &component("stopping", "flaky", &hang("shutdown"))
         + &component("stopped", "flaky", "grant = [\"log\"]\n[daemon.config]\nmode = \"exit\"\n")
         + &component("backoff", "flaky", &crash("backoff_initial = \"1h\"\nbackoff_max = \"1h\""))
-        + &component("failed", "flaky", &crash("policy = \"never\""))
-        + &component("quarantined", "flaky", &crash("limit = 0"));
-    let mut fleet = Fleet::up("f016", &daemons);
-    fleet.wait_state("stopping", "running");
-    let mut stop = fleet.command(&["stop", "stopping"]).stdout(Stdio::null()).spawn().unwrap();
+        + &component("failed", "flaky", &(crash("policy = \"never\"") + "verb = \"init\"\n"))
+        + &component("quarantined", "flaky", &crash("limit = 0"))
+        + &component("blocked", "flaky", "grant = [\"log\"]\ndepends_on = [\"failed\"]")
+        + &component("lacking", "flaky", LACKING)
+        + &component("paused", "flaky", LOG)
+        // It never gets as far as to read a new configuration.
+        + &component("reloading", "flaky", &format!("reload_timeout = \"600s\"\n{}", hang("run")));
+    let mut fleet = Fleet::new("f016", &daemons);
+    fleet.start();
+    for daemon in ["stopping", "paused", "reloading"] {
+        fleet.wait_state(daemon, "running");
+    }
+    fleet.run(&["pause", "paused"]).done();
+    // These are not done while the test looks.
+    let mut asked = [["stop", "stopping"], ["reload", "reloading"]].map(|verb| {
+        fleet.command(&verb).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    });
+    // Of the words that there are, `created` is the one that nobody sees: `up` starts all daemons before it
+    // answers.
     let states = [
         ("waiting", "waiting"),
+        ("lacking", "waiting"),
+        ("blocked", "blocked"),
         ("starting", "starting"),
         ("running", "running"),
+        ("reloading", "reloading"),
+        ("paused", "paused"),
         ("stopping", "stopping"),
         ("stopped", "stopped"),
         ("backoff", "backoff"),
@@ -247,14 +476,20 @@ fn f016_status_in_every_state() {
         assert_eq!((rows[0].name.as_str(), rows[0].state.as_str()), (daemon, state));
     }
     assert_eq!(fleet.row("waiting").waits_for, ["starting"]);
-    report("F016", "8 of 8 states, by `ps` and by `status`", "a valid state");
+    assert_eq!(fleet.row("blocked").waits_for, ["failed"]);
+    assert_eq!(fleet.row("reloading").incarnation, 1);
+    let distinct: std::collections::BTreeSet<_> = states.iter().map(|(_, state)| state).collect();
+    assert_eq!(distinct.len(), 11);
+    report("F016", "11 states, by `ps` and by `status`", "a valid state");
     // What hangs is killed when asked twice.
     let manager = Process::of(fleet.manager().id());
     manager.signal(Signal::TERM);
     fleet.next("running", "stopping");
     manager.signal(Signal::TERM);
     assert_eq!(fleet.wait_end(), Some(0), "{}", fleet.story());
-    stop.wait().unwrap();
+    for verb in &mut asked {
+        verb.wait().unwrap();
+    }
     fleet.assert_empty();
 }
 
@@ -279,6 +514,61 @@ fn f017_logs_at_the_configured_destination() {
         }
     }
     report("F017", "standard output, standard error and `log` in log_dir", "present");
+    fleet.down();
+}
+
+/// The size at which a log is rotated.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+#[test]
+fn f018_logs_are_rotated_by_their_size() {
+    // 142 bytes a line in the log: more than one file holds, and less than two.
+    const LINES: u64 = 160_000;
+    let text = "x".repeat(87);
+    let native =
+        script("native", &format!("seq -f 'line %07.0f {text}' {LINES}; exec sleep infinity"), "");
+    let daemons =
+        format!("log_dir = \"{{home}}/logs\"\n{native}{}", component("wos", "flaky", LOG));
+    let mut fleet = Fleet::new("f018", &daemons);
+    let logs = fleet.home().join("logs");
+    let [file, old] = ["native.log", "native.log.1"].map(|name| logs.join(name));
+    // A component says little: its log is nearly full already.
+    fs::create_dir(&logs).unwrap();
+    let line = "2026-11-21T09:07:29.123456Z info  log    before\n";
+    let before = line.repeat(usize::try_from(LOG_BYTES_MAX).unwrap() / line.len());
+    fs::write(logs.join("wos.log"), &before).unwrap();
+    fleet.start();
+    let last = format!("line {LINES:07} ");
+    wait_for("the last line", || fs::read_to_string(&file).ok()?.contains(&last).then_some(()));
+    let [archived, new] = [&old, &file].map(|file| fs::read_to_string(file).unwrap());
+    let sizes = [archived.len(), new.len()].map(|bytes| bytes as u64);
+    // The old one is full but for less than a batch, and none is longer than it may be.
+    assert!((LOG_BYTES_MAX - (128 << 10)..=LOG_BYTES_MAX).contains(&sizes[0]), "{sizes:?}");
+    assert!(sizes[1] <= LOG_BYTES_MAX, "{sizes:?}");
+    // Every line is in one of the two, once and in its place.
+    let number = |line: &str| -> Option<u64> {
+        line.split_once(" stdout line ")?.1.split(' ').next()?.parse().ok()
+    };
+    let numbers = archived.lines().chain(new.lines()).filter_map(number);
+    assert!(numbers.eq(1..=LINES), "lines were lost, doubled or moved");
+    let shown = fleet.run(&["logs", "native", "--lines", "1"]).done().stdout;
+    assert!(shown.contains(&last), "{shown}");
+
+    wait_for("the log of a component", || {
+        let new = fs::read_to_string(logs.join("wos.log")).ok()?;
+        (new.contains("here, after 0 slices") && !new.contains("before")).then_some(())
+    });
+    assert!(fs::read_to_string(logs.join("wos.log.1")).unwrap() == before, "it was not archived");
+    for daemon in ["native", "wos"] {
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+        let files = fs::read_dir(&logs).unwrap().flatten().map(name);
+        let mut files: Vec<_> = files.filter(|name| name.starts_with(daemon)).collect();
+        files.sort();
+        assert_eq!(files, [format!("{daemon}.log"), format!("{daemon}.log.1")]);
+    }
+    let [old, new] = sizes.map(|bytes| bytes >> 10);
+    let measured = format!("{LINES} lines: {old} KiB archived, {new} KiB new, none lost");
+    report("F018", &measured, "old logs archived, new file created");
     fleet.down();
 }
 
@@ -346,127 +636,4 @@ fn f095_the_binary_runs_on_linux() {
     let doctor = Outcome::of(duende(home.path()).args(["--json", "doctor"])).done();
     assert!(doctor.json::<serde_json::Value>().is_object());
     report("F095", &format!("x86-64 ELF, executed in {:.1?}", began.elapsed()), "executes");
-}
-
-/// Debian's libfaketime: as `cargo xtask setup` unpacked it, or the machine's.
-fn libfaketime() -> PathBuf {
-    let bases = [unpacked("faketime").join("usr/lib"), "/usr/lib".into()];
-    let dirs = bases.iter().flat_map(|base| fs::read_dir(base).into_iter().flatten().flatten());
-    let mut found = dirs.map(|dir| dir.path().join("faketime/libfaketime.so.1"));
-    found
-        .find(|path| path.is_file())
-        .expect("no libfaketime: `cargo xtask setup` fetches it, or says why not")
-}
-
-#[test]
-fn f101_a_clock_that_jumps_back_hangs_no_daemon() {
-    const HOUR: Duration = Duration::from_secs(3_600);
-    let quick = "[daemon.health]\nperiod = \"50ms\"\n\
-                 [daemon.restart]\nbackoff_initial = \"5ms\"\nbackoff_max = \"5ms\"\n";
-    let sentinel = format!("{SENTINEL}{quick}");
-    let daemons = linked("native", "log-sentinel", &sentinel)
-        + &component("wos", "log-sentinel", &sentinel)
-        + &script("plain", "exec sleep infinity", "");
-    let mut fleet = Fleet::new("f101", &daemons);
-    let mut log = AccessLog::create(&fleet.home().join("access.log"));
-    let clock = fleet.home().join("clock");
-    let set_clock = |offset: &str| {
-        // Renamed, so that nobody reads half of it.
-        let next = clock.with_extension("next");
-        fs::write(&next, offset).unwrap();
-        fs::rename(&next, &clock).unwrap();
-    };
-    set_clock("+0");
-    fleet.start_with(&[
-        ("LD_PRELOAD", libfaketime().to_str().unwrap()),
-        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        // The time of day jumps. No system lets its monotonic clock do so.
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ]);
-    log.write(100);
-    for sentinel in ["native", "wos"] {
-        fleet.wait_row(sentinel, |row| row.count("requests_total") == 100);
-    }
-    let running = fleet.next("plain", "running");
-    set_clock("-1h");
-
-    // What runs goes on: lines are counted, and no health check fails.
-    log.write(100);
-    for sentinel in ["native", "wos"] {
-        let row = fleet.wait_row(sentinel, |row| {
-            row.count("requests_total") == 200 && row.health == "healthy"
-        });
-        assert_eq!(row.incarnation, 1, "{row:?}");
-    }
-    // What ends is started again, after its backoff of milliseconds.
-    let began = Instant::now();
-    for daemon in ["native", "plain"] {
-        let _ = Process::of(fleet.row(daemon).pid.unwrap()).kill();
-        fleet.wait_row(daemon, |row| row.incarnation == 2 && row.state == "running");
-    }
-    let _ = Process::of(fleet.row("wos").worker_pid.unwrap()).kill();
-    fleet.wait_row("wos", |row| row.incarnation == 2 && row.state == "running");
-    let took = began.elapsed();
-    // The clock did jump, for the manager at least.
-    let again = loop {
-        let event = fleet.next("plain", "running");
-        if event.incarnation == 2 {
-            break event;
-        }
-    };
-    let back = between(again.time_unix_us, running.time_unix_us);
-    assert!(back > HOUR - Duration::from_secs(60), "only {back:?} back");
-    log.write(100);
-    for sentinel in ["native", "wos"] {
-        fleet.wait_row(sentinel, |row| row.count("requests_total") == 300);
-    }
-    fleet.down();
-
-    // The core's clock is injected, so even that one can step back: nothing that runs is disturbed by
-    // it, and what fails comes back once the clock has made up for the step.
-    let back = supervisor_after_a_jump(HOUR);
-    assert!((HOUR..HOUR + Duration::from_secs(1)).contains(&back), "{back:?}");
-    report(
-        "F101",
-        &format!("3 restarts in {took:.1?} after the jump"),
-        "daemon continues, no hang",
-    );
-}
-
-/// How long after its clock has stepped back a supervisor starts a daemon again that crashes then. It
-/// must not touch one that runs.
-fn supervisor_after_a_jump(step: Duration) -> Duration {
-    use duende_core::restart::Exit;
-    use duende_core::supervise::{Effect, Input, Slot, Spec, Supervisor};
-    use duende_core::time::Instant as Clock;
-
-    let mut supervisor = Supervisor::new([const { Slot::EMPTY }; 1]);
-    let id = supervisor.add(Spec::default()).unwrap();
-    let (mut spawned, mut ended) = (0, 0);
-    let mut tell = |now: Clock, input| {
-        supervisor
-            .handle(now, u64::MAX, input, &mut |effect| match effect {
-                Effect::Spawn { incarnation, .. } => spawned = incarnation,
-                Effect::Terminate { .. } | Effect::Kill { .. } => ended += 1,
-                _ => {}
-            })
-            .unwrap();
-        assert_eq!((ended, supervisor.check_invariants()), (0, Ok(())));
-        (spawned, supervisor.next_deadline())
-    };
-    let late = Clock::ZERO.saturating_add(2 * step);
-    tell(late, Input::Start(id));
-    tell(late, Input::Ready { id, incarnation: 1 });
-    let early = Clock::ZERO.saturating_add(step);
-    tell(early, Input::Tick);
-    tell(early, Input::Exited { id, incarnation: 1, exit: Exit::Signal(11) });
-    let mut now = early;
-    loop {
-        let (spawned, deadline) = tell(now, Input::Tick);
-        if spawned == 2 {
-            return now.saturating_since(early);
-        }
-        now = deadline.expect("it is to be started again").max(now);
-    }
 }

@@ -6,7 +6,8 @@
 use std::fs;
 
 use duende_tests::rows::Row;
-use duende_tests::{AccessLog, Fleet, Process, component, linked, script, wait_for};
+use duende_tests::{AccessLog, Fleet, Process, component, linked, program, script, wait_for};
+use rustix::process::Signal;
 
 /// A sentinel that follows the fleet's access log.
 const SENTINEL: &str = "grant = [\"log\", \"state\", \"metric\", \"channel:lines\"]\n\
@@ -14,12 +15,6 @@ const SENTINEL: &str = "grant = [\"log\", \"state\", \"metric\", \"channel:lines
 /// Restarts follow at once.
 const AT_ONCE: &str = "[daemon.restart]\nbackoff = \"constant\"\nbackoff_initial = \"0s\"\n";
 const SLEEP: &str = "exec sleep infinity";
-
-/// The state of a process, as the kernel calls it: `S` sleeps, `T` is stopped.
-fn state_of(pid: u32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
-}
 
 #[test]
 fn what_is_paused_does_nothing_until_it_is_resumed() {
@@ -39,7 +34,8 @@ fn what_is_paused_does_nothing_until_it_is_resumed() {
     for row in &running {
         assert_eq!(fleet.row(&row.name).state, "paused");
         if row.isolation == "native" {
-            wait_for("SIGSTOP", || (state_of(row.pid?) == 'T').then_some(()));
+            let process = Process::of(row.pid.expect("it runs"));
+            wait_for("SIGSTOP", || (process.state() == 'T').then_some(()));
         }
     }
     // Twice is once; what does not run can't be paused.
@@ -74,9 +70,14 @@ fn a_reload_changes_what_runs() {
         )
     };
     let mut fleet = Fleet::new("reload", &config("0.5"));
-    fs::write(fleet.home().join("access.log"), "").unwrap();
+    let mut log = AccessLog::create(&fleet.home().join("access.log"));
     fleet.start();
     fleet.wait_state("wos", "running");
+    // One in ten fails, which is below the threshold.
+    log.write(100);
+    fleet.wait_row("wos", |row| row.count("requests_total") == 100);
+    let logged = |fleet: &Fleet| fs::read_to_string(fleet.row("wos").log_path).unwrap();
+    assert!(!logged(&fleet).contains("is above"), "{}", logged(&fleet));
     let ready = fleet.home().join("ready");
     wait_for("the trap", || ready.exists().then_some(()));
     fleet.run(&["reload", "plain"]).done();
@@ -87,11 +88,17 @@ fn a_reload_changes_what_runs() {
     fleet.configure("[[daemon]]\n");
     let refused = fleet.run(&["reload", "wos"]).refused(7);
     assert!(refused.error.message.contains("nothing was reloaded"), "{refused:?}");
-    fleet.configure(&config("0.25"));
+    log.write(10);
+    fleet.wait_row("wos", |row| row.count("requests_total") == 110);
+    assert!(!logged(&fleet).contains("is above"), "{}", logged(&fleet));
+    fleet.configure(&config("0.0625"));
     fleet.run(&["reload", "wos"]).done();
     let updated = fleet.next("", "config_updated");
     let told = serde_json::to_string(&updated.kernel).unwrap();
     assert_eq!(told, r#"{"type":"ConfigUpdated","version":2}"#);
+    // The same share is above the new one: it is that one which is at work, in the same incarnation.
+    log.write(10);
+    wait_for("a warning", || logged(&fleet).contains("requests is above 0.0625").then_some(()));
     let row = fleet.row("wos");
     assert_eq!((row.state.as_str(), row.incarnation), ("running", 1));
     fleet.down();
@@ -114,16 +121,33 @@ fn status_counts_the_processes_of_a_daemon() {
     fleet.down();
 }
 
+/// One that says that it lives outlives the other, which does not, as often as that is killed; and when it says
+/// so no more it is killed too.
 #[test]
-fn a_watchdog_that_is_not_fed_restarts_its_daemon() {
+fn a_watchdog_that_is_fed_keeps_its_daemon() {
+    let watchdog = format!("watchdog = \"200ms\"\n{AT_ONCE}window = \"0s\"\n");
     let fed = format!(
-        "[[daemon]]\nname = \"silent\"\ncommand = [\"sh\", \"-c\", '{SLEEP}']\nwatchdog = \"200ms\"\n{AT_ONCE}"
+        "[[daemon]]\nname = \"fed\"\ncommand = [\"{}\", \"feed\", \"20\", \"{{home}}/fed\"]\n{watchdog}",
+        program("puppet").display()
     );
-    let mut fleet = Fleet::up("watchdog", &fed);
-    let killed = fleet.next("silent", "unhealthy");
+    let mut fleet = Fleet::up("watchdog", &(fed + &script("silent", SLEEP, &watchdog)));
+    // Five kills, one after the other, are five whole periods at least.
+    for incarnation in 1..=5 {
+        let killed = fleet.next("silent", "unhealthy");
+        assert_eq!(killed.incarnation, incarnation);
+        assert!(killed.detail.contains("no WATCHDOG=1 for 200 ms"), "{killed:?}");
+    }
+    let row = fleet.wait_row("silent", |row| row.incarnation == 6 && row.state == "running");
+    assert_eq!(row.restarts, 5, "{row:?}");
+    let row = fleet.row("fed");
+    assert_eq!((row.state.as_str(), row.incarnation), ("running", 1), "{}", fleet.story());
+    // Often enough for five periods.
+    let said = fs::metadata(fleet.home().join("fed")).unwrap().len();
+    assert!(said >= 5, "only {said} signs of life");
+    Process::of(row.pid.unwrap()).signal(Signal::STOP);
+    let killed = fleet.next("fed", "unhealthy");
     assert!(killed.detail.contains("no WATCHDOG=1 for 200 ms"), "{killed:?}");
-    let running = fleet.next("silent", "running");
-    assert!(running.incarnation >= 1);
+    fleet.wait_row("fed", |row| row.incarnation == 2 && row.state == "running");
     fleet.down();
 }
 
@@ -160,8 +184,10 @@ fn exits_decide_as_they_are_configured() {
             "policy = \"never\"\nforce_restart_exit = [0]\nbackoff_initial = \"1h\"\nbackoff_max = \"1h\"",
         );
     let mut fleet = Fleet::up("exits", &daemons);
-    fleet.wait_state("clean", "stopped");
-    fleet.wait_state("prevented", "failed");
-    fleet.wait_row("forced", |row| row.state == "backoff" || row.incarnation > 1);
+    // None of them was started twice: the last one is about to be, which its policy alone would never do.
+    for (daemon, state) in [("clean", "stopped"), ("prevented", "failed"), ("forced", "backoff")] {
+        let row = fleet.wait_state(daemon, state);
+        assert_eq!((row.incarnation, row.restarts), (1, 0), "{row:?}");
+    }
     fleet.down();
 }

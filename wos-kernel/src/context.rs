@@ -4,9 +4,18 @@
 //! The context owns nothing that outlives its incarnation. While a slice is open it belongs to that
 //! slice, and the kernel keeps what arrives meanwhile; at the boundary the kernel takes the
 //! transaction out with [`Context::commit`]. A slice that is discarded takes the context with it.
+//!
+//! `health-check` and `metrics` are no slices: what would become part of a transaction is refused there,
+//! so nothing of theirs leaves with the next slice
+//! (`tests::a_question_reads_and_logs_and_changes_nothing`).
 
+mod config;
+mod fields;
 #[cfg(test)]
 mod tests;
+
+use self::config::Tables;
+pub use self::config::{Config, ConfigValue};
 
 use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec, vec::Vec};
 #[cfg(test)]
@@ -14,12 +23,12 @@ use duende_core::epitaph::Epitaph;
 use duende_core::{
     caps::{Handle, Rights},
     metrics::Counter,
-    policy::quota::ChargeError,
+    policy::quota::{ChargeError, Pressure},
     wire::{
         MetricNameError, check_metric_name,
         link::{
-            Address, CHANNELS_MAX, CONFIG_ENTRIES_MAX, Event, Grants, Limits, LogLevel,
-            METRICS_MAX, TEXT_BYTES_MAX,
+            Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Event, Grants, KEY_BYTES_MAX, Limits,
+            LogLevel, METRICS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX, ValueKind,
         },
     },
 };
@@ -27,7 +36,7 @@ use duende_core::{
 use crate::{
     authority::{Authority, Interface},
     inbox::{Inbox, Message},
-    limits::ENTROPY_BYTES_MAX,
+    limits::{ENTROPY_BYTES_MAX, KEYS_MAX, RECEIVE_BYTES_MAX, SLICE_WRITES_MAX},
     log_ring::{LogLine, LogRing},
     machine::Machine,
     meter::{Meter, Tick, Turn},
@@ -41,14 +50,35 @@ use crate::{
 pub enum SyscallError {
     /// The configuration does not grant the capability.
     Denied,
-    /// No channel of that name is configured.
-    UnknownChannel,
-    /// A name, key, value or line is over its limit.
-    TooLarge,
-    /// A name is empty or has characters that are not allowed.
-    InvalidName,
-    /// A quota of the daemon would be passed.
-    QuotaExceeded,
+    /// Nothing of that name or number.
+    NotFound,
+    /// An argument can't be what it is, and why.
+    Invalid(&'static str),
+    /// Longer than this limit, in bytes or in elements.
+    TooLarge(u64),
+    /// The quota of this name would be passed.
+    QuotaExceeded(&'static str),
+    /// It would be part of a transaction, and no slice is open: this is a question.
+    NotInSlice,
+}
+
+impl SyscallError {
+    /// What is said of [`NotInSlice`](Self::NotInSlice): a word, a colon, and a text for people.
+    pub const NOT_IN_SLICE: &'static str = "not-in-slice: health-check and metrics are no slices, and \
+         change nothing: do it in run";
+}
+
+/// What the kernel says of a call before it makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Opening {
+    /// How far the daemon's clock is behind the kernel's, in nanoseconds.
+    pub(crate) behind_ns: u64,
+    /// When it is opened, on the daemon's clock, in nanoseconds.
+    pub(crate) now_ns: u64,
+    /// Whether it is a question, and so no slice.
+    pub(crate) is_question: bool,
+    /// When the daemon is killed, on its clock, if it was asked to stop.
+    pub(crate) stop_deadline_ns: Option<u64>,
 }
 
 struct Channel {
@@ -70,20 +100,25 @@ pub(crate) struct Shared {
 /// Everything that one incarnation can reach.
 pub struct Context {
     at: Address,
+    name: String,
     grants: Grants,
+    limits: Limits,
     authority: Authority,
-    config: BTreeMap<String, String>,
+    /// Random bits, once somebody has asked for them: most daemons never do.
+    instance: Option<(u64, u64)>,
+    config: Tables,
     state: State,
-    /// The quota of `state`, which counts from the start on.
-    state_bytes_max: u64,
     channels: Vec<Channel>,
     counters: BTreeMap<String, Counter>,
     gauges: BTreeMap<String, f64>,
     /// Every metric name that this incarnation used, so that their number is bounded.
     metric_names: BTreeMap<String, ()>,
+    /// Messages that the open slice gives up, with the reason.
+    rejected: Vec<(u8, u64, String)>,
     shared: Shared,
-    /// How far the daemon's clock is behind the kernel's, in nanoseconds.
-    behind_ns: u64,
+    opening: Opening,
+    /// Slices that were opened.
+    slices: u64,
     meter: Meter,
     memory_bytes: usize,
     /// Why it was refused more memory, if it was.
@@ -94,28 +129,26 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(
-        at: Address,
-        grants: Grants,
-        limits: Limits,
-        accounts: DaemonAccounts,
-        shared: Shared,
-    ) -> Self {
+    pub(crate) fn new(at: Address, name: &str, accounts: DaemonAccounts, shared: Shared) -> Self {
         let DaemonAccounts { memory, state, daemon } = accounts;
         Self {
             at,
-            grants,
+            name: name.into(),
+            grants: Grants::default(),
+            limits: Limits::NONE,
             authority: Authority::none(),
-            config: BTreeMap::new(),
+            instance: None,
+            config: Tables::default(),
             state: State::new(state),
-            state_bytes_max: limits.state_bytes_max,
             channels: Vec::new(),
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             metric_names: BTreeMap::new(),
+            rejected: Vec::new(),
             shared,
-            behind_ns: 0,
-            meter: Meter::new(limits.slice_budget_ns),
+            opening: Opening::default(),
+            slices: 0,
+            meter: Meter::new(Limits::NONE.slice_budget_ns),
             memory_bytes: 0,
             memory_refused: None,
             memory,
@@ -125,9 +158,20 @@ impl Context {
 
     // What the manager says before the start.
 
-    pub(crate) fn configure(&mut self, key: &str, value: &str) -> bool {
-        self.config.insert(key.into(), value.into());
-        self.config.len() <= CONFIG_ENTRIES_MAX
+    pub(crate) fn configure(&mut self, key: &str, value: &str, kind: ValueKind) -> bool {
+        self.config.current.insert(key, value, kind)
+    }
+
+    /// False if there is no limit of that name.
+    pub(crate) fn set_limit(&mut self, name: &str, value: u64) -> bool {
+        self.limits.set(name, value)
+    }
+
+    /// False if there is no such capability.
+    pub(crate) fn grant(&mut self, capability: &str) -> bool {
+        let grant = Grants::of_word(capability);
+        self.grants = self.grants.union(grant.unwrap_or_default());
+        grant.is_some()
     }
 
     /// False if this WOS has no memory left for it.
@@ -135,9 +179,11 @@ impl Context {
         self.state.load(key, value)
     }
 
-    /// Everything was said: from here on the quota counts, and what is granted may be done.
+    /// Everything was said: from here on the limits count, and what is granted may be done.
     pub(crate) fn begin(&mut self, pid: Pid) {
-        self.state.limit(self.state_bytes_max);
+        self.meter = Meter::new(self.limits.slice_budget_ns);
+        self.memory.limit(self.limits.memory_bytes_max);
+        self.state.limit(self.limits.state_bytes_max);
         let granted = self.channels.iter().filter(|channel| channel.granted).count();
         let mut authority = Authority::new(pid, self.grants, granted);
         for (index, channel) in self.channels.iter_mut().enumerate() {
@@ -147,24 +193,51 @@ impl Context {
         self.authority = authority;
     }
 
-    pub(crate) fn open_channel(&mut self, name: &str, granted: bool) -> bool {
+    /// Opens a channel with a window of so many messages. False if there are too many channels, or it is
+    /// larger than any may be.
+    pub(crate) fn open_channel(&mut self, name: &str, granted: bool, window: usize) -> bool {
         self.channels.push(Channel {
             name: name.into(),
             granted,
             capability: None,
-            inbox: Inbox::default(),
+            inbox: Inbox::new(window),
         });
-        self.channels.len() <= CHANNELS_MAX
+        self.channels.len() <= CHANNELS_MAX && window <= CHANNEL_MESSAGES_MAX
     }
 
-    /// Puts a message into a channel's inbox. False if the manager broke its promise: no such
-    /// channel, or more unconsumed messages than it said it would send.
-    pub(crate) fn deliver(&mut self, channel: u8, message: Message) -> bool {
+    /// Puts messages into a channel's inbox. False if the manager broke its promise: no such channel, or
+    /// more unconsumed messages than its window.
+    pub(crate) fn deliver(
+        &mut self,
+        channel: u8,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> bool {
         let channel = self.channels.get_mut(usize::from(channel));
-        channel.is_some_and(|channel| channel.inbox.deliver(message))
+        let mut messages = messages.into_iter();
+        channel.is_some_and(|channel| messages.all(|message| channel.inbox.deliver(message)))
     }
 
     // The syscalls.
+
+    /// `log.enabled`: whether lines are kept at all.
+    pub fn log_enabled(&mut self) -> bool {
+        self.authority.check(Interface::Log, Rights::WRITE).is_ok()
+    }
+
+    /// `log.event`
+    ///
+    /// # Errors
+    /// Denied without the grant; a field's name that is none; too many fields, or a line over
+    /// [`TEXT_BYTES_MAX`] bytes with them.
+    pub fn log_event(
+        &mut self,
+        level: LogLevel,
+        text: &str,
+        fields: &[(&str, ConfigValue<'_>)],
+    ) -> Result<(), SyscallError> {
+        self.authority.check(Interface::Log, Rights::WRITE)?;
+        self.log_write(level, fields::line(text, fields)?)
+    }
 
     /// `log.write`
     ///
@@ -173,7 +246,7 @@ impl Context {
     pub fn log_write(&mut self, level: LogLevel, text: String) -> Result<(), SyscallError> {
         self.authority.check(Interface::Log, Rights::WRITE)?;
         if text.len() > TEXT_BYTES_MAX {
-            return Err(SyscallError::TooLarge);
+            return Err(SyscallError::TooLarge(TEXT_BYTES_MAX as u64));
         }
         if !self.shared.machine.take_log(self.at, level, &text) {
             self.shared.log.push(LogLine { at: self.at, level, text });
@@ -184,28 +257,156 @@ impl Context {
     /// `clock.monotonic`, in nanoseconds. It stands while the daemon is paused.
     #[must_use]
     pub fn clock_monotonic(&self) -> u64 {
-        self.shared.machine.monotonic_ns().saturating_sub(self.behind_ns)
+        self.shared.machine.monotonic_ns().saturating_sub(self.opening.behind_ns)
     }
 
-    /// `clock.wall`, in nanoseconds since 1970-01-01T00:00:00Z.
+    /// `clock.wall`, in nanoseconds since 1970-01-01T00:00:00Z; negative before.
     #[must_use]
-    pub fn clock_wall(&self) -> u64 {
+    pub fn clock_wall(&self) -> i64 {
         self.shared.machine.wall_ns()
     }
 
-    /// `entropy.bytes`
+    /// The same as seconds, and the nanoseconds forward from them.
     #[must_use]
-    pub fn entropy(&self, length: u32) -> Vec<u8> {
-        let length = usize::try_from(length.min(ENTROPY_BYTES_MAX)).unwrap_or(0);
-        let mut bytes = vec![0; length];
-        self.shared.machine.entropy(&mut bytes);
-        bytes
+    pub fn clock_datetime(&self) -> (i64, u32) {
+        let wall_ns = self.clock_wall();
+        let nanoseconds = u32::try_from(wall_ns.rem_euclid(1_000_000_000)).unwrap_or(0);
+        (wall_ns.div_euclid(1_000_000_000), nanoseconds)
     }
 
-    /// `config.get`
+    /// `entropy.bytes`
+    ///
+    /// # Errors
+    /// Too large over [`ENTROPY_BYTES_MAX`] bytes.
+    pub fn entropy(&self, length: u32) -> Result<Vec<u8>, SyscallError> {
+        if length > ENTROPY_BYTES_MAX {
+            return Err(SyscallError::TooLarge(ENTROPY_BYTES_MAX.into()));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.shared.machine.entropy(&mut bytes);
+        Ok(bytes)
+    }
+
+    /// `entropy.number`
     #[must_use]
-    pub fn config(&self, key: &str) -> Option<&str> {
-        self.config.get(key).map(String::as_str)
+    pub fn entropy_number(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.shared.machine.entropy(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// `config.get`, `config.text` and `config.keys`.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config.current
+    }
+
+    /// `config.refuse`
+    pub fn config_refuse(&mut self, reason: String) {
+        self.config.refuse(reason);
+    }
+
+    /// `slice.number`
+    #[must_use]
+    pub const fn slice_number(&self) -> u64 {
+        if self.opening.is_question { 0 } else { self.slices }
+    }
+
+    /// `slice.deadline`, in nanoseconds on the daemon's clock.
+    #[must_use]
+    pub const fn slice_deadline_ns(&self) -> u64 {
+        self.opening.now_ns.saturating_add(self.limits.slice_budget_ns)
+    }
+
+    /// `slice.stop-deadline`, in nanoseconds on the daemon's clock.
+    #[must_use]
+    pub const fn stop_deadline_ns(&self) -> Option<u64> {
+        self.opening.stop_deadline_ns
+    }
+
+    /// `slice.ready`
+    #[must_use]
+    pub fn ready_channels(&self) -> Vec<String> {
+        let ready = self
+            .channels
+            .iter()
+            .filter(|channel| channel.capability.is_some() && !channel.inbox.is_empty());
+        let mut names: Vec<String> = ready.map(|channel| channel.name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// `context.name`
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `context.instance`
+    pub fn instance(&mut self) -> (u64, u64) {
+        if let Some(instance) = self.instance {
+            return instance;
+        }
+        let instance = (self.entropy_number(), self.entropy_number());
+        *self.instance.insert(instance)
+    }
+
+    /// `context.granted`
+    #[must_use]
+    pub fn is_granted(&self, capability: &str) -> bool {
+        match capability {
+            "log" => self.grants.contains(Grants::LOG),
+            "state" => self.grants.contains(Grants::STATE),
+            "metric" => self.grants.contains(Grants::METRIC),
+            other => other.strip_prefix("channel:").is_some_and(|name| {
+                self.channels.iter().any(|channel| channel.granted && channel.name == name)
+            }),
+        }
+    }
+
+    /// `context.limit`; a limit that is no limit has none.
+    #[must_use]
+    pub fn limit(&self, name: &str) -> Option<u64> {
+        let limit = match name {
+            "memory" => self.limits.memory_bytes_max,
+            "state" => self.limits.state_bytes_max,
+            "slice" => self.limits.slice_budget_ns,
+            "state-key" => KEY_BYTES_MAX as u64,
+            "state-value" | "message" => VALUE_BYTES_MAX as u64,
+            "receive" => RECEIVE_BYTES_MAX as u64,
+            "log-line" => TEXT_BYTES_MAX as u64,
+            "entropy" => ENTROPY_BYTES_MAX.into(),
+            "name" => NAME_BYTES_MAX as u64,
+            "channels" => CHANNELS_MAX as u64,
+            "metrics" => METRICS_MAX as u64,
+            "slice-writes" => SLICE_WRITES_MAX as u64,
+            "keys" => KEYS_MAX.into(),
+            _ => return None,
+        };
+        (limit < u64::MAX).then_some(limit)
+    }
+
+    /// `context.used`
+    #[must_use]
+    pub fn used(&self, name: &str) -> Option<u64> {
+        match name {
+            // Of a process the kernel in it knows nothing.
+            "memory" => self.limit("memory").map(|_| self.memory_bytes()),
+            "state" => Some(self.state.used_bytes()),
+            "channels" => Some(self.channels.len() as u64),
+            "metrics" => Some(self.metric_names.len() as u64),
+            _ => None,
+        }
+    }
+
+    /// `context.pressure`
+    #[must_use]
+    pub fn pressure(&self, name: &str) -> Pressure {
+        match name {
+            "memory" => self.memory.pressure(),
+            "state" => self.state.pressure(),
+            _ => Pressure::Calm,
+        }
     }
 
     /// `state.get`
@@ -223,6 +424,7 @@ impl Context {
     /// Denied without the grant; an unusable key; a value that is too large; the quota.
     pub fn state_set(&mut self, key: &str, value: Vec<u8>) -> Result<(), SyscallError> {
         self.authority.check(Interface::State, Rights::WRITE)?;
+        self.check_slice()?;
         self.state.set(key, value)
     }
 
@@ -232,7 +434,32 @@ impl Context {
     /// Denied without the grant; an unusable key.
     pub fn state_delete(&mut self, key: &str) -> Result<(), SyscallError> {
         self.authority.check(Interface::State, Rights::WRITE)?;
+        self.check_slice()?;
         self.state.delete(key)
+    }
+
+    /// `state.delete-all`
+    ///
+    /// # Errors
+    /// Denied without the grant; more keys than one slice may write.
+    pub fn state_delete_all(&mut self, prefix: &str) -> Result<u64, SyscallError> {
+        self.authority.check(Interface::State, Rights::WRITE)?;
+        self.check_slice()?;
+        self.state.delete_all(prefix)
+    }
+
+    /// `state.entries`
+    ///
+    /// # Errors
+    /// Denied without the grant.
+    pub fn state_entries(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Vec<u8>)>, SyscallError> {
+        self.authority.check(Interface::State, Rights::READ)?;
+        Ok(self.state.entries(prefix, after, limit))
     }
 
     /// `state.keys`
@@ -254,13 +481,49 @@ impl Context {
     /// # Errors
     /// No channel of that name; denied without its grant.
     pub fn channel_receive(&mut self, name: &str, max: u32) -> Result<Vec<Message>, SyscallError> {
-        let channel = self
-            .channels
-            .iter_mut()
-            .find(|channel| channel.name == name)
-            .ok_or(SyscallError::UnknownChannel)?;
-        self.authority.check_channel(channel.capability)?;
+        let index = self.granted_channel(name)?;
+        self.check_slice()?;
+        let channel = self.channels.get_mut(index).ok_or(SyscallError::NotFound)?;
         Ok(channel.inbox.receive(usize::try_from(max).unwrap_or(usize::MAX)))
+    }
+
+    /// `channel.reject`
+    ///
+    /// # Errors
+    /// No channel of that name, or no message of that number that this slice received; denied without
+    /// the grant; a reason over [`TEXT_BYTES_MAX`] bytes.
+    pub fn channel_reject(
+        &mut self,
+        name: &str,
+        sequence: u64,
+        reason: String,
+    ) -> Result<(), SyscallError> {
+        let index = self.granted_channel(name)?;
+        self.check_slice()?;
+        if reason.len() > TEXT_BYTES_MAX {
+            return Err(SyscallError::TooLarge(TEXT_BYTES_MAX as u64));
+        }
+        let channel = self.channels.get(index).ok_or(SyscallError::NotFound)?;
+        let number = u8::try_from(index).map_err(|_| SyscallError::NotFound)?;
+        let already = |(channel, of, _): &(u8, u64, String)| (*channel, *of) == (number, sequence);
+        if !channel.inbox.has_received(sequence) || self.rejected.iter().any(already) {
+            return Err(SyscallError::NotFound);
+        }
+        self.rejected.push((number, sequence, reason));
+        Ok(())
+    }
+
+    fn granted_channel(&mut self, name: &str) -> Result<usize, SyscallError> {
+        let index = self.channels.iter().position(|channel| channel.name == name);
+        let index = index.ok_or(SyscallError::NotFound)?;
+        let capability = self.channels.get(index).and_then(|channel| channel.capability);
+        self.authority.check_channel(capability)?;
+        Ok(index)
+    }
+
+    /// What would be part of a transaction wants one.
+    const fn check_slice(&self) -> Result<(), SyscallError> {
+        if self.opening.is_question { Err(SyscallError::NotInSlice) } else { Ok(()) }
     }
 
     /// `metric.counter-add`
@@ -303,6 +566,10 @@ impl Context {
                 any = true;
             }
         }
+        for (channel, sequence, reason) in self.rejected.drain(..) {
+            emit(Event::Rejected { at, channel, sequence, reason: &reason });
+            any = true;
+        }
         while let Some((name, delta)) = self.counters.pop_first() {
             emit(Event::CounterAdd { at, name: &name, delta: delta.get() });
             any = true;
@@ -333,13 +600,21 @@ impl Context {
     }
 
     /// Puts another configuration in force.
-    pub(crate) fn set_config(&mut self, config: BTreeMap<String, String>) {
-        self.config = config;
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.config.replace(config);
     }
 
-    /// Opens a slice of a daemon whose clock is behind the kernel's by so much.
-    pub(crate) fn begin_slice(&mut self, behind_ns: u64) {
-        self.behind_ns = behind_ns;
+    /// A slice that was told of the configuration has committed: the reason, if it refused it.
+    pub(crate) fn settle_config(&mut self) -> Option<String> {
+        self.config.settle()
+    }
+
+    /// Opens a slice, or asks a question.
+    pub(crate) fn begin_slice(&mut self, opening: Opening) {
+        self.opening = opening;
+        if !opening.is_question {
+            self.slices = self.slices.saturating_add(1);
+        }
         self.meter.begin_slice();
     }
 
@@ -397,13 +672,16 @@ impl Context {
 
     fn check_metric(&mut self, name: &str) -> Result<(), SyscallError> {
         self.authority.check(Interface::Metric, Rights::WRITE)?;
+        self.check_slice()?;
         check_metric_name(name).map_err(|error| match error {
-            MetricNameError::TooLong { .. } => SyscallError::TooLarge,
-            MetricNameError::Illegal => SyscallError::InvalidName,
+            MetricNameError::TooLong { .. } => SyscallError::TooLarge(NAME_BYTES_MAX as u64),
+            MetricNameError::Illegal => {
+                SyscallError::Invalid("a name has the form [a-zA-Z_:][a-zA-Z0-9_:]*")
+            }
         })?;
         if !self.metric_names.contains_key(name) {
             if self.metric_names.len() >= METRICS_MAX {
-                return Err(SyscallError::QuotaExceeded);
+                return Err(SyscallError::QuotaExceeded("metrics"));
             }
             self.metric_names.insert(name.into(), ());
         }

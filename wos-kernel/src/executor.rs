@@ -3,11 +3,11 @@
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
-use crate::context::Context;
+use crate::{context::Context, limits::HEALTH_CHECKS_MAX};
 
 /// Why `run` is called: a set of flags. Empty when the last slice asked for another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WakeReasons(u8);
+pub struct WakeReasons(u16);
 
 impl WakeReasons {
     /// The first slice of this incarnation.
@@ -17,9 +17,23 @@ impl WakeReasons {
     /// A channel holds a message.
     pub const MESSAGE: Self = Self(1 << 2);
     /// The configuration changed.
-    pub const RELOAD: Self = Self(1 << 4);
+    pub const RELOAD: Self = Self(1 << 6);
     /// It was paused and goes on.
-    pub const RESUMED: Self = Self(1 << 5);
+    pub const RESUMED: Self = Self(1 << 7);
+    /// The pressure on what it holds has changed.
+    pub const PRESSURE: Self = Self(1 << 8);
+    /// It was asked to stop, and goes on until it is done.
+    pub const STOPPING: Self = Self(1 << 9);
+    /// All that the contract, version 0.1, has words for.
+    pub const OF_0_1: Self = Self(0b1100_0111);
+    /// All that the contract, version 0.2, has words for.
+    pub const OF_0_2: Self = Self(0b111_1111_1111);
+
+    /// The bits, in the order of the contract's flags.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
 
     /// Whether every reason of `other` is set.
     #[must_use]
@@ -47,8 +61,31 @@ pub struct Wake {
     pub now_ns: u64,
 }
 
+/// How a daemon says that it ends, or that it failed: the contract's `outcome`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// An exit code, by the table of [`restart`](duende_core::restart).
+    pub code: u8,
+    /// For people.
+    pub text: String,
+}
+
+impl Ending {
+    /// It has done its work.
+    #[must_use]
+    pub const fn done() -> Self {
+        Self { code: 0, text: String::new() }
+    }
+
+    /// It failed.
+    #[must_use]
+    pub const fn failed(text: String) -> Self {
+        Self { code: 1, text }
+    }
+}
+
 /// What a daemon waits for after a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Another slice, as soon as the scheduler allows.
     Again,
@@ -56,19 +93,85 @@ pub enum Next {
     Until(u64),
     /// Anything that arrives.
     Wait,
-    /// Nothing: it ends gracefully.
-    Exit,
+    /// Nothing: it ends.
+    Exit(Ending),
+}
+
+/// How a daemon, or a part of it, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthStatus {
+    /// Working.
+    Healthy,
+    /// Working, with less than promised.
+    Degraded,
+    /// Not working.
+    Unhealthy,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// How it is.
+    pub status: HealthStatus,
+    /// More about it; may be empty.
+    pub detail: String,
 }
 
 /// What a daemon says of its health.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Working.
-    Healthy,
-    /// Working, with less than promised.
-    Degraded(String),
-    /// Not working.
-    Unhealthy(String),
+pub struct Health {
+    /// The whole.
+    pub status: HealthStatus,
+    /// What is missing or wrong; may be empty.
+    pub detail: String,
+    /// The single things, as many as the contract admits.
+    pub checks: Vec<Check>,
+}
+
+impl Health {
+    /// All is well.
+    #[must_use]
+    pub const fn healthy() -> Self {
+        Self { status: HealthStatus::Healthy, detail: String::new(), checks: Vec::new() }
+    }
+
+    /// Everything that is said of it, in one line: the detail, and each check that is not well.
+    #[must_use]
+    pub(crate) fn line(&self) -> String {
+        let mut line = self.detail.clone();
+        let unwell = self.checks.iter().filter(|check| check.status != HealthStatus::Healthy);
+        for check in unwell.take(HEALTH_CHECKS_MAX) {
+            if !line.is_empty() {
+                line.push_str("; ");
+            }
+            line.push_str(&check.name);
+            if !check.detail.is_empty() {
+                line.push_str(": ");
+                line.push_str(&check.detail);
+            }
+        }
+        line
+    }
+}
+
+/// The value of a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// A total that only grows.
+    Counter(f64),
+    /// A level.
+    Gauge(f64),
+    /// A distribution, by cumulative counts.
+    Histogram {
+        /// How many values.
+        count: u64,
+        /// Their sum.
+        sum: f64,
+        /// Upper bounds, ascending, each with how many values are not above it.
+        buckets: Vec<(f64, u64)>,
+    },
 }
 
 /// One figure that a daemon reports of itself.
@@ -76,10 +179,10 @@ pub enum Health {
 pub struct Sample {
     /// Its name.
     pub name: String,
-    /// Whether it only grows.
-    pub counter: bool,
+    /// Its labels, by name.
+    pub labels: Vec<(String, String)>,
     /// Its value.
-    pub value: f64,
+    pub value: SampleValue,
 }
 
 /// An export to call.
@@ -145,11 +248,11 @@ impl Call {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Return {
     /// From `init`.
-    Init(Result<(), String>),
+    Init(Result<(), Ending>),
     /// From `run`.
-    Run(Result<Next, String>),
+    Run(Result<Next, Ending>),
     /// From `shutdown`.
-    Shutdown(Result<(), String>),
+    Shutdown(Result<Next, Ending>),
     /// From `health-check`.
     HealthCheck(Health),
     /// From `metrics`.
@@ -205,6 +308,9 @@ pub trait Executor {
 
     /// The context, at a slice boundary; none while a slice is open.
     fn context<'a>(&self, instance: &'a mut Self::Instance) -> Option<&'a mut Context>;
+
+    /// The reasons to be woken that its contract has words for: it is not woken for others.
+    fn reasons(&self, instance: &Self::Instance) -> WakeReasons;
 
     /// Opens a slice. Called at a slice boundary only.
     fn enter(&mut self, instance: &mut Self::Instance, call: Call);

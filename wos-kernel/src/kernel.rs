@@ -21,6 +21,7 @@
 //! | `ends.rs` | how a process ends |
 //! | `record.rs` | what the kernel did last, and when it halts |
 //! | `protocol.rs` | what the manager may not say |
+//! | `samples.rs` | a daemon's figures, as the manager takes them |
 
 mod commands;
 mod ends;
@@ -28,6 +29,7 @@ mod pause;
 mod pressure;
 mod protocol;
 mod record;
+mod samples;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,7 @@ use duende_core::{
     recorder::{self, Recorder},
     sched::{self, Rules, Scheduler},
     time::Instant,
-    wire::link::{Event, LINK_VERSION},
+    wire::link::Event,
 };
 
 pub use self::protocol::ProtocolError;
@@ -105,11 +107,6 @@ impl<E: Executor> Kernel<E> {
             steps: 0,
             patrolled: 0,
         }
-    }
-
-    /// Says hello. The first event of a kernel.
-    pub fn hello(&self, emit: Emit<'_>) {
-        emit(Event::Hello { version: LINK_VERSION });
     }
 
     /// The executor.

@@ -35,13 +35,15 @@ pub mod limits;
 mod log_ring;
 mod machine;
 mod meter;
+mod paging;
 mod process;
 mod quota;
 mod state;
 
-pub use context::{Context, SyscallError};
+pub use context::{Config, ConfigValue, Context, SyscallError};
 pub use executor::{
-    Call, Executor, Fault, Health, ImageState, Next, Progress, Return, Sample, Wake, WakeReasons,
+    Call, Check, Ending, Executor, Fault, Health, HealthStatus, ImageState, Next, Progress, Return,
+    Sample, SampleValue, Wake, WakeReasons,
 };
 pub use inbox::Message;
 pub use kernel::{Emit, Kernel, ProtocolError};

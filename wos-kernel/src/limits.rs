@@ -13,7 +13,19 @@ pub const LOG_LINES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(1_023);
 /// Most keys that one slice writes.
 pub const SLICE_WRITES_MAX: usize = 1_024;
 /// Most bytes that one `entropy.bytes` yields.
-pub const ENTROPY_BYTES_MAX: u32 = 1_024;
+pub const ENTROPY_BYTES_MAX: u32 = 65_536;
+/// The same in contract 0.1, which has no word for more.
+pub const ENTROPY_BYTES_MAX_0_1: u32 = 1_024;
+/// Most payload that one `state.entries` yields, in bytes.
+pub const ENTRIES_BYTES_MAX: usize = 1_048_576;
+/// Most fields of one line of the log.
+pub const LOG_FIELDS_MAX: usize = 32;
+/// Most checks of one health report that are told.
+pub const HEALTH_CHECKS_MAX: usize = 16;
+/// Most labels of one sample.
+pub const LABELS_MAX: usize = 8;
+/// Most buckets of one histogram.
+pub const BUCKETS_MAX: usize = 32;
 /// Most payload that one `channel.receive` yields, in bytes.
 pub const RECEIVE_BYTES_MAX: usize = 1_048_576;
 /// Most questions (health, metrics) that wait for one process. A question over it replaces the

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_full_ring_drops_the_newest_and_counts_them() {
         let ring = LogRing::default();
-        let at = Address { daemon: 1, incarnation: 1 };
+        let at = Address::of(1, 1);
         for index in 0..LOG_LINES_MAX.get() + 3 {
             ring.push(LogLine { at, level: LogLevel::Info, text: alloc::format!("{index}") });
         }

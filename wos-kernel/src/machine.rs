@@ -7,8 +7,8 @@ pub trait Machine: Send + Sync {
     /// Nanoseconds on a clock that never goes backwards.
     fn monotonic_ns(&self) -> u64;
 
-    /// Nanoseconds since 1970-01-01T00:00:00Z.
-    fn wall_ns(&self) -> u64;
+    /// Nanoseconds since 1970-01-01T00:00:00Z; negative before.
+    fn wall_ns(&self) -> i64;
 
     /// Fills `bytes` with entropy fit for keys.
     fn entropy(&self, bytes: &mut [u8]);

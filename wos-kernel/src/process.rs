@@ -13,11 +13,11 @@ use core::mem;
 use duende_core::{
     epitaph::Epitaph,
     policy::quota::{GroupId, Pressure},
-    wire::link::{Address, CONFIG_ENTRIES_MAX, Outcome},
+    wire::link::{Address, Outcome, ValueKind},
 };
 
 use crate::{
-    context::Context,
+    context::{Config, Context},
     executor::{Call, WakeReasons},
     inbox::Message,
     kernel::require,
@@ -44,7 +44,7 @@ pub(crate) enum Phase<I> {
     /// In a slice.
     Open { instance: I, call: Call },
     /// Over; waits for its parent.
-    Zombie { outcome: Outcome, reason: String },
+    Zombie { outcome: Outcome, code: u8, reason: String },
 }
 
 /// Where a process stands, for people and tests.
@@ -144,9 +144,11 @@ pub(crate) struct Process<I> {
     /// When its timer fires, in nanoseconds on its own clock.
     pub(crate) timer_ns: Option<u64>,
     /// The configuration that the next reload puts in force, as far as it is known.
-    next_config: BTreeMap<String, String>,
+    next_config: Config,
     /// The configuration that the next slice finds.
-    pub(crate) reloaded: Option<BTreeMap<String, String>>,
+    pub(crate) reloaded: Option<Config>,
+    /// When it is killed, on the kernel's clock, once its `shutdown` has asked for more slices.
+    pub(crate) stop_deadline_ns: Option<u64>,
     /// Running time of the open slice began, in nanoseconds.
     pub(crate) slice_began_ns: u64,
     /// The groups that its memory and its state are charged to.
@@ -174,6 +176,11 @@ impl<I> Process<I> {
         }
     }
 
+    /// Whether it was asked to stop, and when it is killed, on the kernel's clock.
+    pub(crate) fn stops_at_ns(&self) -> Option<u64> {
+        self.stop_deadline_ns.or(self.questions.shutdown_deadline_ns)
+    }
+
     /// Whether it has ended, and waits for its parent.
     pub(crate) const fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Zombie { .. })
@@ -183,7 +190,7 @@ impl<I> Process<I> {
     pub(crate) fn take_phase(&mut self) -> Phase<I> {
         mem::replace(
             &mut self.phase,
-            Phase::Zombie { outcome: Outcome::Error, reason: String::new() },
+            Phase::Zombie { outcome: Outcome::Error, code: 0, reason: String::new() },
         )
     }
 
@@ -200,12 +207,11 @@ impl<I> Process<I> {
 
     /// Takes an entry of the configuration: of the first one before the start, of the next one
     /// after it. False if there are too many.
-    pub(crate) fn configure(&mut self, key: &str, value: &str) -> bool {
+    pub(crate) fn configure(&mut self, key: &str, value: &str, kind: ValueKind) -> bool {
         if let Phase::Created { context, .. } = &mut self.phase {
-            return context.configure(key, value);
+            return context.configure(key, value, kind);
         }
-        self.next_config.insert(key.into(), value.into());
-        self.next_config.len() <= CONFIG_ENTRIES_MAX
+        self.next_config.insert(key, value, kind)
     }
 
     /// Puts the next configuration in force from the next slice on.
@@ -300,8 +306,9 @@ impl<I> ProcessTable<I> {
             hold: Hold::No,
             behind_ns: 0,
             timer_ns: None,
-            next_config: BTreeMap::new(),
+            next_config: Config::default(),
             reloaded: None,
+            stop_deadline_ns: None,
             slice_began_ns: 0,
             groups,
             pressure: Told::default(),
@@ -327,8 +334,8 @@ impl<I> ProcessTable<I> {
         (0_u32..).zip(&self.rows).filter_map(|(row, process)| Some((row, process.as_ref()?)))
     }
 
-    pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process<I>> {
-        self.rows.iter_mut().flatten()
+    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = (u32, &mut Process<I>)> {
+        (0_u32..).zip(&mut self.rows).filter_map(|(row, process)| Some((row, process.as_mut()?)))
     }
 
     /// The table as people see it, PID 1 first.

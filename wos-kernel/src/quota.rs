@@ -11,8 +11,8 @@
 //!    daemon's growth is refused before the machine runs out and takes all of them.
 //! 2. A daemon that grows beyond a limit is refused, and goes on as it can: its contract has words for
 //!    that. Nobody is ended here.
-//! 3. Before that, and when it is over, its pressure is told to the manager, once for each change. A
-//!    daemon is told by nothing in the contract, version 0.1.
+//! 3. Before that, and when it is over, its pressure is told to the manager and to the daemon, once for each
+//!    change. The contract, version 0.1, has no word for it.
 //! 4. State that was kept under a higher limit is taken in. The limit refuses growth; it loses no data.
 //! 5. A group ends with its [`Account`], which is dropped with whatever it counts.
 //!
@@ -60,17 +60,16 @@ impl Quotas {
 }
 
 impl Quotas {
-    /// Adds the groups of a daemon. None if there is no place for them.
-    pub(crate) fn open(self: &Arc<Self>, memory_bytes_max: u64) -> Option<DaemonAccounts> {
-        let daemon = self.group(self.wos?, Limits::NONE)?;
-        let limits = Limits { memory_bytes: memory_bytes_max, ..Limits::NONE };
-        let memory = self.group(daemon.group, limits)?;
-        let state = self.group(daemon.group, Limits::NONE)?;
+    /// Adds the groups of a daemon, without limits of their own. None if there is no place for them.
+    pub(crate) fn open(self: &Arc<Self>) -> Option<DaemonAccounts> {
+        let daemon = self.group(self.wos?)?;
+        let memory = self.group(daemon.group)?;
+        let state = self.group(daemon.group)?;
         Some(DaemonAccounts { memory, state, daemon })
     }
 
-    fn group(self: &Arc<Self>, above: GroupId, limits: Limits) -> Option<Account> {
-        let group = self.tree.lock().add(Some(above), limits).ok()?;
+    fn group(self: &Arc<Self>, above: GroupId) -> Option<Account> {
+        let group = self.tree.lock().add(Some(above), Limits::NONE).ok()?;
         Some(Account { quotas: self.clone(), group })
     }
 
@@ -149,8 +148,12 @@ impl Account {
         self.quotas.with(|tree, tell| tree.set_limits(NOW, self.group, limits, tell));
     }
 
+    /// How scarce room is: its own, or what is above it if that is scarcer.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.quotas.pressure(self.group)
+    }
+
     /// How much is held, in bytes.
-    #[cfg(test)]
     pub(crate) fn used_bytes(&self) -> u64 {
         self.quotas.tree.lock().used(self.group, Resource::Memory).unwrap_or(0)
     }
@@ -171,12 +174,18 @@ mod tests {
         Arc::new(Quotas::new(daemons_max, memory_bytes_max))
     }
 
+    fn open(quotas: &Arc<Quotas>, memory_bytes_max: u64) -> DaemonAccounts {
+        let accounts = quotas.open().unwrap();
+        accounts.memory.limit(memory_bytes_max);
+        accounts
+    }
+
     #[test]
     fn a_daemon_and_the_whole_are_limited_and_what_ends_gives_back() {
         let quotas = quotas(2, 150);
-        let first = quotas.open(100).unwrap();
-        let second = quotas.open(100).unwrap();
-        assert!(quotas.open(100).is_none(), "there is room for two");
+        let first = open(&quotas, 100);
+        let second = open(&quotas, 100);
+        assert!(quotas.open().is_none(), "there is room for two");
         assert_eq!(first.memory.resize(0, 100), Ok(()));
         assert!(first.memory.resize(100, 101).is_err(), "its own limit");
         assert_eq!(second.memory.resize(0, 40), Ok(()));
@@ -191,13 +200,13 @@ mod tests {
         assert_eq!(second.daemon.used_bytes(), 150);
         drop(second);
         assert_eq!(quotas.check_invariants(), Ok(()));
-        assert!(quotas.open(1).is_some());
+        assert!(quotas.open().is_some());
     }
 
     #[test]
     fn pressure_is_known_before_the_limit_and_after() {
         let quotas = quotas(1, u64::MAX);
-        let daemon = quotas.open(100).unwrap();
+        let daemon = open(&quotas, 100);
         let at = |bytes: u64| {
             let before = daemon.memory.used_bytes();
             let refused = daemon.memory.resize(before, bytes).is_err();
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn what_was_there_before_the_limit_stays() {
         let quotas = quotas(1, u64::MAX);
-        let daemon = quotas.open(0).unwrap();
+        let daemon = open(&quotas, 0);
         assert_eq!(daemon.state.resize(0, 50), Ok(()));
         daemon.state.limit(40);
         assert_eq!(quotas.pressure(daemon.state.group()), Pressure::Critical);

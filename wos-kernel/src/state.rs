@@ -11,12 +11,15 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::ops::Bound;
-use duende_core::wire::link::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use duende_core::{
+    policy::quota::Pressure,
+    wire::link::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
+};
 
 use crate::{
     context::SyscallError,
-    limits::{KEYS_MAX, SLICE_WRITES_MAX},
+    limits::{ENTRIES_BYTES_MAX, KEYS_MAX, SLICE_WRITES_MAX},
+    paging::page,
     quota::Account,
 };
 
@@ -53,11 +56,11 @@ impl State {
     pub(crate) fn set(&mut self, key: &str, value: Vec<u8>) -> Result<(), SyscallError> {
         check_key(key)?;
         if value.len() > VALUE_BYTES_MAX {
-            return Err(SyscallError::TooLarge);
+            return Err(SyscallError::TooLarge(VALUE_BYTES_MAX as u64));
         }
         self.check_writes(key)?;
         let resized = self.account.resize(self.cost_of(key), cost(key, &value));
-        resized.map_err(|_| SyscallError::QuotaExceeded)?;
+        resized.map_err(|_| SyscallError::QuotaExceeded("state"))?;
         self.written.insert(key.into());
         self.pairs.insert(key.into(), value);
         Ok(())
@@ -77,18 +80,51 @@ impl State {
     }
 
     pub(crate) fn keys(&self, prefix: &str, after: Option<&str>, limit: u32) -> Vec<String> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let limit = usize::try_from(limit.min(KEYS_MAX)).unwrap_or(usize::MAX);
-        self.pairs
-            .range::<str, _>((from, Bound::Unbounded))
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(prefix))
-            .take(limit)
-            .cloned()
+        page(&self.pairs, prefix, after).take(page_max(limit)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The same with values: no more than [`ENTRIES_BYTES_MAX`] bytes of both, but one entry if there is
+    /// one.
+    pub(crate) fn entries(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Vec<(String, Vec<u8>)> {
+        let mut bytes = 0_usize;
+        page(&self.pairs, prefix, after)
+            .take(page_max(limit))
+            .take_while(|(key, value)| {
+                let is_first = bytes == 0;
+                bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+                is_first || bytes <= ENTRIES_BYTES_MAX
+            })
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
+    }
+
+    /// Removes every key that starts with `prefix`, or none. How many.
+    pub(crate) fn delete_all(&mut self, prefix: &str) -> Result<u64, SyscallError> {
+        let keys: Vec<String> =
+            page(&self.pairs, prefix, None).map(|(key, _)| key.clone()).collect();
+        let unwritten = keys.iter().filter(|key| !self.written.contains(*key)).count();
+        if self.written.len().saturating_add(unwritten) > SLICE_WRITES_MAX {
+            return Err(SyscallError::QuotaExceeded("slice-writes"));
+        }
+        for key in &keys {
+            self.delete(key)?;
+        }
+        Ok(keys.len() as u64)
+    }
+
+    /// How much of its quota is used, in bytes.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.account.used_bytes()
+    }
+
+    /// How scarce room is.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.account.pressure()
     }
 
     /// Hands out what the slice wrote, in byte order of the keys: the value, or none for a key that
@@ -106,7 +142,7 @@ impl State {
     /// Whether the slice may write this key.
     fn check_writes(&self, key: &str) -> Result<(), SyscallError> {
         if self.written.len() >= SLICE_WRITES_MAX && !self.written.contains(key) {
-            return Err(SyscallError::QuotaExceeded);
+            return Err(SyscallError::QuotaExceeded("slice-writes"));
         }
         Ok(())
     }
@@ -123,15 +159,20 @@ impl State {
     }
 }
 
+/// What one page may have.
+fn page_max(limit: u32) -> usize {
+    usize::try_from(limit.min(KEYS_MAX)).unwrap_or(usize::MAX)
+}
+
 fn cost(key: &str, value: &[u8]) -> u64 {
     (key.len() as u64).saturating_add(value.len() as u64)
 }
 
 fn check_key(key: &str) -> Result<(), SyscallError> {
     if key.is_empty() {
-        Err(SyscallError::InvalidName)
+        Err(SyscallError::Invalid("a key has at least one byte"))
     } else if key.len() > KEY_BYTES_MAX {
-        Err(SyscallError::TooLarge)
+        Err(SyscallError::TooLarge(KEY_BYTES_MAX as u64))
     } else {
         Ok(())
     }
@@ -145,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn state(bytes_max: u64) -> State {
-        let accounts = Arc::new(Quotas::new(1, u64::MAX)).open(0).unwrap();
+        let accounts = Arc::new(Quotas::new(1, u64::MAX)).open().unwrap();
         let mut state = State::new(accounts.state);
         state.limit(bytes_max);
         state
@@ -155,6 +196,7 @@ mod tests {
     enum Step {
         Set(String, usize),
         Delete(String),
+        DeleteAll(String),
         Commit,
     }
 
@@ -162,6 +204,7 @@ mod tests {
         prop_oneof![
             ("[ab]{0,2}", 0_usize..40).prop_map(|(key, size)| Step::Set(key, size)),
             "[ab]{1,2}".prop_map(Step::Delete),
+            "[ab]{0,2}".prop_map(Step::DeleteAll),
             Just(Step::Commit),
         ]
     }
@@ -178,12 +221,17 @@ mod tests {
                         let before = state.account.used_bytes();
                         let result = state.set(&key, vec![7; size]);
                         if key.is_empty() {
-                            prop_assert_eq!(result, Err(SyscallError::InvalidName));
-                        } else if result == Err(SyscallError::QuotaExceeded) {
+                            prop_assert!(matches!(result, Err(SyscallError::Invalid(_))));
+                        } else if result == Err(SyscallError::QuotaExceeded("state")) {
                             prop_assert_eq!(state.account.used_bytes(), before);
                         }
                     }
                     Step::Delete(key) => state.delete(&key).unwrap(),
+                    Step::DeleteAll(prefix) => {
+                        let there = state.keys(&prefix, None, u32::MAX).len() as u64;
+                        prop_assert_eq!(state.delete_all(&prefix), Ok(there));
+                        prop_assert!(state.keys(&prefix, None, 1).is_empty());
+                    }
                     Step::Commit => {
                         state.drain_written(|key, value| match value {
                             Some(value) => { durable.insert(key.to_string(), value.to_vec()); }
@@ -203,14 +251,34 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_paged_in_byte_order_within_the_prefix() {
-        let mut state = state(1_000);
-        for key in ["a", "b/1", "b/2", "b/3", "c"] {
-            assert!(state.load(key, b"x"));
+    fn entries_come_by_pages_that_are_bounded_in_bytes() {
+        let mut state = state(u64::MAX);
+        for number in 0..20 {
+            assert!(state.load(&alloc::format!("{number:02}"), &[0; VALUE_BYTES_MAX]));
         }
-        assert_eq!(state.keys("b/", None, 2), ["b/1", "b/2"]);
-        assert_eq!(state.keys("b/", Some("b/2"), 2), ["b/3"]);
-        assert_eq!(state.keys("b/", Some("a"), 9).len(), 3);
-        assert_eq!(state.keys("", None, 9).len(), 5);
+        let mut seen = Vec::new();
+        while let page = state.entries("", seen.last().map(|(key, _): &(String, _)| &**key), 9)
+            && !page.is_empty()
+        {
+            assert!(page.len() <= 9);
+            seen.extend(page);
+        }
+        assert_eq!(seen.len(), 20);
+        // 15 values of 64 KiB and their keys are below a mebibyte, 16 are above.
+        assert_eq!(state.entries("", None, 100).len(), 15);
+        assert_eq!(state.keys("", None, 100).len(), 20);
+    }
+
+    #[test]
+    fn all_keys_of_a_prefix_go_or_none() {
+        let mut state = state(u64::MAX);
+        for number in 0..=SLICE_WRITES_MAX {
+            assert!(state.load(&alloc::format!("a{number}"), b""));
+        }
+        assert_eq!(state.delete_all("a"), Err(SyscallError::QuotaExceeded("slice-writes")));
+        assert_eq!(state.pairs.len(), SLICE_WRITES_MAX + 1);
+        assert_eq!(state.delete("a0"), Ok(()));
+        state.drain_written(|_, _| {});
+        assert_eq!(state.delete_all("a"), Ok(SLICE_WRITES_MAX as u64));
     }
 }

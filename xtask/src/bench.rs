@@ -2,6 +2,8 @@
 //!
 //! - `bench`: the spine, by the benchmark `spine` of crate `duende`. The verb gets together what that
 //!   needs: the components, a C compiler, runit.
+//! - `bench sources`: what a line costs from a followed file to durable state, by the benchmark `sources` of
+//!   crate `duende`.
 //! - `bench core`: the core's machines and the bus that threads share, by the crate `duende-bench` in
 //!   `tests/bench`. It is a workspace of its own, for its peers bring 150 packages; they are built
 //!   below `target/bench-core`.
@@ -17,9 +19,10 @@ const CORE_MANIFEST: &str = "tests/bench/Cargo.toml";
 
 /// What `--help` says.
 const HELP: &str = "\
-usage: cargo xtask bench [core]
-  cargo xtask bench        the spine: deploy, slice, restart -> artifacts/bench.json
-  cargo xtask bench core   the core's machines and the bus   -> artifacts/bench-core.json
+usage: cargo xtask bench [core|sources]
+  cargo xtask bench           the spine: deploy, slice, restart -> artifacts/bench.json
+  cargo xtask bench core      the core's machines and the bus   -> artifacts/bench-core.json
+  cargo xtask bench sources   a line of a log, 150 idle logs    -> artifacts/bench-sources.json
 The exit status is 0 only if every goal was met.";
 
 /// The verb.
@@ -27,6 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     match arguments {
         [] => spine(),
         [word] if word == "core" => core(),
+        [word] if word == "sources" => sources(),
         [flag] if flag == "--help" || flag == "-h" => {
             eprintln!("{HELP}");
             Ok(())
@@ -48,6 +52,30 @@ fn core() -> Result<(), Error> {
         .arg("--target-dir")
         .arg(shell::target_dir().join("bench-core"))
         .arg("--")
+        .arg("--json")
+        .arg(&json);
+    shell::run(&mut cargo)?;
+    say(&format!("written: {}", json.display()));
+    Ok(())
+}
+
+/// Followed files.
+fn sources() -> Result<(), Error> {
+    guests::build()?;
+    let artifacts = shell::root().join("artifacts");
+    let json = artifacts.join("bench-sources.json");
+    say("building the program and the benchmark in release; the first time takes several minutes");
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(shell::root()).args(["build", "--quiet", "--release", "-p", "log-sentinel"]);
+    shell::run(&mut cargo)?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(shell::root())
+        .args(["bench", "--quiet", "-p", "duende", "--bench", "sources", "--"])
+        .arg("--artifacts")
+        .arg(artifacts)
+        .arg("--log-sentinel")
+        .arg(shell::target_dir().join("release/log-sentinel"))
         .arg("--json")
         .arg(&json);
     shell::run(&mut cargo)?;

@@ -1,13 +1,14 @@
 //! `cargo xtask falsify [CATEGORY | CLAIM …]`: the specification's claims, tried against the real
 //! program.
 //!
-//! Each claim has one test named after it, `f014_…` in `tests/tests/claims.rs`, `claims_core.rs` or
-//! `claims_timed.rs`, at the claim's own criterion. This verb runs them one at a time, so that none disturbs another's
-//! figures, and prints one row for each: pass, fail, or not run and why. What a test measured it
-//! prints itself, as `F001: MEASURED | CRITERION`. A claim without a test is **not run**, never
-//! passed.
+//! Each claim has one test named after it, `f014_…` in `tests/tests/claims.rs`, `claims_edges.rs`,
+//! `claims_core.rs` or `claims_timed.rs`, at the claim's own criterion. This verb runs them one at a time, so that none disturbs another's
+//! figures, and prints one row for each: pass, rule only, fail, or not run and why. What a test measured
+//! it prints itself, as `F001: MEASURED | CRITERION`. A claim without a test is **not run**, and no pass.
+//! Nor is one whose test is in `claims_core.rs`: it holds on the core's machine by itself, and whether it
+//! does through the running program was not tried. That is **rule only**.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
@@ -36,6 +37,9 @@ const ELSEWHERE: [(u16, &str); 7] = [
 ];
 const NO_TEST: &str = "no test in this version";
 
+/// The tests that try a claim on a machine of the core.
+const CORE_TESTS: &str = include_str!("../../tests/tests/claims_core.rs");
+
 /// How a claim fared.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tried {
@@ -61,6 +65,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         "--test",
         "claims",
         "--test",
+        "claims_edges",
+        "--test",
         "claims_core",
         "--test",
         "claims_timed",
@@ -75,16 +81,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| shell::start_error(&tests, source))?;
+    let rule_only = claims_of(CORE_TESTS);
     let mut tally = Tally::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(claim) = tally.line(&line) {
-                say(&format!("F{claim:03}: {}", verdict(tally.tried.get(&claim))));
+                say(&format!(
+                    "F{claim:03}: {}",
+                    verdict(claim, tally.tried.get(&claim), &rule_only)
+                ));
             }
         }
     }
     let status = child.wait().map_err(|source| shell::start_error(&tests, source))?;
-    print!("{}", table(&claims, &tally.tried));
+    print!("{}", table(&claims, &tally.tried, &rule_only));
     let failed = tally.tried.values().any(|tried| tried.passed != Some(true));
     if status.success() && !failed { Ok(()) } else { Err(Error::Reported) }
 }
@@ -160,8 +170,15 @@ impl Tally {
     }
 }
 
-fn verdict(tried: Option<&Tried>) -> &'static str {
+/// The claims that the tests of a file are named after.
+fn claims_of(tests: &str) -> BTreeSet<u16> {
+    let names = tests.lines().filter_map(|line| line.strip_prefix("fn f"));
+    names.filter_map(|name| name.get(..3)?.parse().ok()).collect()
+}
+
+fn verdict(claim: u16, tried: Option<&Tried>, rule_only: &BTreeSet<u16>) -> &'static str {
     match tried.map(|tried| tried.passed) {
+        Some(Some(true)) if rule_only.contains(&claim) => "rule only",
         Some(Some(true)) => "pass",
         Some(Some(false) | None) => "FAIL",
         None => "not run",
@@ -170,7 +187,7 @@ fn verdict(tried: Option<&Tried>) -> &'static str {
 
 /// One row for each figure of each claim; claims in a row that were not run for the same reason
 /// share one.
-fn table(claims: &[u16], tried: &BTreeMap<u16, Tried>) -> String {
+fn table(claims: &[u16], tried: &BTreeMap<u16, Tried>, rule_only: &BTreeSet<u16>) -> String {
     let mut rows = vec![["CLAIM", "VERDICT", "MEASURED", "CRITERION"].map(str::to_owned)];
     let mut not_run: Option<(u16, u16, &str)> = None;
     let close = |not_run: &mut Option<(u16, u16, &str)>, rows: &mut Vec<[String; 4]>| {
@@ -197,7 +214,7 @@ fn table(claims: &[u16], tried: &BTreeMap<u16, Tried>) -> String {
             continue;
         };
         close(&mut not_run, &mut rows);
-        let mut head = (format!("F{claim:03}"), verdict(Some(result)).to_owned());
+        let mut head = (format!("F{claim:03}"), verdict(claim, Some(result), rule_only).to_owned());
         let none = [(String::new(), String::new())];
         let figures = if result.figures.is_empty() { &none[..] } else { &result.figures };
         for (measured, criterion) in figures {
@@ -251,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_core_is_tried_for_is_known_from_its_tests() {
+        let core = claims_of(CORE_TESTS);
+        assert!(core.contains(&65) && core.contains(&50), "{core:?}");
+        let programs = claims_of(include_str!("../../tests/tests/claims.rs"));
+        let timed = claims_of(include_str!("../../tests/tests/claims_timed.rs"));
+        assert!(!programs.is_empty() && core.is_disjoint(&programs) && core.is_disjoint(&timed));
+    }
+
+    #[test]
     fn what_tests_print_becomes_a_table() {
         let mut tally = Tally::default();
         for line in [
@@ -260,12 +286,13 @@ mod tests {
             "F001: start, WOS: p99 4 ms | p99 < 100ms",
             "ok",
             "test f006_graceful ... FAILED",
+            "test f065_breaker ... ok",
             "test f007_kill ... ",
             "test result: FAILED. 1 passed",
         ] {
             tally.line(line);
         }
-        let text = table(&[1, 2, 3, 4, 6, 7, 8], &tally.tried);
+        let text = table(&[1, 2, 3, 4, 6, 7, 8, 65], &tally.tried, &[65].into());
         let expected = "\
 CLAIM      VERDICT  MEASURED                   CRITERION
 F001       pass     start, native: p99 8 ms    p99 < 100ms
@@ -275,6 +302,7 @@ F003-F004  not run: no test in this version
 F006       FAIL
 F007       FAIL
 F008       not run: no test in this version
+F065       rule only
 ";
         // The figures' column is as wide as its widest cell.
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

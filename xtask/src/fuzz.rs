@@ -21,7 +21,7 @@ use crate::wasm::rustup_may_install;
 
 /// The targets: one for each parser, or family of them.
 const TARGETS: &[&str] =
-    &["control", "fleet", "link", "log_entry", "message", "notification", "trace"];
+    &["access_line", "control", "fleet", "link", "log_entry", "message", "notification", "trace"];
 
 /// How long each target runs in `cargo xtask test`.
 const SMOKE_SECONDS: u32 = 20;

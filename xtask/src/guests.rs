@@ -7,7 +7,7 @@ use crate::shell::{self, Error, at, say};
 use crate::wasm::{Toolchain, WASM32};
 
 /// The packages under `guests/` that are components.
-const COMPONENTS: [&str; 2] = ["log-sentinel", "flaky"];
+const COMPONENTS: [&str; 3] = ["log-sentinel", "flaky", "reporter"];
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {

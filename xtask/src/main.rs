@@ -45,7 +45,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "sim",
-        "the core's machines, or whole `fleets`, through millions of faults, from a seed; --help says more",
+        "the core's machines, whole `fleets`, or followed `sources`, through millions of faults, from a seed; --help says more",
         sim::run,
     ),
     (
@@ -60,7 +60,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "mutants",
-        "changes to the core that no test notices; all modules or single ones, an hour or more",
+        "changes that no test notices: all of the core, single modules of it, `manager/decide` or `keep`; hours",
         mutants::run,
     ),
     (

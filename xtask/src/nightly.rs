@@ -33,12 +33,15 @@ const STEPS: &[Step] = &[
     }),
     ("properties of the core", properties),
     ("simulator", |run| test::simulate(run, "simulator", &["--steps", SIMULATOR_STEPS])),
+    ("sources", |run| test::simulate_sources(run, &["--histories", SOURCE_SCHEDULES])),
     ("fuzz targets", |run| {
         let results = fuzz::all(FUZZ_SECONDS, &run.logs)?;
         run.outcomes(&results)
     }),
 ];
 
+/// Schedules of followed logs, of a seed that nobody has seen.
+const SOURCE_SCHEDULES: &str = "500000";
 /// Steps of the simulator, of a seed that nobody has seen.
 const SIMULATOR_STEPS: &str = "100000000";
 /// How long each fuzz target runs.

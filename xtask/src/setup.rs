@@ -12,7 +12,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         say(&format!("ready to compile for {} with {toolchain}", target.triple));
     }
     // What tests run; what only a benchmark runs is fetched for it.
-    for tool in [tools::QEMU, tools::FAKETIME, tools::CXX] {
+    for tool in [tools::QEMU, tools::FAKETIME, tools::CXX, tools::PYTHON] {
         say(&format!("ready: {}", tool.prepare()?.display()));
     }
     Ok(())

@@ -21,7 +21,10 @@ const STEPS: &[Step] = &[
     ("build", |run| run.cargo("build", &[&["build"], EVERYTHING, &["--all-targets"]].concat())),
     ("clippy", |run| {
         let warnings = ["--all-targets", "--", "-D", "warnings"];
-        run.cargo("clippy", &[&["clippy"], EVERYTHING, &warnings].concat())
+        run.cargo("clippy", &[&["clippy"], EVERYTHING, &warnings].concat())?;
+        // Without the manager's features, whatever only it uses is dead.
+        let alone = ["clippy", "-p", "duende-fleets", "--", "-D", "warnings"];
+        run.cargo("clippy-formats", &alone)
     }),
     ("clippy of guests", |_| guests::clippy().and_then(|()| firmware::clippy())),
     ("tests", tests),
@@ -29,9 +32,12 @@ const STEPS: &[Step] = &[
     ("simulator finds planted bugs", planted),
     ("fleets", fleets),
     ("fleets find planted bugs", planted_in_fleets),
+    ("sources", sources),
+    ("sources find planted bugs", planted_in_sources),
     ("fuzz targets", fuzz_targets),
     // Alone, a package has only the features that it asks for itself.
     ("core alone", |run| run.cargo("core", &["build", "-p", "duende-core"])),
+    ("daemons' trait alone", |run| run.cargo("daemon", &["build", "-p", "duende-daemon"])),
     ("core for wasm32", |_| wasm::check_core(WASM32)),
     ("core for thumbv7em", |_| wasm::check_core(THUMBV7EM)),
     ("kernel without an engine", kernel),
@@ -104,6 +110,36 @@ fn planted_in_fleets(run: &mut Run) -> Result<(), Error> {
     cargo.args(["test", "--release", "-p", "duende-fleets", "--features", "planted"]);
     cargo.args(["--test", "planted", "--", "--nocapture"]);
     run.counted("planted-in-fleets", &mut cargo)
+}
+
+/// Schedules of the model of followed logs, of a seed that is always the same; nightly takes fresh ones.
+const SOURCE_SCHEDULES: &[&str] = &["--seed", "1", "--histories", "50000"];
+
+/// Followed logs through every rotation and fault.
+fn sources(run: &mut Run) -> Result<(), Error> {
+    simulate_sources(run, SOURCE_SCHEDULES)
+}
+
+/// The same with other arguments.
+pub(crate) fn simulate_sources(run: &mut Run, arguments: &[&str]) -> Result<(), Error> {
+    let mut cargo = cargo();
+    cargo.args(["run", "--quiet", "--release", "-p", "duende-sources", "--"]).args(arguments);
+    run.logged("sources", &mut cargo, |line| {
+        if line.starts_with("sources: ") {
+            say(line);
+        }
+        true
+    })?;
+    run.count.passed += 1;
+    Ok(())
+}
+
+/// What follows a log with its planted bugs: the model finds each of them.
+fn planted_in_sources(run: &mut Run) -> Result<(), Error> {
+    let mut cargo = cargo();
+    cargo.args(["test", "--release", "-p", "duende-sources", "--features", "planted"]);
+    cargo.args(["--test", "planted", "--", "--nocapture"]);
+    run.counted("planted-in-sources", &mut cargo)
 }
 
 /// The core with its planted bugs, which no other build has: the simulator finds each of them.

@@ -43,7 +43,7 @@ pub(crate) const RUNIT: Tool = Tool {
     unpacked: |folder, name| vec![folder.program(name)],
     serves: |program| {
         program.with_file_name("runsv").is_file()
-            && prints(&mut Command::new(program), "usage: runsvdir")
+            && prints(&mut Command::new(program), "runsvdir [-P] dir")
     },
 };
 
@@ -57,6 +57,22 @@ pub(crate) const FAKETIME: Tool = Tool {
         let mut date = Command::new("date");
         date.env("LD_PRELOAD", library).env("FAKETIME", "@1999-01-02 03:04:05");
         prints(date.arg("+in %Y"), "in 1999")
+    },
+};
+
+/// What runs the client of `docs/control.md`.
+pub(crate) const PYTHON: Tool = Tool {
+    name: "python3",
+    of_the_machine: in_path,
+    packages: Wanted {
+        packages: &["python3"],
+        beside: &["python3", "libpython3"],
+        version_min: "",
+    },
+    unpacked: |folder, name| vec![folder.program(name)],
+    serves: |program| {
+        let mut python = Command::new(program);
+        prints(python.args(["-I", "-c", "import json, socket; print('serves')"]), "serves")
     },
 };
 

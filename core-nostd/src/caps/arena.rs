@@ -9,10 +9,9 @@
 //! 3. A whole list joins the graves at once, whatever hangs below it. [`Arena::reclaim_one`] frees one
 //!    of them and puts its children in its place, so each step is as short as any other.
 
-use super::message::{Label, Object};
+use super::message::{DEPTH_MAX, Label, Object};
 use super::rights::Rights;
 use super::scope::{Holder, Scope};
-use super::table::DEPTH_MAX;
 use crate::time::Instant;
 
 /// How many capabilities one may descend from.

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::rights::Rights;
 use super::scope::{Holder, Lineage, Scope};
-use super::table::DEPTH_MAX;
 use crate::time::Instant;
+
+/// How often a capability can be handed on, the grant itself included.
+pub const DEPTH_MAX: u8 = 8;
 
 /// What a capability is for: the owner's number of a channel, a process, a region …
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

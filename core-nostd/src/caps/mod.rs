@@ -66,9 +66,9 @@ pub use audit::{
     ReadError, Record, Tampered,
 };
 pub use message::{
-    DelegateError, Delegation, Full, Grant, GrantError, Handle, Label, LabelError, Object, Refusal,
-    View,
+    DEPTH_MAX, DelegateError, Delegation, Full, Grant, GrantError, Handle, Label, LabelError,
+    Object, Refusal, View,
 };
 pub use rights::{Rights, UnknownRights};
 pub use scope::{EmptyLineage, Holder, Lineage, Scope};
-pub use table::{DEPTH_MAX, LabelSlot, Table};
+pub use table::{LabelSlot, Table};

@@ -20,16 +20,13 @@
 
 use super::arena::{Arena, Capability, Ends, Node, Slot};
 use super::message::{
-    DelegateError, Delegation, Full, Grant, GrantError, Handle, Label, LabelError, Object, Refusal,
-    View,
+    DEPTH_MAX, DelegateError, Delegation, Full, Grant, GrantError, Handle, Label, LabelError,
+    Object, Refusal, View,
 };
 use super::rights::Rights;
 use super::scope::{Holder, Lineage, Scope};
 use crate::planted::{self, Plant};
 use crate::time::Instant;
-
-/// How often a capability can be handed on, the grant itself included.
-pub const DEPTH_MAX: u8 = 8;
 
 /// Room for one label: what was granted under it.
 #[derive(Clone, Debug, Default)]

@@ -39,8 +39,8 @@ mod state;
 mod step;
 
 pub use crate::restart::FailureReason;
-pub use state::{Starting, State, StopCause, Stopping, Then};
-pub use step::{Charge, Step, StepError, Verdict};
+pub use state::{Charge, Starting, State, StopCause, Stopping, Then};
+pub use step::{Step, StepError, Verdict};
 
 /// The lifecycle of one daemon.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,5 @@
 //! What a state is, with its evidence, and what can be read from it.
 
-use super::step::Charge;
 use crate::restart::{Classified, Exit, ExitRules, FailureReason};
 use crate::time::Instant;
 
@@ -110,6 +109,16 @@ pub enum StopCause {
     /// Its group failed too often, and no group above could start it again.
     GaveUp,
 }
+
+/// What an exit counts as, in the state in which it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// It was asked for.
+    Asked,
+    /// It came unasked, and is this.
+    Unasked(Classified),
+}
+
 impl State {
     /// Whether there is a process, or one was asked for.
     #[must_use]

@@ -1,7 +1,7 @@
 //! What can happen to a daemon, and which state each step leads to: every state against every step.
 
 use super::state::{Starting, State, StopCause, Stopping, Then};
-use crate::restart::{Classified, FailureReason};
+use crate::restart::FailureReason;
 use crate::time::Instant;
 
 /// What becomes of a daemon whose process ended although nobody had asked for it.
@@ -18,15 +18,6 @@ pub enum Verdict {
     },
     /// It is over and has failed.
     Fail(FailureReason),
-}
-
-/// What an exit counts as, in the state in which it happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Charge {
-    /// It was asked for.
-    Asked,
-    /// It came unasked, and is this.
-    Unasked(Classified),
 }
 
 /// What happens to a daemon.

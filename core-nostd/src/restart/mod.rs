@@ -16,7 +16,11 @@
 //!    thing prevented is tried again whatever the policy, which speaks of how programs end; each time
 //!    after a longer wait, as its backoff has it, and never at once; and for ever. Which errors of a
 //!    start are of that kind is said by [`StartError::exit`].
-//! 6. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
+//! 6. Three exit codes mean the same wherever a daemon runs, by `sysexits.h`, unless its rules say
+//!    otherwise: 75 that something outside is missing (rule 5), 77 that it may not, and 78 that its
+//!    configuration can't work (rule 4). Every other code but 0 is a failure like 1
+//!    (`tests::three_codes_mean_the_same_everywhere`).
+//! 7. The policy decides the rest. How soon, and how often, is said by [`backoff`](crate::backoff)
 //!    and [`limiter`](crate::limiter).
 //!
 //! ```
@@ -131,6 +135,26 @@ mod tests {
         for exit in [Exit::Error, Exit::Trap, Exit::SliceBudget, Exit::Refused, Exit::Lost] {
             assert!(exit.failure().is_some(), "{exit:?}");
         }
+    }
+
+    #[test]
+    fn three_codes_mean_the_same_everywhere() {
+        for code in 1..=255 {
+            let expected = match code {
+                75 => FailureReason::Unavailable(Unavailable::TempFail),
+                77 | 78 => FailureReason::Refused,
+                code => FailureReason::ExitCode(code),
+            };
+            assert_eq!(Exit::Code(code).failure(), Some(expected), "code {code}");
+        }
+        // What is said of a code in a daemon's rules counts more.
+        let rules = ExitRules {
+            success: ExitSet::EMPTY.and(Exit::Code(75)),
+            force: ExitSet::EMPTY.and(Exit::Code(78)),
+            ..ExitRules::SYSTEMD
+        };
+        assert_eq!(rules.classify(Exit::Code(75)).failure, None);
+        assert!(rules.classify(Exit::Code(78)).restarts(RestartPolicy::Never));
     }
 
     #[test]

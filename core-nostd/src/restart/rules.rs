@@ -1,7 +1,14 @@
 //! What an exit counts as, and what it does to the restart: the rules that a daemon's configuration
 //! can change, and those of the systems that users know.
 
-use super::{Exit, ExitSet, FailureReason, RestartPolicy};
+use super::{Exit, ExitSet, FailureReason, RestartPolicy, Unavailable};
+
+/// Something outside is missing: `sysexits.h`.
+const EX_TEMPFAIL: i32 = 75;
+/// It may not: `sysexits.h`.
+const EX_NOPERM: i32 = 77;
+/// Its configuration can't work: `sysexits.h`.
+const EX_CONFIG: i32 = 78;
 
 /// Which exits are clean, and which decide by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +113,8 @@ impl ExitRules {
         let failure = match exit {
             _ if self.success.contains(exit) => None,
             Exit::Code(0) => None,
+            Exit::Code(EX_TEMPFAIL) => Some(FailureReason::Unavailable(Unavailable::TempFail)),
+            Exit::Code(EX_NOPERM | EX_CONFIG) => Some(FailureReason::Refused),
             Exit::Code(code) => Some(FailureReason::ExitCode(code)),
             Exit::Signal(signal) => Some(FailureReason::Signal(signal)),
             Exit::Error => Some(FailureReason::Error),
@@ -160,7 +169,6 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::restart::Unavailable;
 
     const SYSTEMS: [(ExitRules, &[i32]); 4] = [
         (ExitRules::SYSTEMD, &[1, 2, 13, 15]),
@@ -170,7 +178,8 @@ mod tests {
     ];
 
     /// What lies outside of a daemon and is charged to nobody. Other systems know no such exits.
-    const OUTER: [Exit; 2] = [Exit::Lost, Exit::Unavailable(Unavailable::Memory)];
+    const OUTER: [Exit; 3] =
+        [Exit::Lost, Exit::Unavailable(Unavailable::Memory), Exit::Code(EX_TEMPFAIL)];
 
     /// Every exit there is, and some there are not.
     fn exits() -> Vec<Exit> {
@@ -229,8 +238,8 @@ mod tests {
                 // What was refused would be refused again, and what kept it from starting may pass:
                 // that is ours, systemd has no such exits.
                 let by_policy = match exit {
-                    Exit::Refused => false,
-                    Exit::Unavailable(_) => true,
+                    Exit::Refused | Exit::Code(EX_NOPERM | EX_CONFIG) => false,
+                    Exit::Unavailable(_) | Exit::Code(EX_TEMPFAIL) => true,
                     _ => by_policy,
                 };
                 let expected = shall_restart(exit, &prevent, &force).unwrap_or(by_policy);

@@ -32,6 +32,8 @@ pub enum Unavailable {
     Image,
     /// It can't be talked to.
     Link,
+    /// What it says itself, by exit code 75: something that it needs is missing.
+    TempFail,
     /// Something else.
     Other,
 }

@@ -8,7 +8,8 @@
 
 use super::daemon::{Daemon, Slot};
 use super::group::GroupSlot;
-use super::message::{DaemonId, Effect};
+use super::id::DaemonId;
+use super::message::Effect;
 use super::{Effects, Supervisor};
 use crate::lifecycle::{Starting, State};
 use crate::planted::{self, Plant};

@@ -7,7 +7,7 @@
 
 use super::daemon::{Daemon, Leaving, Slot};
 use super::group::GroupSlot;
-use super::message::DaemonId;
+use super::id::DaemonId;
 use super::rules::Fault;
 use super::{Effects, Supervisor};
 use crate::lifecycle::{Starting, State};

@@ -3,8 +3,7 @@
 
 use core::time::Duration;
 
-use super::group::GroupId;
-use super::message::DaemonId;
+use super::id::{DaemonId, GroupId};
 use crate::backoff::{Backoff, STABLE_AFTER};
 use crate::epitaph::{Epitaph, invariant};
 use crate::lifecycle::{
@@ -22,6 +21,9 @@ pub const DEPENDENCIES_MAX: usize = 8;
 
 /// Highest restart intensity: as many restarts are remembered for each daemon.
 pub const INTENSITY_MAX: usize = 32;
+
+/// How long a daemon may take to stop, where nobody says otherwise.
+pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The longest wait of a daemon that lost what it ran in.
 pub const LOST_DELAY_MAX: Duration = Duration::from_secs(2);
@@ -82,7 +84,7 @@ impl Default for Spec {
             backoff: Backoff::default(),
             limit: RestartLimit::default(),
             start_timeout: Duration::from_secs(30),
-            stop_grace: Duration::from_secs(10),
+            stop_grace: STOP_GRACE_DEFAULT,
             kill_timeout: Duration::from_secs(5),
             reload_timeout: Duration::from_secs(30),
             stable_after: STABLE_AFTER,

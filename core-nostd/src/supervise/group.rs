@@ -9,6 +9,7 @@
 
 use super::Supervisor;
 use super::daemon::{INTENSITY_MAX, Slot};
+use super::id::GroupId;
 use crate::epitaph::{Epitaph, invariant};
 use crate::limiter::{IntensityError, Limiter, RestartLimit};
 use crate::time::Instant;
@@ -53,20 +54,6 @@ impl Default for GroupSpec {
     /// As OTP's: one for one, 1 restart per 5 s. No parent.
     fn default() -> Self {
         Self { strategy: Strategy::default(), limit: RestartLimit::OTP, parent: None }
-    }
-}
-
-/// Names one group of one supervisor. It is as safe to keep as a
-/// [`DaemonId`](super::DaemonId).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupId {
-    slot: u32,
-    generation: u32,
-}
-
-impl core::fmt::Display for GroupId {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "group {}.{}", self.slot, self.generation)
     }
 }
 

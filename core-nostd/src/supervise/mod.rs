@@ -36,6 +36,7 @@ mod blocks;
 mod chain;
 mod daemon;
 mod group;
+mod id;
 mod message;
 mod round;
 mod rules;
@@ -43,12 +44,11 @@ mod running;
 
 pub use daemon::{
     DEPENDENCIES_MAX, EXTENSION_MAX, INTENSITY_MAX, KILL_ATTEMPTS_MAX, LOST_DELAY_MAX,
-    OBSTACLE_DELAY_MIN, Slot, Spec,
+    OBSTACLE_DELAY_MIN, STOP_GRACE_DEFAULT, Slot, Spec,
 };
-pub use group::{AddGroupError, GroupId, GroupSlot, GroupSpec, RemoveGroupError, Strategy};
-pub use message::{
-    AddError, DaemonId, Effect, Input, InputError, RemoveError, TerminateCause, View,
-};
+pub use group::{AddGroupError, GroupSlot, GroupSpec, RemoveGroupError, Strategy};
+pub use id::{DaemonId, GroupId};
+pub use message::{AddError, Effect, Input, InputError, RemoveError, TerminateCause, View};
 
 use daemon::Daemon;
 use rules::Fault;

@@ -23,8 +23,8 @@
 //! become one.
 
 use super::daemon::{Daemon, Leaving, Slot};
-use super::group::{GroupId, GroupSlot};
-use super::message::DaemonId;
+use super::group::GroupSlot;
+use super::id::{DaemonId, GroupId};
 use super::rules::Fault;
 use super::{Effects, Supervisor};
 use crate::epitaph::{Epitaph, invariant};

@@ -5,7 +5,8 @@
 
 use super::daemon::{Daemon, Leaving, Slot};
 use super::group::GroupSlot;
-use super::message::{DaemonId, Effect, InputError, TerminateCause};
+use super::id::DaemonId;
+use super::message::{Effect, InputError, TerminateCause};
 use super::{Effects, Supervisor};
 use crate::epitaph::Epitaph;
 use crate::lifecycle::{FailureReason, Starting, State, Step, StepError, Stopping};

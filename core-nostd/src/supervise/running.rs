@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use super::daemon::{EXTENSION_MAX, KILL_ATTEMPTS_MAX, Slot};
 use super::group::GroupSlot;
-use super::message::{DaemonId, Effect};
+use super::id::DaemonId;
+use super::message::Effect;
 use super::rules::Fault;
 use super::{Effects, Supervisor};
 use crate::lifecycle::{FailureReason, State, Step, Stopping};

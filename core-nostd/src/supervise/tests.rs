@@ -152,12 +152,12 @@ fn a_start_that_was_never_ready_is_no_stable_run() {
 fn some_exits_decide_by_themselves() {
     let exits = ExitRules {
         prevent: ExitSet::EMPTY.with_code(64).unwrap(),
-        force: ExitSet::EMPTY.with_code(75).unwrap(),
+        force: ExitSet::EMPTY.with_code(70).unwrap(),
         ..ExitRules::SYSTEMD
     };
     for (restart, exit, restarted) in [
         (RestartPolicy::Always, Exit::Code(64), false),
-        (RestartPolicy::Never, Exit::Code(75), true),
+        (RestartPolicy::Never, Exit::Code(70), true),
         (RestartPolicy::Never, Exit::Code(1), false),
     ] {
         let mut world = World::new(1);

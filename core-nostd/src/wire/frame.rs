@@ -6,6 +6,11 @@
 //! 2. A stream that lost its framing can't be trusted again: after an error the decoder gives the
 //!    same error for ever, and its owner closes the stream.
 //! 3. A payload is exactly one message: bytes left over are an error.
+//! 4. A frame of a kind from [`SKIPPABLE_FROM`] on that is not asked for is skipped, if it is intact, and
+//!    counted. Any other strange kind is an error.
+//!
+//! The payload is postcard's. A family of messages that is encoded otherwise uses [`encode_payload`] and
+//! [`Decoder::next_payload`], which leave the payload to their caller.
 
 use core::ops::Range;
 
@@ -22,6 +27,9 @@ pub const FRAME_BYTES_MAX: usize = 131_072;
 
 /// Version of the frame's layout.
 pub const WIRE_VERSION: u8 = 1;
+
+/// Kinds from here on may be skipped: who does not know one loses what it says, and nothing else.
+pub const SKIPPABLE_FROM: u8 = 64;
 
 /// The first two bytes of every frame.
 const MAGIC: u16 = u16::from_le_bytes(*b"Du");
@@ -114,7 +122,7 @@ pub enum FrameError {
 /// ```
 /// use duende_core::wire::{Decoder, encode, link::{Address, Command}};
 ///
-/// let command = Command::Start { at: Address { daemon: 3, incarnation: 1 } };
+/// let command = Command::Start { at: Address::of(3, 1) };
 /// let mut frame = [0; 64];
 /// let bytes = encode(&command, &mut frame).unwrap();
 ///
@@ -141,14 +149,30 @@ pub fn encode<T: Message + Serialize>(message: &T, out: &mut [u8]) -> Result<usi
         Err(postcard::Error::SerializeBufferFull) => return Err(EncodeError::TooLarge),
         Err(reason) => return Err(EncodeError::Payload(reason)),
     };
-    // The payload is at most FRAME_BYTES_MAX long, so its length fits.
-    let Ok(payload_bytes) = u32::try_from(payload.len()) else {
-        return Err(EncodeError::TooLarge);
-    };
-    let header_of_this =
-        Header { kind: T::KIND, payload_bytes, checksum: checksum(T::KIND, payload) };
-    let frame_bytes = HEADER_BYTES.saturating_add(payload.len());
+    let payload_bytes = payload.len();
+    let header_of_this = Header::of(T::KIND, payload)?;
     *header = header_of_this.to_bytes();
+    Ok(HEADER_BYTES.saturating_add(payload_bytes))
+}
+
+/// Writes a payload that was encoded elsewhere as one frame of `kind` to the start of `out`, and returns
+/// the frame's length in bytes.
+///
+/// # Errors
+/// [`EncodeError`], when the payload is too large for a frame or for `out`.
+pub fn encode_payload(kind: u8, payload: &[u8], out: &mut [u8]) -> Result<usize, EncodeError> {
+    let frame_bytes = HEADER_BYTES.saturating_add(payload.len());
+    if frame_bytes > FRAME_BYTES_MAX {
+        return Err(EncodeError::TooLarge);
+    }
+    let too_small = EncodeError::BufferTooSmall { bytes: out.len() };
+    let Some((header, rest)) =
+        out.get_mut(..frame_bytes).and_then(|frame| frame.split_first_chunk_mut::<HEADER_BYTES>())
+    else {
+        return Err(too_small);
+    };
+    *header = Header::of(kind, payload)?.to_bytes();
+    rest.copy_from_slice(payload);
     Ok(frame_bytes)
 }
 
@@ -161,6 +185,14 @@ struct Header {
 }
 
 impl Header {
+    fn of(kind: u8, payload: &[u8]) -> Result<Self, EncodeError> {
+        // A payload is at most FRAME_BYTES_MAX long, so its length fits.
+        let Ok(payload_bytes) = u32::try_from(payload.len()) else {
+            return Err(EncodeError::TooLarge);
+        };
+        Ok(Self { kind, payload_bytes, checksum: checksum(kind, payload) })
+    }
+
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let [m0, m1] = MAGIC.to_le_bytes();
         let [l0, l1, l2, l3] = self.payload_bytes.to_le_bytes();
@@ -204,12 +236,13 @@ pub struct Decoder<S> {
     start: usize,
     end: usize,
     poison: Option<FrameError>,
+    skipped: u64,
 }
 
 impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
     /// A decoder that holds at most one storage full of unread bytes.
     pub fn new(storage: S) -> Self {
-        Self { storage, start: 0, end: 0, poison: None }
+        Self { storage, start: 0, end: 0, poison: None, skipped: 0 }
     }
 
     /// Where the next bytes of the stream go. Never empty after [`next`](Self::next) gave `None`:
@@ -242,18 +275,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
     // Not an iterator: each message borrows from the decoder.
     #[allow(clippy::should_implement_trait)]
     pub fn next<'a, T: Message + Deserialize<'a>>(&'a mut self) -> Result<Option<T>, FrameError> {
-        if let Some(error) = &self.poison {
-            return Err(error.clone());
-        }
-        let payload = match self.waiting(T::KIND) {
-            Ok(Some(range)) => range,
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                self.poison = Some(error.clone());
-                return Err(error);
-            }
-        };
-        self.start = payload.end;
+        let Some(payload) = self.take(T::KIND)? else { return Ok(None) };
         let bytes = self.storage.as_ref().get(payload).unwrap_or_default();
         let error = match postcard::take_from_bytes(bytes) {
             Ok((message, [])) => return Ok(Some(message)),
@@ -264,8 +286,48 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
         Err(error)
     }
 
-    /// Where the payload of the first frame lies, once all of it is there and found intact.
-    fn waiting(&self, kind: u8) -> Result<Option<Range<usize>>, FrameError> {
+    /// Takes the payload of the next frame, which is of `kind`, as it is; `None` when more bytes are
+    /// needed for it. What its caller can't read in it does not keep the next one from being taken.
+    ///
+    /// # Errors
+    /// [`FrameError`], when the stream can't be read; from then on always the same one.
+    pub fn next_payload(&mut self, kind: u8) -> Result<Option<&[u8]>, FrameError> {
+        let Some(payload) = self.take(kind)? else { return Ok(None) };
+        Ok(self.storage.as_ref().get(payload))
+    }
+
+    /// Takes the first frame, and says where its payload lies.
+    fn take(&mut self, kind: u8) -> Result<Option<Range<usize>>, FrameError> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        loop {
+            match self.waiting(kind) {
+                Ok(Some((found, payload))) => {
+                    self.start = payload.end;
+                    if found == kind {
+                        return Ok(Some(payload));
+                    }
+                    self.skipped = self.skipped.saturating_add(1);
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.poison = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// How many frames were skipped, whose kind nobody asked for.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Where the payload of the first frame lies, once all of it is there and found intact, and its kind:
+    /// the one that is asked for, or one that may be skipped.
+    fn waiting(&self, kind: u8) -> Result<Option<(u8, Range<usize>)>, FrameError> {
         let storage = self.storage.as_ref();
         let Some(payload_bytes_max) = storage.len().min(FRAME_BYTES_MAX).checked_sub(HEADER_BYTES)
         else {
@@ -277,7 +339,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
             return Ok(None);
         };
         let header = Header::from_bytes(*header)?;
-        if header.kind != kind {
+        if header.kind != kind && header.kind < SKIPPABLE_FROM {
             return Err(FrameError::Kind { found: header.kind, expected: kind });
         }
         let payload_bytes = match usize::try_from(header.payload_bytes) {
@@ -292,12 +354,12 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
         let Some(payload) = rest.get(..payload_bytes) else {
             return Ok(None);
         };
-        let computed = checksum(kind, payload);
+        let computed = checksum(header.kind, payload);
         if computed != header.checksum {
             return Err(FrameError::Checksum { found: header.checksum, computed });
         }
         let start = self.start.saturating_add(HEADER_BYTES);
-        Ok(Some(start..start.saturating_add(payload_bytes)))
+        Ok(Some((header.kind, start..start.saturating_add(payload_bytes))))
     }
 }
 

@@ -9,13 +9,28 @@
 //! event from an incarnation that is no longer current is ignored by the manager, so a late message
 //! of the dead never reaches the living.
 
+mod described;
+mod payloads;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    described::{Description, Grants, Limits},
+    payloads::{PAYLOAD_PREFIX_BYTES, Payloads, payload_prefix},
+};
 pub use crate::policy::quota::Pressure;
 
-/// Version of the messages in this module. The peer's [`Event::Hello`] carries it, and a manager
-/// refuses a peer that speaks another one.
-pub const LINK_VERSION: u16 = 2;
+/// Version of the messages in this module. [`Hello`](super::Hello) says which ones a build speaks.
+///
+/// From version 3 on a variant that was released does not change: no field, no order, no type, and
+/// neither does a type within it. What is new is a variant at the end, with another version of the link,
+/// and is sent to a peer that speaks it; or a frame of a kind that may be skipped. `wire/golden/` has the
+/// bytes of every variant of every released version (`tests::released_variants_keep_their_bytes`).
+pub const LINK_VERSION: u16 = 3;
+
+/// The environment variable that tells a native daemon the number of its link's descriptor: a stream
+/// socket that it inherits for itself alone.
+pub const LINK_FD_VARIABLE: &str = "DUENDE_LINK_FD";
 
 /// Longest key of `state`, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -27,8 +42,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const TEXT_BYTES_MAX: usize = 8_192;
 /// Most channels that one daemon has.
 pub const CHANNELS_MAX: usize = 16;
-/// Most messages that a peer holds for one channel before they are consumed.
-pub const CHANNEL_MESSAGES_MAX: usize = 512;
+/// Most messages that a peer holds for one channel before they are consumed: the largest window.
+pub const CHANNEL_MESSAGES_MAX: usize = WINDOW_MAX as usize;
+/// The same as [`Command::ChannelOpen`] says it.
+pub const WINDOW_MAX: u32 = 512;
 /// Most entries of one daemon's configuration table.
 pub const CONFIG_ENTRIES_MAX: usize = 1_024;
 /// Most metrics, counters and gauges together, that one incarnation publishes, and most samples of
@@ -42,48 +59,23 @@ pub struct Address {
     pub daemon: u32,
     /// Counts the starts in that slot.
     pub incarnation: u32,
+    /// Which of its processes: 0 is the daemon itself. No peer has others yet, so whatever is said of one
+    /// is said of nobody, and ignored.
+    pub process: u32,
 }
 
-/// The capabilities that the configuration grants, one bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grants(pub u32);
-
-impl Grants {
-    /// May write lines to its log.
-    pub const LOG: Self = Self(1);
-    /// May keep durable state.
-    pub const STATE: Self = Self(1 << 1);
-    /// May publish metrics.
-    pub const METRIC: Self = Self(1 << 2);
-
-    /// Whether every capability of `other` is in `self`.
+impl Address {
+    /// That of a daemon itself.
     #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+    pub const fn of(daemon: u32, incarnation: u32) -> Self {
+        Self { daemon, incarnation, process: 0 }
     }
-
-    /// The capabilities of both.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-/// The limits that a WOS kernel enforces on one daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Most linear memory, in bytes.
-    pub memory_bytes_max: u64,
-    /// Most running time of one slice, in nanoseconds.
-    pub slice_budget_ns: u64,
-    /// Most bytes of keys and values in `state`.
-    pub state_bytes_max: u64,
 }
 
 /// What the manager tells a peer.
 ///
-/// A daemon is described by [`Create`](Command::Create), then any number of
-/// [`ConfigEntry`](Command::ConfigEntry), [`StateEntry`](Command::StateEntry) and
+/// A daemon is described by [`Create`](Command::Create), then any number of [`Setting`](Command::Setting),
+/// [`Grant`](Command::Grant), [`ConfigEntry`](Command::ConfigEntry), [`StateEntry`](Command::StateEntry) and
 /// [`ChannelOpen`](Command::ChannelOpen), and set going by [`Start`](Command::Start).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command<'a> {
@@ -95,12 +87,29 @@ pub enum Command<'a> {
         name: &'a str,
         /// Path of the image; empty for a native peer, which is its own image.
         image: &'a str,
-        /// What is enforced.
-        limits: Limits,
         /// 0 (most urgent) to 7.
         level: u8,
-        /// What is granted.
-        grants: Grants,
+    },
+    /// One limit, by the name that `context.limit` has for it. A limit that is not set is none.
+    Setting {
+        /// Which daemon.
+        at: Address,
+        /// Its name: one of [`Limits`], or one that came later.
+        name: &'a str,
+        /// In the unit of that limit.
+        value: u64,
+        /// Whether the daemon may not run where nobody enforces it: a peer that does not know the name
+        /// refuses the daemon, and says so. Otherwise it ignores the limit.
+        required: bool,
+    },
+    /// One capability that the configuration grants, in its words.
+    Grant {
+        /// Which daemon.
+        at: Address,
+        /// The capability: one of [`Grants`], or one that came later.
+        capability: &'a str,
+        /// As of [`Setting`](Command::Setting).
+        required: bool,
     },
     /// One entry of `[daemon.config]`. After [`Start`](Command::Start) it is an entry of the next
     /// table, which [`Reload`](Command::Reload) puts in force.
@@ -111,6 +120,8 @@ pub enum Command<'a> {
         key: &'a str,
         /// The value's text.
         value: &'a str,
+        /// What the text stands for.
+        kind: ValueKind,
     },
     /// One pair of the durable state, as of the last committed slice.
     StateEntry {
@@ -129,23 +140,29 @@ pub enum Command<'a> {
         name: &'a str,
         /// Whether the daemon may receive from it.
         granted: bool,
+        /// Most messages that the manager has sent and the daemon has not consumed, at any time: at most
+        /// [`CHANNEL_MESSAGES_MAX`].
+        window: u32,
     },
     /// Everything was said: initialise and run.
     Start {
         /// Which daemon.
         at: Address,
     },
-    /// One message for a channel. The manager keeps at most [`CHANNEL_MESSAGES_MAX`] of them
-    /// unconsumed.
-    Message {
+    /// Messages for a channel, at least one. The manager keeps within the channel's window.
+    Messages {
         /// Which daemon.
         at: Address,
         /// The channel's number.
         channel: u8,
-        /// 1, 2, 3, … within this incarnation.
+        /// The number of the first one in the channel, from which they are counted without gaps: also
+        /// from one command to the next, within an incarnation.
         sequence: u64,
-        /// The bytes.
-        payload: &'a [u8],
+        /// 1; more if they were delivered before.
+        attempt: u32,
+        /// Their bytes.
+        #[serde(borrow)]
+        payloads: Payloads<'a>,
     },
     /// Holds the daemon still from its next slice boundary on: an open slice is finished, and none
     /// is begun. Its clock stands, and with it its timer. What is sent to it waits within its limits.
@@ -197,6 +214,21 @@ pub enum Command<'a> {
     },
 }
 
+/// What the text of a configuration's entry stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ValueKind {
+    /// Itself.
+    Text,
+    /// An integer, in decimal.
+    Integer,
+    /// A number, as Rust writes it; `inf` and `nan` too.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole array in TOML's notation; its elements have entries of their own.
+    Array,
+}
+
 /// How urgent a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogLevel {
@@ -210,6 +242,8 @@ pub enum LogLevel {
     Warn,
     /// Something failed.
     Error,
+    /// Somebody has to come.
+    Critical,
 }
 
 /// What a health check found.
@@ -260,11 +294,6 @@ pub enum Held {
 /// What a peer tells the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event<'a> {
-    /// The first message of a peer.
-    Hello {
-        /// Its [`LINK_VERSION`].
-        version: u16,
-    },
     /// `init` returned: the daemon is Running.
     Running {
         /// Which daemon.
@@ -386,26 +415,32 @@ pub enum Event<'a> {
         at: Address,
         /// How.
         outcome: Outcome,
+        /// With [`Graceful`](Outcome::Graceful) and [`Error`](Outcome::Error), its exit code, by the one
+        /// table of [`restart`](crate::restart); else 0.
+        code: u8,
+        /// Why, for people.
+        reason: &'a str,
+    },
+    /// In the place of [`Reloaded`](Event::Reloaded): the daemon says that the new configuration can't
+    /// work. The one before it is in force again.
+    ReloadRefused {
+        /// Which daemon.
+        at: Address,
+        /// Why, for people.
+        reason: &'a str,
+    },
+    /// Part of the open transaction: the daemon gives up a message that it received.
+    Rejected {
+        /// Which daemon.
+        at: Address,
+        /// The channel's number.
+        channel: u8,
+        /// The message's number.
+        sequence: u64,
         /// Why, for people.
         reason: &'a str,
     },
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every set of grants against every other: on the link they are bits, and no two are the same.
-    #[test]
-    fn grants_are_sets() {
-        let single = [Grants::LOG, Grants::STATE, Grants::METRIC];
-        assert_eq!(single.map(|grant| grant.0), [1, 2, 4]);
-        for (one, other) in (0..64).map(|bits| (Grants(bits / 8), Grants(bits % 8))) {
-            let has = |grants: Grants| single.map(|grant| grants.contains(grant));
-            let both = [0, 1, 2].map(|n| has(one)[n] || has(other)[n]);
-            assert_eq!(has(one.union(other)), both);
-            let within = [0, 1, 2].into_iter().all(|n| has(one)[n] || !has(other)[n]);
-            assert_eq!(one.contains(other), within, "{one:?} {other:?}");
-        }
-    }
-}
+mod tests;

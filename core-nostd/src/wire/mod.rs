@@ -7,7 +7,7 @@
 //! # A frame
 //!
 //! Twelve bytes of header, little endian, then the payload in [postcard](https://postcard.rs)'s
-//! encoding:
+//! encoding (that of the control socket is JSON: `docs/control.md`):
 //!
 //! | offset | bytes | field | meaning |
 //! |---|---|---|---|
@@ -17,22 +17,35 @@
 //! | 4 | 4 | length | bytes of payload |
 //! | 8 | 4 | checksum | CRC-32 (IEEE) of kind and payload |
 //!
+//! | kind | family |
+//! |---|---|
+//! | 1, 2 | [`link::Command`], [`link::Event`] |
+//! | 3, 4 | what a manager and `keep` say to each other |
+//! | 5, 6 | the control socket, before its version 4 |
+//! | 7, 8 | the control socket |
+//! | 9 | [`Hello`]: the first message in either direction of a link |
+//! | from [`SKIPPABLE_FROM`] | what may be skipped: a decoder that is not asked for it counts it and goes on |
+//!
 //! The checksum finds faults of software and of storage, not an attacker: who may write to a stream
 //! is decided where the stream is opened.
 
 mod frame;
+mod hello;
 pub mod link;
 mod metric_name;
 
 pub use frame::{
-    Decoder, EncodeError, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, WIRE_VERSION, encode,
+    Decoder, EncodeError, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, SKIPPABLE_FROM, WIRE_VERSION,
+    encode, encode_payload,
 };
+pub use hello::{Agreed, Disagreement, Hello, HelloError, LINK_VERSION_MIN, Role};
 pub use metric_name::{MetricNameError, check_metric_name};
 
 /// A family of messages that can travel in frames.
 ///
 /// The kind keeps families apart, so that a stream that was wired to the wrong reader is refused
-/// instead of misread. Kinds 1 and 2 are this crate's; hosts number their own from 3.
+/// instead of misread. The table is above: a number is used for one family, and for no other when that is
+/// gone.
 pub trait Message {
     /// The family's number in the frame's header.
     const KIND: u8;

@@ -16,7 +16,9 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::str::FromStr;
 
-use duende_sdk::{Context, Daemon, Error, Health, Instant, Level, Next, Sample, SampleKind, Wake};
+use duende_sdk::{
+    Context, Daemon, Error, Failure, Health, Instant, Level, Next, Sample, Wake, WakeReasons,
+};
 
 /// The key in `state`: slices of all incarnations, eight bytes, little endian.
 const KEY: &str = "slices";
@@ -39,7 +41,18 @@ pub enum Mode {
     Spin,
     /// `exit`: ends gracefully.
     Exit,
+    /// `later`: says that something outside is missing (exit code 75).
+    Later,
+    /// `config`: says that its configuration can't work (exit code 78).
+    Config,
+    /// `drain`: takes three more slices when it is asked to stop.
+    Drain,
+    /// `reject`: as a message, gives that message up; refuses a configuration that is reloaded.
+    Reject,
 }
+
+/// Slices that a stop takes in mode [`Drain`](Mode::Drain).
+const DRAIN_SLICES: u32 = 3;
 
 /// In which export it happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +86,10 @@ impl FromStr for Mode {
             "leak" => Self::Leak,
             "spin" => Self::Spin,
             "exit" => Self::Exit,
+            "later" => Self::Later,
+            "config" => Self::Config,
+            "drain" => Self::Drain,
+            "reject" => Self::Reject,
             _ => return Err(UnknownName),
         })
     }
@@ -104,10 +121,12 @@ pub struct Flaky {
     slices: u64,
     /// Slices of all incarnations, as in `state`.
     slices_total: u64,
+    /// Slices that are left of a stop.
+    draining: u32,
 }
 
 impl Daemon for Flaky {
-    fn init(context: &mut Context<'_>) -> Result<Self, String> {
+    fn init(context: &mut Context<'_>) -> Result<Self, Failure> {
         let mut config = context.config();
         let flaky = Self {
             mode: config.parse("mode", Mode::None)?,
@@ -116,17 +135,21 @@ impl Daemon for Flaky {
             interval: Duration::from_millis(config.parse("interval_ms", 500)?),
             slices: 0,
             slices_total: stored_slices(context)?,
+            draining: DRAIN_SLICES,
         };
-        say(context, Level::Info, &format!("here, after {} slices", flaky.slices_total))?;
+        context.log(Level::Info, format!("here, after {} slices", flaky.slices_total));
         flaky.misbehave(Verb::Init)?;
         Ok(flaky)
     }
 
-    fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
+    fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, Failure> {
         self.slices_total = self.slices_total.saturating_add(1);
         match context.state().set(KEY, &self.slices_total.to_le_bytes()) {
             Ok(()) | Err(Error::Denied) => {}
             Err(other) => return Err(other.into()),
+        }
+        if wake.reasons.contains(WakeReasons::RELOAD) && self.mode == Mode::Reject {
+            context.config().refuse("told to");
         }
         let told = told(context)?;
         fail(told, "run")?;
@@ -136,39 +159,40 @@ impl Daemon for Flaky {
             other => other,
         };
         self.slices = self.slices.saturating_add(1);
+        if wake.reasons.contains(WakeReasons::STOPPING) {
+            context.log(Level::Info, format!("draining, {} to go", self.draining));
+            self.draining = self.draining.saturating_sub(1);
+            return Ok(if self.draining == 0 { Next::done() } else { Next::Again });
+        }
         Ok(match mode {
             Mode::Spin => {
                 // Being told once is for ever.
                 (self.mode, self.verb, self.after_slices) = (Mode::Spin, Verb::Run, 0);
                 Next::Again
             }
-            Mode::Exit => Next::Exit,
-            Mode::None | Mode::Crash | Mode::Error | Mode::Hang | Mode::Leak => {
-                Next::Until(wake.now + self.interval)
-            }
+            Mode::Exit => Next::done(),
+            _ => Next::Until(wake.now + self.interval),
         })
     }
 
-    fn shutdown(&mut self, _: Instant, context: &mut Context<'_>) -> Result<(), String> {
-        say(context, Level::Info, "asked to stop")?;
-        self.misbehave(Verb::Shutdown)
+    fn shutdown(&mut self, _: Instant, context: &mut Context<'_>) -> Result<Next, Failure> {
+        context.log(Level::Info, "asked to stop");
+        self.misbehave(Verb::Shutdown)?;
+        Ok(if self.mode == Mode::Drain { Next::Again } else { Next::done() })
     }
 
     fn health_check(&self) -> Health {
         match self.misbehave(Verb::HealthCheck) {
-            Ok(()) => Health::Healthy,
-            Err(text) => Health::Unhealthy(text),
+            Ok(()) => Health::healthy(),
+            Err(failure) => Health::unhealthy(failure.to_string()),
         }
     }
 
     fn metrics(&self) -> Vec<Sample> {
         // There is no error to return: `error` has no effect here.
         let _ = self.misbehave(Verb::Metrics);
-        vec![Sample {
-            name: "slices_total".to_owned(),
-            kind: SampleKind::Counter,
-            value: f64::from(u32::try_from(self.slices).unwrap_or(u32::MAX)),
-        }]
+        let slices = u32::try_from(self.slices).unwrap_or(u32::MAX);
+        vec![Sample::counter("slices_total", f64::from(slices))]
     }
 }
 
@@ -177,16 +201,18 @@ impl Flaky {
         verb == self.verb && self.slices >= self.after_slices
     }
 
-    fn misbehave(&self, verb: Verb) -> Result<(), String> {
+    fn misbehave(&self, verb: Verb) -> Result<(), Failure> {
         if self.is_due(verb) { fail(self.mode, "the configuration") } else { Ok(()) }
     }
 }
 
 /// Fails as `mode` says; returns if it is none of the failures.
-fn fail(mode: Mode, where_told: &str) -> Result<(), String> {
+fn fail(mode: Mode, where_told: &str) -> Result<(), Failure> {
     match mode {
-        Mode::None | Mode::Spin | Mode::Exit => Ok(()),
-        Mode::Error => Err(format!("told to fail by {where_told}")),
+        Mode::None | Mode::Spin | Mode::Exit | Mode::Drain | Mode::Reject => Ok(()),
+        Mode::Error => Err(Failure::new(format!("told to fail by {where_told}"))),
+        Mode::Later => Err(Failure::later(format!("told to wait by {where_told}"))),
+        Mode::Config => Err(Failure::config(format!("told to give up by {where_told}"))),
         Mode::Crash => crash(where_told),
         Mode::Hang => loop {
             black_box(());
@@ -204,42 +230,36 @@ fn crash(where_told: &str) -> ! {
 }
 
 /// The last mode that a message names.
-fn told(context: &mut Context<'_>) -> Result<Mode, String> {
+fn told(context: &mut Context<'_>) -> Result<Mode, Failure> {
     let messages = match context.receive("commands", 16) {
         Ok(messages) => messages,
-        Err(Error::UnknownChannel | Error::Denied) => return Ok(Mode::None),
+        Err(Error::NotFound | Error::Denied) => return Ok(Mode::None),
         Err(other) => return Err(other.into()),
     };
     let mut mode = Mode::None;
     for message in messages {
         let text = String::from_utf8_lossy(&message.payload);
         match text.trim().parse() {
+            Ok(Mode::Reject) => context.reject("commands", message.sequence, "told to")?,
             Ok(told) => mode = told,
             Err(UnknownName) => {
                 // Only the start: a message may be longer than a log line.
                 let start: String = text.chars().take(40).collect();
-                say(context, Level::Warn, &format!("no such command: {start:?}"))?;
+                context.log(Level::Warn, format!("no such command: {start:?}"));
             }
         }
     }
     Ok(mode)
 }
 
-/// Logs, where that is granted: whoever tries out what else is denied must be able to deny this too.
-fn say(context: &mut Context<'_>, level: Level, text: &str) -> Result<(), String> {
-    match context.log(level, text) {
-        Ok(()) | Err(Error::Denied) => Ok(()),
-        Err(other) => Err(other.into()),
-    }
-}
-
-fn stored_slices(context: &mut Context<'_>) -> Result<u64, String> {
+fn stored_slices(context: &mut Context<'_>) -> Result<u64, Failure> {
     let bytes = match context.state().get(KEY) {
         Ok(None) | Err(Error::Denied) => return Ok(0),
         Ok(Some(bytes)) => bytes,
         Err(other) => return Err(other.into()),
     };
-    let bytes = <[u8; 8]>::try_from(bytes).map_err(|_| format!("state: `{KEY}` is not a count"))?;
+    let bytes = <[u8; 8]>::try_from(bytes)
+        .map_err(|_| Failure::new(format!("state: `{KEY}` is not a count")))?;
     Ok(u64::from_le_bytes(bytes))
 }
 
@@ -248,7 +268,7 @@ duende_sdk::export!(Flaky);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use duende_sdk::testing::Manager;
+    use duende_sdk::{HealthStatus, testing::Manager};
     use std::panic::AssertUnwindSafe;
 
     fn told_to(mode: &str, verb: &str, after_slices: &str) -> Manager {
@@ -278,9 +298,9 @@ mod tests {
 
         let mut manager = told_to("error", "health-check", "1");
         let mut flaky = manager.start::<Flaky>().unwrap();
-        assert_eq!(manager.health(&mut flaky), Ok(Health::Healthy));
+        assert_eq!(manager.health(&mut flaky), Ok(Health::healthy()));
         manager.slice(&mut flaky).unwrap();
-        assert!(matches!(manager.health(&mut flaky), Ok(Health::Unhealthy(_))));
+        assert_eq!(manager.health(&mut flaky).unwrap().status, HealthStatus::Unhealthy);
 
         let mut manager = told_to("error", "shutdown", "0");
         let flaky = manager.start::<Flaky>().unwrap();
@@ -315,13 +335,29 @@ mod tests {
             assert_eq!(manager.slice(&mut flaky), Ok(Next::Again));
         }
         manager.send("commands", b"exit");
-        assert_eq!(manager.slice(&mut flaky), Ok(Next::Exit));
+        assert_eq!(manager.slice(&mut flaky), Ok(Next::done()));
         assert_eq!(manager.waiting("commands"), 0);
     }
 
     #[test]
     fn an_unknown_mode_is_refused_by_name() {
-        let Err(reason) = told_to("dance", "run", "0").start::<Flaky>() else { panic!("accepted") };
-        assert!(reason.contains("mode = dance"), "{reason}");
+        let Err(failure) = told_to("dance", "run", "0").start::<Flaky>() else {
+            panic!("accepted")
+        };
+        assert!(failure.to_string().contains("mode = dance"), "{failure}");
+        assert_eq!(failure.code(), 78);
+    }
+
+    #[test]
+    fn it_drains_when_it_is_asked_to_and_gives_up_what_it_is_told() {
+        let mut manager = told_to("drain", "run", "0");
+        manager.send("commands", b"reject");
+        let mut flaky = manager.start::<Flaky>().unwrap();
+        manager.slice(&mut flaky).unwrap();
+        assert_eq!(manager.take_rejected().len(), 1);
+        let ended = manager.shutdown(flaky, Duration::from_secs(1)).unwrap();
+        assert_eq!(ended.code, 0);
+        let draining = |(_, line): &(Level, String)| line.starts_with("draining");
+        assert_eq!(manager.take_lines().iter().filter(|line| draining(line)).count(), 3);
     }
 }

@@ -5,17 +5,22 @@
 
 use duende_core::metrics::{Histogram, Precision, Tally};
 
-use crate::line::Line;
+use crate::legibility::{Legibility, Turn};
 use crate::rate::Rate;
+use crate::record::Record;
 use crate::window::{Change, Window};
 
 /// The layout below.
-const VERSION: u64 = 2;
-/// The version, malformed lines, bytes, and the five status classes.
-const TOTALS_WORDS: usize = 8;
+const VERSION: u64 = 3;
+/// The version, malformed lines, bytes, the five status classes, and requests of none of them.
+const TOTALS_WORDS: usize = 9;
 /// Values over the range, their sum (low word, high word), the smallest and the largest one.
 const TALLY_WORDS: usize = 5;
-const WORDS: usize = TOTALS_WORDS + Window::WORDS + Rate::WORDS + TALLY_WORDS + LATENCY_BUCKETS;
+const WORDS: usize =
+    TOTALS_WORDS + Legibility::WORDS + Window::WORDS + Rate::WORDS + TALLY_WORDS + LATENCY_BUCKETS;
+/// The layout before: without the last of the totals, the legibility, and the lines that were too old for the rate.
+const VERSION_2: u64 = 2;
+const VERSION_2_WORDS: usize = WORDS - 1 - Legibility::WORDS - 1;
 
 /// A percentile of the latency is within 1/32 of the exact one …
 const LATENCY_PRECISION: Precision = match Precision::new(4) {
@@ -35,6 +40,10 @@ pub struct Figures {
     pub bytes: u64,
     /// Requests by status: 1xx, 2xx, 3xx, 4xx, 5xx.
     pub status_classes: [u64; 5],
+    /// Requests of another status, or of none.
+    pub other_statuses: u64,
+    /// Whether the lines can be read.
+    pub legibility: Legibility,
     /// The error ratio of the last requests.
     pub window: Window,
     /// Requests per second.
@@ -51,34 +60,44 @@ impl Figures {
             malformed: 0,
             bytes: 0,
             status_classes: [0; 5],
+            other_statuses: 0,
+            legibility: Legibility::default(),
             window: Window::new(window),
             rate: Rate::default(),
             latency_us: Histogram::new(Box::new([0; LATENCY_BUCKETS]), LATENCY_PRECISION),
         }
     }
 
-    /// Counts a line, whatever it holds. Returns what it did to the alert.
-    pub fn count(&mut self, line: &[u8], error_ratio_alert: f64) -> Option<Change> {
-        let Some(line) = Line::parse(line) else {
-            self.malformed = self.malformed.saturating_add(1);
-            return None;
-        };
-        self.bytes = self.bytes.saturating_add(line.bytes);
-        let class = usize::from(line.status / 100).saturating_sub(1);
-        if let Some(count) = self.status_classes.get_mut(class) {
-            *count = count.saturating_add(1);
-        }
-        self.rate.count(line.second);
-        if let Some(latency_us) = line.latency_us {
+    /// Counts a request, when it is `now`, in seconds since 1970. Returns what it did to the alert.
+    pub fn count(&mut self, record: &Record, now: u64, error_ratio_alert: f64) -> Option<Change> {
+        self.bytes = self.bytes.saturating_add(record.bytes);
+        let status = record.status.unwrap_or(0);
+        let class = usize::from(status / 100).wrapping_sub(1);
+        let count = self.status_classes.get_mut(class).unwrap_or(&mut self.other_statuses);
+        *count = count.saturating_add(1);
+        self.rate.count(record.second.unwrap_or(now), now);
+        if let Some(latency_us) = record.latency_us {
             self.latency_us.record(latency_us);
         }
-        self.window.push(line.status >= 500, error_ratio_alert)
+        self.window.push((500..600).contains(&status), error_ratio_alert)
+    }
+
+    /// Counts a line that could not be read.
+    pub fn count_malformed(&mut self) {
+        self.malformed = self.malformed.saturating_add(1);
+    }
+
+    /// Takes in whether a line could be read.
+    pub fn look(&mut self, is_read: bool) -> Option<Turn> {
+        self.legibility.push(is_read)
     }
 
     /// Lines that could be read.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.status_classes.iter().fold(0, |sum, count| sum.saturating_add(*count))
+        self.status_classes
+            .iter()
+            .fold(self.other_statuses, |sum, count| sum.saturating_add(*count))
     }
 
     /// Requests that the server failed: 5xx.
@@ -95,6 +114,8 @@ impl Figures {
         [VERSION, self.malformed, self.bytes]
             .into_iter()
             .chain(self.status_classes)
+            .chain([self.other_statuses])
+            .chain(self.legibility.words())
             .chain(self.window.words())
             .chain(self.rate.words())
             .chain([over_range, sum_low, sum_high, min, max])
@@ -103,28 +124,37 @@ impl Figures {
             .collect()
     }
 
-    /// Reads a value that [`encode`](Self::encode) made, for a window of `window` requests; none if
-    /// it is not one.
+    /// Reads a value that [`encode`](Self::encode) made, here or in the version before, for a window of `window`
+    /// requests; none if it is not one.
     #[must_use]
     pub fn decode(bytes: &[u8], window: usize) -> Option<Self> {
         let (chunks, rest) = bytes.as_chunks::<8>();
-        if chunks.len() != WORDS || !rest.is_empty() {
+        let mut words: Vec<u64> = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
+        if words.len() == VERSION_2_WORDS && words.first() == Some(&VERSION_2) {
+            let totals = TOTALS_WORDS - 1;
+            words.splice(totals..totals, [0; 1 + Legibility::WORDS]);
+            let stale = TOTALS_WORDS + Legibility::WORDS + Window::WORDS + 1;
+            words.insert(stale, 0);
+            *words.first_mut()? = VERSION;
+        }
+        if words.len() != WORDS || words.first() != Some(&VERSION) || !rest.is_empty() {
             return None;
         }
-        let words: Vec<u64> = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
         let (totals, words) = words.split_first_chunk::<TOTALS_WORDS>()?;
+        let (legibility, words) = words.split_first_chunk::<{ Legibility::WORDS }>()?;
         let (window_words, words) = words.split_first_chunk::<{ Window::WORDS }>()?;
         let (rate_words, words) = words.split_first_chunk::<{ Rate::WORDS }>()?;
         let ([over_range, sum_low, sum_high, min, max], buckets) =
             words.split_first_chunk::<TALLY_WORDS>()?;
         let sum = u128::from(*sum_high) << u64::BITS | u128::from(*sum_low);
         let tally = Tally { over_range: *over_range, sum, min: *min, max: *max };
-        let [version, malformed, bytes, status_classes @ ..] = totals;
-        (*version == VERSION).then_some(())?;
+        let [_version, malformed, bytes, status_classes @ .., other_statuses] = totals;
         Some(Self {
             malformed: *malformed,
             bytes: *bytes,
             status_classes: *status_classes,
+            other_statuses: *other_statuses,
+            legibility: Legibility::from_words(*legibility)?,
             window: Window::from_words(window_words, window)?,
             rate: Rate::from_words(rate_words),
             latency_us: Histogram::restore(buckets.into(), LATENCY_PRECISION, tally).ok()?,

@@ -1,17 +1,27 @@
 //! Requests per second, from the seconds that the log's lines carry.
 //!
-//! Only full seconds count: the newest second is still being filled. Lines may be out of order by up
-//! to [`Rate::REMEMBERED`]; an older one does not count towards the rate.
+//! Rules:
+//! 1. Only full seconds count: the newest second is still being filled. Lines may be out of order by up
+//!    to [`Rate::REMEMBERED`]; an older one does not count towards the rate.
+//! 2. No line is from the future: one that says so counts as from now. So the lines of a server whose clock is
+//!    ahead count when they come.
+//! 3. The newest second is never for long one that no other line agrees with. If it is ahead of the clock, because
+//!    that was set back, or if [`STALE_MAX`] lines in a row are too old for it, because a line of an old log was dated
+//!    wrong, the rate begins anew (`tests::a_wrong_time_does_not_break_the_rate`).
 
 use core::time::Duration;
 
 const SECONDS: usize = 64;
+/// So many lines are not late, each for itself: it is the newest second that is wrong.
+const STALE_MAX: u64 = 16;
 
 /// Counts of the last 64 seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
     /// The newest second seen, since 1970; 0 before the first line.
     newest: u64,
+    /// How many lines in a row were too old for it.
+    stale: u64,
     /// The count of second `s` at `s % 64`.
     counts: Counts,
 }
@@ -29,11 +39,15 @@ impl Rate {
     /// How far back counts are kept.
     pub const REMEMBERED: Duration = Duration::from_secs(SECONDS as u64);
     /// How many words [`words`](Self::words) yields.
-    pub const WORDS: usize = 1 + SECONDS;
+    pub const WORDS: usize = 2 + SECONDS;
 
-    /// Counts a request of the given second since 1970.
-    pub fn count(&mut self, second: u64) {
+    /// Counts a request of the given second, when it is `now`, both in seconds since 1970.
+    pub fn count(&mut self, second: u64, now: u64) {
         let span = SECONDS as u64;
+        let second = second.min(now);
+        if self.newest.saturating_sub(now) >= span {
+            *self = Self::default();
+        }
         if second > self.newest {
             // The seconds that were skipped had no request.
             for skipped in self.newest.max(second.saturating_sub(span)) + 1..=second {
@@ -41,8 +55,13 @@ impl Rate {
             }
             self.newest = second;
         } else if self.newest - second >= span {
-            return;
+            self.stale += 1;
+            if self.stale < STALE_MAX {
+                return;
+            }
+            *self = Self { newest: second, ..Self::default() };
         }
+        self.stale = 0;
         let slot = self.slot(second);
         *slot = slot.saturating_add(1);
     }
@@ -62,14 +81,14 @@ impl Rate {
 
     /// The counts, for keeping.
     pub fn words(&self) -> impl Iterator<Item = u64> {
-        [self.newest].into_iter().chain(self.counts.0)
+        [self.newest, self.stale].into_iter().chain(self.counts.0)
     }
 
     /// The rate that [`words`](Self::words) yielded.
     #[must_use]
     pub fn from_words(words: &[u64; Self::WORDS]) -> Self {
-        let [newest, counts @ ..] = words;
-        Self { newest: *newest, counts: Counts(*counts) }
+        let [newest, stale, counts @ ..] = words;
+        Self { newest: *newest, stale: *stale, counts: Counts(*counts) }
     }
 
     fn slot(&mut self, second: u64) -> &mut u64 {
@@ -100,7 +119,7 @@ mod tests {
             for step in steps {
                 second += step / 10;
                 for stamp in [second, second - back.min(step)] {
-                    rate.count(stamp);
+                    rate.count(stamp, u64::MAX);
                     seen.push(stamp);
                 }
             }
@@ -114,6 +133,67 @@ mod tests {
             }
             let words: Vec<u64> = rate.words().collect();
             prop_assert_eq!(Rate::from_words(&words.try_into().unwrap()), rate);
+        }
+    }
+
+    /// Ten lines a second from `from` on, when it is `now` or, without it, when they say.
+    fn flow(rate: &mut Rate, from: u64, seconds: u64, now: Option<u64>) {
+        for line in 0..seconds * 10 {
+            let second = from + line / 10;
+            rate.count(second, now.unwrap_or(second));
+        }
+    }
+
+    #[test]
+    fn a_wrong_time_does_not_break_the_rate() {
+        const NOW: u64 = 1_795_252_515;
+        let restarted = |rate: Rate| {
+            let words: Vec<u64> = rate.words().collect();
+            Rate::from_words(&words.try_into().unwrap())
+        };
+        let per_second = |rate: &Rate| rate.per_second(10, Duration::ZERO);
+        for restart in [false, true] {
+            let again = |rate: Rate| if restart { restarted(rate) } else { rate };
+            // From the future, amid lines that come when they are written.
+            let mut rate = Rate::default();
+            flow(&mut rate, NOW, 20, None);
+            for wrong in [NOW + 86_400, u64::MAX] {
+                rate.count(wrong, NOW + 20);
+            }
+            rate = again(rate);
+            flow(&mut rate, NOW + 21, 12, None);
+            assert!((per_second(&rate) - 10.0).abs() < 1e-9, "{}", per_second(&rate));
+
+            // In an old log, where the clock says nothing about it.
+            let mut rate = Rate::default();
+            flow(&mut rate, NOW, 20, Some(NOW * 2));
+            rate.count(NOW + 86_400, NOW * 2);
+            rate = again(rate);
+            flow(&mut rate, NOW + 20, 15, Some(NOW * 2));
+            assert!((per_second(&rate) - 10.0).abs() < 1e-9, "{}", per_second(&rate));
+
+            // The clock is set back by an hour.
+            let mut rate = Rate::default();
+            flow(&mut rate, NOW, 20, None);
+            rate = again(rate);
+            flow(&mut rate, NOW - 3_600, 11, None);
+            assert!((per_second(&rate) - 10.0).abs() < 1e-9, "{}", per_second(&rate));
+
+            // The server's clock is ahead by an hour.
+            let mut rate = Rate::default();
+            for second in 0..20 {
+                rate = again(rate);
+                flow(&mut rate, NOW + second + 3_600, 1, Some(NOW + second));
+            }
+            assert!((per_second(&rate) - 10.0).abs() < 1e-9, "{}", per_second(&rate));
+
+            // Late lines, fewer than that in a row, are only not counted.
+            let mut rate = Rate::default();
+            for second in 0..20 {
+                flow(&mut rate, NOW + second, 1, None);
+                flow(&mut rate, NOW - 500, 1, Some(NOW));
+            }
+            assert!((per_second(&rate) - 10.0).abs() < 1e-9, "{}", per_second(&rate));
         }
     }
 }

@@ -5,15 +5,18 @@
 //! reasons and the order of questions are the kernel's, and nothing in this crate knows their rules.
 
 use core::marker::PhantomData;
-use core::time::Duration;
 
-use duende_core::wire::link::LogLevel;
-use wos_kernel::{Call, Executor, Fault, ImageState, Progress, Return, SyscallError};
+use duende_core::{policy::quota::Pressure, wire::link::LogLevel};
+use wos_kernel::{
+    Call, ConfigValue, Ending, Executor, Fault, ImageState, Progress, Return, SyscallError,
+};
 
 use crate::context::{Context, Host};
 use crate::daemon::Daemon;
+use crate::failure::{Failure, Outcome};
 use crate::types::{
-    Error, Health, Instant, Level, Message, Next, Sample, SampleKind, Wake, WakeReasons,
+    Datetime, Error, Health, HealthCheck, HealthStatus, Instant, Level, Message, Next, Sample,
+    SampleValue, Scarcity, Value, Wake, WakeReasons,
 };
 
 /// Processes of a kernel with one daemon: PID 1 and the daemon.
@@ -54,6 +57,10 @@ impl<T: Daemon> Executor for NativeExecutor<T> {
         instance.call.is_none().then_some(&mut *instance.syscalls)
     }
 
+    fn reasons(&self, _: &Instance<T>) -> wos_kernel::WakeReasons {
+        wos_kernel::WakeReasons::OF_0_2
+    }
+
     fn enter(&mut self, instance: &mut Instance<T>, call: Call) {
         instance.call = Some(call);
     }
@@ -62,13 +69,16 @@ impl<T: Daemon> Executor for NativeExecutor<T> {
         let context = &mut Context::new(&mut *instance.syscalls);
         let returned = match (instance.call.take(), &mut instance.daemon) {
             (Some(Call::Init), daemon) => {
-                Return::Init(T::init(context).map(|made| *daemon = Some(made)))
+                let made = T::init(context).map(|made| *daemon = Some(made));
+                Return::Init(made.map_err(Into::into))
             }
             (Some(Call::Run(wake)), Some(daemon)) => {
-                Return::Run(daemon.run(&wake.into(), context).map(Into::into))
+                let ran = daemon.run(&wake.into(), context);
+                Return::Run(ran.map(Into::into).map_err(Into::into))
             }
             (Some(Call::Shutdown { deadline_ns }), Some(daemon)) => {
-                Return::Shutdown(daemon.shutdown(Instant { nanoseconds: deadline_ns }, context))
+                let ran = daemon.shutdown(Instant { nanoseconds: deadline_ns }, context);
+                Return::Shutdown(ran.map(Into::into).map_err(Into::into))
             }
             (Some(Call::HealthCheck), Some(daemon)) => {
                 Return::HealthCheck(daemon.health_check().into())
@@ -86,24 +96,66 @@ impl<T: Daemon> Executor for NativeExecutor<T> {
 }
 
 impl Host for wos_kernel::Context {
+    fn log_enabled(&mut self, _: Level) -> bool {
+        Self::log_enabled(self)
+    }
+
     fn log(&mut self, level: Level, text: &str) -> Result<(), Error> {
         Ok(self.log_write(level.into(), text.to_owned())?)
+    }
+
+    fn log_event(
+        &mut self,
+        level: Level,
+        text: &str,
+        fields: &[(&str, Value)],
+    ) -> Result<(), Error> {
+        let value = |value| match value {
+            &Value::Integer(value) => ConfigValue::Integer(value),
+            &Value::Number(value) => ConfigValue::Number(value),
+            &Value::Boolean(value) => ConfigValue::Boolean(value),
+            Value::Text(text) => ConfigValue::Text(text),
+        };
+        let fields: Vec<_> = fields.iter().map(|(name, of)| (*name, value(of))).collect();
+        Ok(Self::log_event(self, level.into(), text, &fields)?)
     }
 
     fn monotonic(&mut self) -> Instant {
         Instant { nanoseconds: self.clock_monotonic() }
     }
 
-    fn wall(&mut self) -> Duration {
-        Duration::from_nanos(self.clock_wall())
+    fn wall(&mut self) -> Datetime {
+        let (seconds, nanoseconds) = self.clock_datetime();
+        Datetime { seconds, nanoseconds }
     }
 
-    fn entropy(&mut self, length: u32) -> Vec<u8> {
-        Self::entropy(self, length)
+    fn entropy(&mut self, length: u32) -> Result<Vec<u8>, Error> {
+        Ok(Self::entropy(self, length)?)
     }
 
-    fn config_get(&mut self, key: &str) -> Option<String> {
-        self.config(key).map(str::to_owned)
+    fn entropy_number(&mut self) -> u64 {
+        Self::entropy_number(self)
+    }
+
+    fn config_get(&mut self, key: &str) -> Option<Value> {
+        Some(match self.config().get(key)? {
+            ConfigValue::Text(text) => Value::Text(text.to_owned()),
+            ConfigValue::Integer(value) => Value::Integer(value),
+            ConfigValue::Number(value) => Value::Number(value),
+            ConfigValue::Boolean(value) => Value::Boolean(value),
+        })
+    }
+
+    fn config_text(&mut self, key: &str) -> Option<String> {
+        self.config().text(key).map(str::to_owned)
+    }
+
+    fn config_keys(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Vec<String> {
+        self.config().keys(prefix, after, limit)
+    }
+
+    fn config_refuse(&mut self, reason: &str) {
+        Self::config_refuse(self, reason.to_owned());
     }
 
     fn state_get(&mut self, key: &str) -> Result<Option<Vec<u8>>, Error> {
@@ -118,6 +170,10 @@ impl Host for wos_kernel::Context {
         Ok(Self::state_delete(self, key)?)
     }
 
+    fn state_delete_all(&mut self, prefix: &str) -> Result<u64, Error> {
+        Ok(Self::state_delete_all(self, prefix)?)
+    }
+
     fn state_keys(
         &mut self,
         prefix: &str,
@@ -127,12 +183,29 @@ impl Host for wos_kernel::Context {
         Ok(Self::state_keys(self, prefix, after, limit)?)
     }
 
+    fn state_entries(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        Ok(Self::state_entries(self, prefix, after, limit)?)
+    }
+
     fn receive(&mut self, channel: &str, max: u32) -> Result<Vec<Message>, Error> {
         let messages = self.channel_receive(channel, max)?;
         Ok(messages
             .into_iter()
-            .map(|message| Message { sequence: message.sequence, payload: message.payload })
+            .map(|message| Message {
+                sequence: message.sequence,
+                attempt: message.attempt,
+                payload: message.payload,
+            })
             .collect())
+    }
+
+    fn reject(&mut self, channel: &str, sequence: u64, reason: &str) -> Result<(), Error> {
+        Ok(self.channel_reject(channel, sequence, reason.to_owned())?)
     }
 
     fn counter_add(&mut self, name: &str, delta: u64) -> Result<(), Error> {
@@ -142,6 +215,54 @@ impl Host for wos_kernel::Context {
     fn gauge_set(&mut self, name: &str, value: f64) -> Result<(), Error> {
         Ok(Self::gauge_set(self, name, value)?)
     }
+
+    fn slice_number(&mut self) -> u64 {
+        Self::slice_number(self)
+    }
+
+    fn slice_deadline(&mut self) -> Instant {
+        Instant { nanoseconds: self.slice_deadline_ns() }
+    }
+
+    fn stop_deadline(&mut self) -> Option<Instant> {
+        self.stop_deadline_ns().map(|nanoseconds| Instant { nanoseconds })
+    }
+
+    fn ready(&mut self) -> Vec<String> {
+        self.ready_channels()
+    }
+
+    fn name(&mut self) -> String {
+        Self::name(self).to_owned()
+    }
+
+    fn incarnation(&mut self) -> u64 {
+        self.address().incarnation.into()
+    }
+
+    fn instance(&mut self) -> (u64, u64) {
+        Self::instance(self)
+    }
+
+    fn granted(&mut self, capability: &str) -> bool {
+        self.is_granted(capability)
+    }
+
+    fn limit(&mut self, name: &str) -> Option<u64> {
+        Self::limit(self, name)
+    }
+
+    fn used(&mut self, name: &str) -> Option<u64> {
+        Self::used(self, name)
+    }
+
+    fn pressure(&mut self, name: &str) -> Scarcity {
+        match Self::pressure(self, name) {
+            Pressure::Calm => Scarcity::Calm,
+            Pressure::Elevated => Scarcity::Elevated,
+            Pressure::Critical => Scarcity::Critical,
+        }
+    }
 }
 
 // The kernel's words are plain; those of the SDK are for people who write daemons.
@@ -150,10 +271,11 @@ impl From<SyscallError> for Error {
     fn from(error: SyscallError) -> Self {
         match error {
             SyscallError::Denied => Self::Denied,
-            SyscallError::UnknownChannel => Self::UnknownChannel,
-            SyscallError::TooLarge => Self::TooLarge,
-            SyscallError::InvalidName => Self::InvalidName,
-            SyscallError::QuotaExceeded => Self::QuotaExceeded,
+            SyscallError::NotFound => Self::NotFound,
+            SyscallError::Invalid(why) => Self::Invalid(why.to_owned()),
+            SyscallError::TooLarge(limit) => Self::TooLarge(limit),
+            SyscallError::QuotaExceeded(name) => Self::QuotaExceeded(name.to_owned()),
+            SyscallError::NotInSlice => Self::Other(SyscallError::NOT_IN_SLICE.to_owned()),
         }
     }
 }
@@ -166,6 +288,7 @@ impl From<Level> for LogLevel {
             Level::Info => Self::Info,
             Level::Warn => Self::Warn,
             Level::Error => Self::Error,
+            Level::Critical => Self::Critical,
         }
     }
 }
@@ -178,22 +301,15 @@ impl From<LogLevel> for Level {
             LogLevel::Info => Self::Info,
             LogLevel::Warn => Self::Warn,
             LogLevel::Error => Self::Error,
+            LogLevel::Critical => Self::Critical,
         }
     }
 }
 
 impl From<wos_kernel::Wake> for Wake {
     fn from(wake: wos_kernel::Wake) -> Self {
-        let mut reasons = WakeReasons::empty();
-        for (theirs, ours) in [
-            (wos_kernel::WakeReasons::STARTED, WakeReasons::STARTED),
-            (wos_kernel::WakeReasons::TIMER, WakeReasons::TIMER),
-            (wos_kernel::WakeReasons::MESSAGE, WakeReasons::MESSAGE),
-            (wos_kernel::WakeReasons::RELOAD, WakeReasons::RELOAD),
-            (wos_kernel::WakeReasons::RESUMED, WakeReasons::RESUMED),
-        ] {
-            reasons.set(ours, wake.reasons.contains(theirs));
-        }
+        // Both have them in the contract's order, as a component has.
+        let reasons = WakeReasons::from_bits_truncate(wake.reasons.bits());
         Self { reasons, now: Instant { nanoseconds: wake.now_ns } }
     }
 }
@@ -204,7 +320,7 @@ impl From<Next> for wos_kernel::Next {
             Next::Again => Self::Again,
             Next::Until(instant) => Self::Until(instant.nanoseconds),
             Next::Wait => Self::Wait,
-            Next::Exit => Self::Exit,
+            Next::Exit(outcome) => Self::Exit(outcome.into()),
         }
     }
 }
@@ -215,23 +331,57 @@ impl From<wos_kernel::Next> for Next {
             wos_kernel::Next::Again => Self::Again,
             wos_kernel::Next::Until(nanoseconds) => Self::Until(Instant { nanoseconds }),
             wos_kernel::Next::Wait => Self::Wait,
-            wos_kernel::Next::Exit => Self::Exit,
+            wos_kernel::Next::Exit(Ending { code, text }) => Self::Exit(Outcome { code, text }),
+        }
+    }
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Self {
+        Self { code: outcome.code, text: outcome.text }
+    }
+}
+
+impl From<Failure> for Ending {
+    fn from(failure: Failure) -> Self {
+        failure.into_outcome().into()
+    }
+}
+
+impl From<HealthStatus> for wos_kernel::HealthStatus {
+    fn from(status: HealthStatus) -> Self {
+        match status {
+            HealthStatus::Healthy => Self::Healthy,
+            HealthStatus::Degraded => Self::Degraded,
+            HealthStatus::Unhealthy => Self::Unhealthy,
         }
     }
 }
 
 impl From<Health> for wos_kernel::Health {
     fn from(health: Health) -> Self {
-        match health {
-            Health::Healthy => Self::Healthy,
-            Health::Degraded(text) => Self::Degraded(text),
-            Health::Unhealthy(text) => Self::Unhealthy(text),
+        let check = |check: HealthCheck| wos_kernel::Check {
+            name: check.name,
+            status: check.status.into(),
+            detail: check.detail,
+        };
+        Self {
+            status: health.status.into(),
+            detail: health.detail,
+            checks: health.checks.into_iter().map(check).collect(),
         }
     }
 }
 
 impl From<Sample> for wos_kernel::Sample {
     fn from(sample: Sample) -> Self {
-        Self { name: sample.name, counter: sample.kind == SampleKind::Counter, value: sample.value }
+        let value = match sample.value {
+            SampleValue::Counter(value) => wos_kernel::SampleValue::Counter(value),
+            SampleValue::Gauge(value) => wos_kernel::SampleValue::Gauge(value),
+            SampleValue::Histogram { count, sum, buckets } => {
+                wos_kernel::SampleValue::Histogram { count, sum, buckets }
+            }
+        };
+        Self { name: sample.name, labels: sample.labels, value }
     }
 }

@@ -5,17 +5,17 @@
 //! `lib.rs`:
 //!
 //! ```
-//! use duende_sdk::{Context, Daemon, Level, Next, Wake};
+//! use duende_sdk::{Context, Daemon, Failure, Level, Next, Wake};
 //!
 //! struct Greeter;
 //!
 //! impl Daemon for Greeter {
-//!     fn init(_: &mut Context<'_>) -> Result<Self, String> {
+//!     fn init(_: &mut Context<'_>) -> Result<Self, Failure> {
 //!         Ok(Self)
 //!     }
 //!
-//!     fn run(&mut self, _: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
-//!         context.log(Level::Info, "hello")?;
+//!     fn run(&mut self, _: &Wake, context: &mut Context<'_>) -> Result<Next, Failure> {
+//!         context.log(Level::Info, "hello");
 //!         Ok(Next::Wait)
 //!     }
 //! }
@@ -36,6 +36,10 @@
 
 mod context;
 mod daemon;
+mod durable;
+mod failure;
+mod program;
+mod settings;
 mod types;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -47,17 +51,28 @@ pub mod testing;
 
 pub use context::{Config, Context, Metric, State};
 pub use daemon::Daemon;
+pub use durable::{Durable, Kept, PREFIX as DURABLE_PREFIX};
+pub use failure::{Failure, Outcome};
+pub use program::{EVENT_MESSAGES_MAX, Event, Handle, Program, Running};
 pub use types::{
-    Error, Health, Instant, Level, Message, Next, Sample, SampleKind, Wake, WakeReasons,
+    Datetime, Error, Health, HealthCheck, HealthStatus, Instant, Level, Message, Next, Sample,
+    SampleValue, Scarcity, Value, Wake, WakeReasons,
 };
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod component;
 
-/// Makes the crate a component whose daemon is the given type. Once in a crate's `lib.rs`.
+/// Makes the crate a component whose daemon is the given type; `durable TYPE` if it is a [`Durable`], `program
+/// TYPE` if it is a [`Program`]. Once in a crate's `lib.rs`.
 #[macro_export]
 macro_rules! export {
+    (durable $daemon:ty) => {
+        $crate::export!($crate::Kept<$daemon>);
+    };
+    (program $daemon:ty) => {
+        $crate::export!($crate::Running<$daemon>);
+    };
     ($daemon:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {

@@ -4,24 +4,30 @@ use core::fmt;
 use core::ops::Add;
 use core::time::Duration;
 
+use crate::failure::Outcome;
+
 bitflags::bitflags! {
     /// Why a slice runs. Reasons coalesce: several may be set, and one slice answers them all.
     /// Empty when the last slice returned [`Next::Again`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct WakeReasons: u8 {
+    pub struct WakeReasons: u16 {
         /// The first slice of this incarnation.
         const STARTED = 1;
         /// The instant given with [`Next::Until`] was reached.
         const TIMER = 1 << 1;
         /// A channel holds at least one message.
         const MESSAGE = 1 << 2;
-        /// An operator or another daemon sent a signal. Nobody sends one yet.
-        const SIGNAL = 1 << 3;
-        /// The configuration changed: read it again. Stays set until a slice has seen it.
-        const RELOAD = 1 << 4;
+        /// The configuration changed: read it again, or [refuse](crate::Config::refuse) it. Stays set
+        /// until a slice has seen it.
+        const RELOAD = 1 << 6;
         /// The kernel had paused the daemon, and it goes on; or it was restored, forked or moved. Stays
         /// set until a slice has seen it. A native process is paused by signals and notices nothing.
-        const RESUMED = 1 << 5;
+        const RESUMED = 1 << 7;
+        /// Something that the daemon holds is scarce, or is no longer: see
+        /// [`pressure`](crate::Context::pressure).
+        const PRESSURE = 1 << 8;
+        /// The daemon was asked to stop, and its `shutdown` asked for more slices.
+        const STOPPING = 1 << 9;
     }
 }
 
@@ -61,37 +67,121 @@ pub struct Wake {
 }
 
 /// What a daemon waits for after a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// There is more work: run again as soon as the scheduler allows.
     Again,
     /// Run at this instant, or earlier if something arrives.
     Until(Instant),
-    /// Run when something arrives; at once if something arrived during the slice. What a slice left
-    /// in a channel does not count as an arrival: return [`Next::Again`] to get it.
+    /// Run when something arrives; at once if something arrived during the slice, or is left in a channel
+    /// that the slice received from.
     Wait,
-    /// The daemon has done its work and ends gracefully.
-    Exit,
+    /// The daemon ends. The slice commits, whatever the code is.
+    Exit(Outcome),
+}
+
+impl Next {
+    /// The daemon has done its work.
+    #[must_use]
+    pub const fn done() -> Self {
+        Self::Exit(Outcome::done())
+    }
+}
+
+/// How a daemon, or a part of it, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthStatus {
+    /// Working.
+    Healthy,
+    /// Working, with less than it promises. Counts as healthy.
+    Degraded,
+    /// Not working. Counts towards the failure threshold.
+    Unhealthy,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What.
+    pub name: String,
+    /// How it is.
+    pub status: HealthStatus,
+    /// More about it; may be empty.
+    pub detail: String,
 }
 
 /// What a daemon says of its own health.
+///
+/// ```
+/// use duende_sdk::{Health, HealthStatus};
+///
+/// let health = Health::degraded("serving from the cache").with_check("database", HealthStatus::Unhealthy, "away");
+/// assert_eq!(health.status, HealthStatus::Degraded);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Working.
-    Healthy,
-    /// Working, with less than it promises; the text says what is missing. Counts as healthy.
-    Degraded(String),
-    /// Not working; the text says why. Counts towards the failure threshold.
-    Unhealthy(String),
+pub struct Health {
+    /// The whole: what counts, whatever the checks say.
+    pub status: HealthStatus,
+    /// What is missing or wrong; may be empty.
+    pub detail: String,
+    /// The single things; at most 16 of those that are not well are told.
+    pub checks: Vec<HealthCheck>,
 }
 
-/// Whether a sample only grows or is a level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampleKind {
-    /// A total that only grows within one incarnation.
-    Counter,
+impl Health {
+    /// It is so.
+    #[must_use]
+    pub fn new(status: HealthStatus, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), checks: Vec::new() }
+    }
+
+    /// Working.
+    #[must_use]
+    pub const fn healthy() -> Self {
+        Self { status: HealthStatus::Healthy, detail: String::new(), checks: Vec::new() }
+    }
+
+    /// Working, with less than it promises; the text says what is missing.
+    #[must_use]
+    pub fn degraded(detail: impl Into<String>) -> Self {
+        Self::new(HealthStatus::Degraded, detail)
+    }
+
+    /// Not working; the text says why.
+    #[must_use]
+    pub fn unhealthy(detail: impl Into<String>) -> Self {
+        Self::new(HealthStatus::Unhealthy, detail)
+    }
+
+    /// Adds one thing that was looked at.
+    #[must_use]
+    pub fn with_check(
+        mut self,
+        name: impl Into<String>,
+        status: HealthStatus,
+        detail: impl Into<String>,
+    ) -> Self {
+        self.checks.push(HealthCheck { name: name.into(), status, detail: detail.into() });
+        self
+    }
+}
+
+/// The value of a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// A total that only grows within one incarnation; exact up to 2^53.
+    Counter(f64),
     /// A level that may go up and down.
-    Gauge,
+    Gauge(f64),
+    /// A distribution, by cumulative counts.
+    Histogram {
+        /// How many values.
+        count: u64,
+        /// Their sum.
+        sum: f64,
+        /// Upper bounds, ascending, each with how many values are not above it; at most 32.
+        buckets: Vec<(f64, u64)>,
+    },
 }
 
 /// One figure that a daemon reports of itself.
@@ -99,10 +189,125 @@ pub enum SampleKind {
 pub struct Sample {
     /// Of the form `[a-zA-Z_:][a-zA-Z0-9_:]*`, at most 64 bytes; the unit ends the name.
     pub name: String,
-    /// Counter or gauge.
-    pub kind: SampleKind,
+    /// Labels by name, at most 8.
+    pub labels: Vec<(String, String)>,
     /// The value, in the unit that the name ends with.
-    pub value: f64,
+    pub value: SampleValue,
+}
+
+impl Sample {
+    fn new(name: impl Into<String>, value: SampleValue) -> Self {
+        Self { name: name.into(), labels: Vec::new(), value }
+    }
+
+    /// A total that only grows.
+    #[must_use]
+    pub fn counter(name: impl Into<String>, value: f64) -> Self {
+        Self::new(name, SampleValue::Counter(value))
+    }
+
+    /// A level.
+    #[must_use]
+    pub fn gauge(name: impl Into<String>, value: f64) -> Self {
+        Self::new(name, SampleValue::Gauge(value))
+    }
+
+    /// A distribution: how many values there are, their sum, and how many are not above each bound.
+    #[must_use]
+    pub fn histogram(
+        name: impl Into<String>,
+        count: u64,
+        sum: f64,
+        buckets: Vec<(f64, u64)>,
+    ) -> Self {
+        Self::new(name, SampleValue::Histogram { count, sum, buckets })
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn with_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A value of the configuration, or of a field of a log line.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A text, a date or a time.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// A truth value.
+    Boolean(bool),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<u64> for Value {
+    /// Saturates.
+    fn from(value: u64) -> Self {
+        Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+/// A time of day, in UTC, without leap seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Datetime {
+    /// Since 1970-01-01T00:00:00Z; negative before.
+    pub seconds: i64,
+    /// 0 to 999,999,999, always forward from the seconds.
+    pub nanoseconds: u32,
+}
+
+impl Datetime {
+    /// How long after 1970-01-01T00:00:00Z it is; zero before.
+    #[must_use]
+    pub fn since_epoch(self) -> Duration {
+        u64::try_from(self.seconds)
+            .map_or(Duration::ZERO, |seconds| Duration::new(seconds, self.nanoseconds))
+    }
+}
+
+/// How scarce something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scarcity {
+    /// There is room.
+    Calm,
+    /// Put off what can wait, and drop caches.
+    Elevated,
+    /// Shed load: the next call may be refused, or one was.
+    Critical,
 }
 
 /// How urgent a log line is.
@@ -118,51 +323,61 @@ pub enum Level {
     Warn,
     /// Something failed.
     Error,
+    /// Somebody has to come.
+    Critical,
 }
 
 /// One message of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// 1 for the first message of this incarnation, then without gaps.
+    /// Its number in the channel, which grows. Delivered again, it has the same number.
     pub sequence: u64,
+    /// 1; one more for each incarnation that it was delivered to before and that did not commit it.
+    pub attempt: u32,
     /// The bytes, at most 65,536.
     pub payload: Vec<u8>,
 }
 
 /// Why a call was refused. A refused call had no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Error {
     /// The configuration does not grant this capability.
     Denied,
-    /// No channel of that name is configured.
-    UnknownChannel,
-    /// A name, key, value, message or line is over its limit.
-    TooLarge,
-    /// A name is empty or has characters that are not allowed.
-    InvalidName,
-    /// A quota of the daemon would be passed.
-    QuotaExceeded,
+    /// Nothing of that name or number.
+    NotFound,
+    /// An argument can't be what it is; the text says why.
+    Invalid(String),
+    /// Longer than this limit, in bytes or in elements.
+    TooLarge(u64),
+    /// The quota of this name would be passed.
+    QuotaExceeded(String),
+    /// No room now.
+    Full,
+    /// Not now; if it is known, how long until trying again may help.
+    Unavailable(Option<Duration>),
+    /// Anything else: a word, a colon, and a text for people.
+    Other(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Denied => "denied: add the capability to `grant` in the configuration",
-            Self::UnknownChannel => {
-                "no such channel: add a `[daemon.channel.NAME]` table to the configuration"
+        match self {
+            Self::Denied => {
+                f.write_str("denied: add the capability to `grant` in the configuration")
             }
-            Self::TooLarge => "over the contract's size limit",
-            Self::InvalidName => "empty name, or characters that are not allowed in one",
-            Self::QuotaExceeded => "a quota of the daemon would be passed",
-        })
+            Self::NotFound => f.write_str(
+                "not found: a channel has a `[daemon.channel.NAME]` table in the configuration",
+            ),
+            Self::Invalid(why) => f.write_str(why),
+            Self::TooLarge(limit) => write!(f, "over the limit of {limit}"),
+            Self::QuotaExceeded(name) => write!(f, "the quota `{name}` would be passed"),
+            Self::Full => f.write_str("there is no room now"),
+            Self::Unavailable(None) => f.write_str("not available now"),
+            Self::Unavailable(Some(wait)) => write!(f, "not available for {wait:?}"),
+            Self::Other(text) => f.write_str(text),
+        }
     }
 }
 
 impl core::error::Error for Error {}
-
-/// Lets `?` end a slice with the refusal as its reason.
-impl From<Error> for String {
-    fn from(error: Error) -> Self {
-        error.to_string()
-    }
-}

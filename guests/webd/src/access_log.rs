@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use duende::{Priority, log};
+use duende_daemon::{Priority, log};
 
 /// What is said of one request.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::connection::Record;
+use crate::record::Record;
 
 /// Most bytes that are read from a file at once.
 pub(crate) const CHUNK_BYTES_MAX: u64 = 65_536;

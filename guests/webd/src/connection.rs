@@ -5,7 +5,7 @@
 //! one connection finds each line in the file before the next answer; a client that has just read an
 //! answer may have to wait an instant for the line.
 //!
-//! How: hyper drops a response's body when it has taken all of it, which completes the [`Record`];
+//! How: hyper drops a response's body when it has taken all of it, which completes its record ([`crate::record`]);
 //! hyper calls `poll_flush` when its own buffer is empty, which writes the completed records. What
 //! hyper never gets to flush (the client went away) is written when the connection ends, with status
 //! 499, as nginx has it, if there was no response yet.
@@ -13,24 +13,21 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use duende::DaemonContext;
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderName};
+use duende_daemon::DaemonContext;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::access_log::Entry;
+use crate::record::Connection;
 use crate::respond::respond;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 /// Most bytes of a request's head. Escaped in the log (four bytes for one) and with the rest of its
 /// line, that is under 65,536, the longest message that a channel of Duende carries.
@@ -45,96 +42,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take no byte of a response.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// nginx's status for a client that went away before there was an answer.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
-
-/// What the parts of one connection share.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    peer: IpAddr,
-    shared: Arc<Shared>,
-    /// Answered requests whose lines wait for the flush; more than one only under pipelining.
-    completed: Mutex<Vec<(Entry, Instant)>>,
-}
-
-impl Connection {
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    fn write_completed(&self) {
-        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
-        for (mut entry, started) in completed.drain(..) {
-            entry.elapsed = started.elapsed();
-            self.shared.log_request(&entry);
-        }
-    }
-}
-
-/// One request under way. Dropping it completes it.
-#[derive(Debug)]
-pub(crate) struct Record {
-    connection: Arc<Connection>,
-    /// Taken by `drop` alone.
-    entry: Option<Entry>,
-    started: Instant,
-}
-
-impl Record {
-    pub(crate) fn start(connection: &Arc<Connection>, request: &Request<Incoming>) -> Self {
-        // The rule at the top: nothing is taken before what was answered is logged.
-        connection.write_completed();
-        connection.shared.request_started();
-        let (method, uri, version) = (request.method(), request.uri(), request.version());
-        let entry = Entry {
-            request_line: format!("{method} {uri} {version:?}"),
-            referer: field(request.headers(), &header::REFERER),
-            user_agent: field(request.headers(), &header::USER_AGENT),
-            ..unanswered(connection.peer)
-        };
-        Self { connection: connection.clone(), entry: Some(entry), started: Instant::now() }
-    }
-
-    pub(crate) fn set_status(&mut self, status: StatusCode) {
-        if let Some(entry) = &mut self.entry {
-            entry.status = status.as_u16();
-        }
-    }
-
-    pub(crate) fn add_body_bytes(&mut self, bytes: u64) {
-        if let Some(entry) = &mut self.entry {
-            entry.body_bytes = entry.body_bytes.saturating_add(bytes);
-        }
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.connection.shared.request_ended();
-        if let Some(entry) = self.entry.take() {
-            let completed = self.connection.completed.lock();
-            completed.unwrap_or_else(PoisonError::into_inner).push((entry, self.started));
-        }
-    }
-}
-
-fn unanswered(peer: IpAddr) -> Entry {
-    Entry {
-        peer,
-        received: SystemTime::now(),
-        request_line: String::new(),
-        status: CLIENT_CLOSED_REQUEST,
-        body_bytes: 0,
-        referer: Vec::new(),
-        user_agent: Vec::new(),
-        elapsed: Duration::ZERO,
-    }
-}
-
-fn field(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
-    headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default()
-}
-
 /// Serves a connection to its end. When the daemon is asked to stop, the request under way is
 /// finished and no other is taken; when the drain is over, the connection is cut.
 pub(crate) async fn serve(
@@ -143,8 +50,7 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     ctx: DaemonContext,
 ) {
-    let connection =
-        Arc::new(Connection { peer, shared: shared.clone(), completed: Mutex::new(Vec::new()) });
+    let connection = Arc::new(Connection::new(peer, shared.clone()));
     let io = Socket { stream: TokioIo::new(stream), connection: connection.clone(), stalled: None };
     let service = {
         let connection = connection.clone();
@@ -176,7 +82,7 @@ pub(crate) async fn serve(
         && let Some(status) = status_of_refusal(&error)
     {
         // hyper has answered this by itself.
-        shared.log_request(&Entry { status, elapsed: started.elapsed(), ..unanswered(peer) });
+        connection.write_refused(status, started.elapsed());
     }
 }
 

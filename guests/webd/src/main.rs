@@ -3,8 +3,10 @@
 //! | module | idea |
 //! |---|---|
 //! | `args` | the command line |
-//! | `server` | the daemon: listen, accept, reload, drain, health, figures |
+//! | `server` | the daemon: listen, accept, reload, drain |
 //! | `connection` | one connection: hyper, and the moment at which a request is logged |
+//! | `record` | one request from its head to its line |
+//! | `shared` | what all connections share: site, log, counters, drain; health and figures |
 //! | `respond` | from a request to a response |
 //! | `site` | from a path to a file, inside the root and nowhere else |
 //! | `range` | which bytes of a file were asked for |
@@ -18,14 +20,16 @@ mod body;
 mod connection;
 mod content_type;
 mod range;
+mod record;
 mod respond;
 mod server;
+mod shared;
 mod site;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use duende::{DaemonId, Priority, log, run_daemon};
+use duende_daemon::{DaemonId, Priority, log, run_daemon};
 
 fn main() -> ExitCode {
     let args = args::Args::parse();

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use duende::{Priority, log};
+use duende_daemon::{Priority, log};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::task::spawn_blocking;
 
 use crate::body::{FileSlice, Payload, ResponseBody};
-use crate::connection::{Connection, Record};
 use crate::range::{Wanted, wanted};
-use crate::server::Shared;
+use crate::record::{Connection, Record};
+use crate::shared::Shared;
 use crate::site::{Found, OpenFile};
 
 /// Longest answer of `/-/slow`.

@@ -10,22 +10,21 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use duende::{
-    CheckResult, ConfigView, Daemon, DaemonContext, DaemonError, DaemonId, DaemonMetrics,
-    ExitReason, HealthCheck, HealthStatus, Priority, log,
+use duende_daemon::{
+    Daemon, DaemonConfig, DaemonContext, DaemonError, DaemonId, DaemonMetrics, ExitReason,
+    HealthStatus, Priority, log,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::access_log::{AccessLog, Entry};
+use crate::access_log::AccessLog;
 use crate::args::Args;
 use crate::connection;
-use crate::site::{Found, Site};
+use crate::shared::Shared;
+use crate::site::Site;
 
 /// Most connections at one time.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -33,88 +32,6 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// How long to wait when no connection can be accepted (no descriptor or memory left), before trying
 /// again.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// What all connections share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    site: Site,
-    access_log: AccessLog,
-    has_diagnostics: bool,
-    requests: AtomicU64,
-    in_flight: AtomicU64,
-    bytes_sent: AtomicU64,
-    /// Why no connection is accepted; `None` while the server accepts.
-    not_accepting: Mutex<Option<String>>,
-    drain: watch::Sender<Drain>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    /// Serving, or finishing what is under way.
-    Open,
-    /// The time is over: connections are cut.
-    Over,
-    /// No connection is left.
-    Done,
-}
-
-impl Shared {
-    /// Looks up the path of a URL. Blocks.
-    pub(crate) fn find(&self, url_path: &str) -> Found {
-        self.site.find(url_path)
-    }
-
-    pub(crate) fn has_diagnostics(&self) -> bool {
-        self.has_diagnostics
-    }
-
-    pub(crate) fn request_started(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn request_ended(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Writes a request's line and counts it.
-    pub(crate) fn log_request(&self, entry: &Entry) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.bytes_sent.fetch_add(entry.body_bytes, Ordering::Relaxed);
-        self.access_log.write(entry);
-    }
-
-    /// Waits until connections are cut.
-    pub(crate) async fn drain_is_over(&self) {
-        self.reached(Drain::Over).await;
-    }
-
-    /// Looks at everything that serving needs.
-    pub(crate) async fn health(self: &Arc<Self>) -> HealthStatus {
-        let started = Instant::now();
-        let shared = self.clone();
-        let root = spawn_blocking(move || shared.site.check()).await;
-        let root = root.map_err(io::Error::other).flatten().err();
-        let check = |name, failure: Option<String>| HealthCheck {
-            name,
-            result: failure.map_or(CheckResult::Passed, CheckResult::Failed),
-        };
-        let checks = vec![
-            check("listener", self.not_accepting().clone()),
-            check("root", root.map(|error| error.to_string())),
-            check("access log", self.access_log.failure()),
-        ];
-        HealthStatus::from_checks(checks, started.elapsed())
-    }
-
-    fn not_accepting(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.not_accepting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn reached(&self, wanted: Drain) {
-        // The sender lives in `self`, so waiting can't fail.
-        let _ = self.drain.subscribe().wait_for(|drain| *drain == wanted).await;
-    }
-}
 
 /// What `init` opened.
 #[derive(Debug)]
@@ -146,16 +63,7 @@ impl Webd {
         let listener = listen_on(*listen).map_err(|source| listen_error(*listen, source))?;
         let address = listener.local_addr().map_err(|source| listen_error(*listen, source))?;
         Ok(Opened {
-            shared: Arc::new(Shared {
-                site,
-                access_log: log,
-                has_diagnostics: self.args.diagnostics,
-                requests: AtomicU64::new(0),
-                in_flight: AtomicU64::new(0),
-                bytes_sent: AtomicU64::new(0),
-                not_accepting: Mutex::new(None),
-                drain: watch::Sender::new(Drain::Open),
-            }),
+            shared: Arc::new(Shared::new(site, log, self.args.diagnostics)),
             address,
             listener: Mutex::new(Some(listener)),
         })
@@ -167,12 +75,12 @@ impl Webd {
 
     /// Opens log and root anew.
     async fn reload(&self, shared: &Arc<Shared>) {
-        if let Err(source) = shared.access_log.reopen() {
+        if let Err(source) = shared.reopen_log() {
             kept(&log_error(&self.args.access_log, source));
         }
         let reopened = {
             let shared = shared.clone();
-            spawn_blocking(move || shared.site.reopen()).await
+            spawn_blocking(move || shared.reopen_site()).await
         };
         if let Err(source) = reopened.map_err(io::Error::other).flatten() {
             kept(&root_error(&self.args.root, source));
@@ -195,7 +103,7 @@ impl Daemon for Webd {
         "webd"
     }
 
-    async fn init(&mut self, _config: &ConfigView) -> Result<(), DaemonError> {
+    async fn init(&mut self, _config: &DaemonConfig) -> Result<(), DaemonError> {
         self.opened = Some(self.open()?);
         Ok(())
     }
@@ -234,10 +142,10 @@ impl Daemon for Webd {
         }
 
         drop(listener);
-        *shared.not_accepting() = Some("stopping".to_owned());
+        shared.accepts_no_more("stopping".to_owned());
         ctx.status(&format!("finishing {} connections", connections.len()));
         while connections.join_next().await.is_some() {}
-        shared.drain.send_replace(Drain::Done);
+        shared.all_are_served();
         Ok(ExitReason::Graceful)
     }
 
@@ -248,23 +156,17 @@ impl Daemon for Webd {
         let drain_timeout = self.args.drain_timeout.min(allowed);
         tokio::select! {
             biased;
-            () = shared.reached(Drain::Done) => {}
+            () = shared.drain_is_done() => {}
             () = tokio::time::sleep(drain_timeout) => {
                 log(
                     Priority::Warning,
                     format_args!(
                         "webd: requests cut, not finished within {}: {}",
                         humantime::format_duration(drain_timeout),
-                        shared.in_flight.load(Ordering::Relaxed)
+                        shared.in_flight()
                     ),
                 );
-                shared.drain.send_if_modified(|drain| {
-                    let is_open = *drain == Drain::Open;
-                    if is_open {
-                        *drain = Drain::Over;
-                    }
-                    is_open
-                });
+                shared.cut();
             }
         }
         Ok(())
@@ -278,17 +180,7 @@ impl Daemon for Webd {
     }
 
     fn metrics(&self) -> DaemonMetrics {
-        let Some(Opened { shared, .. }) = &self.opened else {
-            return DaemonMetrics::new();
-        };
-        // Exact up to 2^53, far more than there can be connections.
-        #[allow(clippy::cast_precision_loss)]
-        let in_flight = shared.in_flight.load(Ordering::Relaxed) as f64;
-        DaemonMetrics::new()
-            .counter("requests_total", shared.requests.load(Ordering::Relaxed))
-            .gauge("in_flight", in_flight)
-            .counter("bytes_sent_total", shared.bytes_sent.load(Ordering::Relaxed))
-            .counter("access_log_lines_lost_total", shared.access_log.lines_lost())
+        self.opened.as_ref().map(|opened| opened.shared.metrics()).unwrap_or_default()
     }
 }
 
@@ -298,16 +190,14 @@ async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAd
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                *shared.not_accepting() = None;
+                shared.accepts();
                 // Answers are written whole; waiting for more to send with them only adds delay.
                 let _ = stream.set_nodelay(true);
                 return (stream, peer);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                let text = error.to_string();
-                let before = shared.not_accepting().replace(text);
-                if before.is_none() {
+                if shared.accepts_no_more(error.to_string()) {
                     log(Priority::Error, format_args!("webd: cannot accept connections: {error}"));
                 }
                 tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;

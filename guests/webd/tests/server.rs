@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use duende_core::wire::link::{self, Address, Event, Grants, HealthReport, Limits, Outcome};
-use duende_core::wire::{Decoder, FRAME_BYTES_MAX, encode};
+use duende_core::wire::link::{self, Address, Event, HealthReport, Outcome};
+use duende_core::wire::{Decoder, FRAME_BYTES_MAX, Hello, Role, encode};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
@@ -508,21 +508,26 @@ fn the_manager_is_answered_over_an_inherited_link() {
     let pid = child.pid();
     drop(theirs);
 
-    let at = Address { daemon: 1, incarnation: 2 };
+    let at = Address::of(1, 2);
     let send = |command: link::Command<'_>| {
         let mut frame = vec![0; FRAME_BYTES_MAX];
         let bytes = encode(&command, &mut frame).unwrap();
         (&ours).write_all(&frame[..bytes]).unwrap();
     };
-    let limits = Limits { memory_bytes_max: 0, slice_budget_ns: 0, state_bytes_max: 0 };
-    let (name, image, grants) = ("web", "", Grants::LOG);
-    send(link::Command::Create { at, name, image, limits, level: 4, grants });
+    let mut frame = [0; 128];
+    let bytes = encode(&Hello::of(Role::MANAGER), &mut frame).unwrap();
+    (&ours).write_all(&frame[..bytes]).unwrap();
+    send(link::Command::Create { at, name: "web", image: "", level: 4 });
     send(link::Command::Start { at });
     send(link::Command::Metrics { at, token: 9 });
 
     let mut decoder = Decoder::new(vec![0; FRAME_BYTES_MAX]);
+    while Hello::of(Role::MANAGER).hear(&mut decoder).unwrap().is_none() {
+        let bytes = (&ours).read(decoder.spare()).unwrap();
+        decoder.filled(bytes);
+    }
     let mut figures = Vec::new();
-    let mut steps = Vec::new();
+    let mut steps = vec!["hello"];
     while steps.last() != Some(&"exited") {
         match decoder.next::<Event<'_>>().unwrap() {
             None => {
@@ -530,7 +535,6 @@ fn the_manager_is_answered_over_an_inherited_link() {
                 assert!(bytes > 0, "closed before the end: {steps:?}");
                 decoder.filled(bytes);
             }
-            Some(Event::Hello { version: link::LINK_VERSION }) => steps.push("hello"),
             Some(Event::Running { at: _, pid: told }) => {
                 assert_eq!(told, pid);
                 steps.push("running");

@@ -15,7 +15,7 @@ use std::{
 };
 
 use duende::worker::{HostMachine, ImageCache, hosted_engine};
-use duende_core::wire::link::{Address, Command, Event, Grants, Limits};
+use duende_core::wire::link::{Address, Command, Description, Event, Grants, Limits, ValueKind};
 use duende_report::{Measure, Report};
 use wasmtime::{
     Engine, Store,
@@ -27,7 +27,7 @@ use wos_kernel::{
     limits::PROCESSES_MAX,
 };
 
-use self::bare::{DaemonPre, types::WakeReasons};
+use self::bare::{DaemonPre, Wake, WakeReasons};
 use super::Result;
 
 const DEPLOYS: u32 = 3_000;
@@ -130,14 +130,13 @@ impl Wos {
     /// Creates a daemon and runs it until it says that it is Running.
     fn deploy(&mut self, grants: Grants, config: &[(&str, &str)]) -> Result<Address> {
         self.incarnation += 1;
-        let at = Address { daemon: 0, incarnation: self.incarnation };
+        let at = Address::of(0, self.incarnation);
         let limits = Limits {
             memory_bytes_max: 64 << 20,
             slice_budget_ns: 1_000_000_000,
             state_bytes_max: 16 << 20,
         };
-        let create =
-            Command::Create { at, name: "daemon", image: "image", limits, level: 4, grants };
+        let said = Description { at, name: "daemon", image: "image", level: 4, limits, grants };
         let mut running = false;
         let mut why = String::new();
         let mut emit = |event: Event<'_>| match event {
@@ -145,9 +144,14 @@ impl Wos {
             Event::Exited { reason, .. } => reason.clone_into(&mut why),
             _ => {}
         };
-        self.kernel.command(create, &mut emit)?;
+        for command in said.commands() {
+            self.kernel.command(command, &mut emit)?;
+        }
         for (key, value) in config {
-            self.kernel.command(Command::ConfigEntry { at, key, value }, &mut emit)?;
+            self.kernel.command(
+                Command::ConfigEntry { at, key, value, kind: ValueKind::Text },
+                &mut emit,
+            )?;
         }
         self.kernel.command(Command::Start { at }, &mut emit)?;
         self.kernel.step(&mut emit)?;
@@ -184,16 +188,16 @@ impl Bare {
         let mut store = Store::new(&self.engine, imports);
         store.set_epoch_deadline(1);
         let daemon = finish(self.image.instantiate_async(&mut store))??;
-        finish(daemon.duende_daemon_lifecycle().call_init(&mut store))???;
+        finish(daemon.duende_daemon_lifecycle().call_init(&mut store))??.map_err(|end| end.text)?;
         Ok(Running { store, daemon })
     }
 }
 
 impl Running {
     fn run(&mut self, now: u64) -> Result<()> {
-        let wake = bare::types::Wake { reasons: WakeReasons::empty(), now };
+        let wake = Wake { reasons: WakeReasons::empty(), now };
         let lifecycle = self.daemon.duende_daemon_lifecycle();
-        finish(lifecycle.call_run(&mut self.store, wake))???;
+        finish(lifecycle.call_run(&mut self.store, wake))??.map_err(|end| end.text)?;
         Ok(())
     }
 }
@@ -229,14 +233,80 @@ mod bare {
         exports: { default: async },
     });
 
-    pub(crate) use self::duende::daemon::types;
-    use self::duende::daemon::{channel, clock, config, entropy, log, metric, state};
-    use types::Error;
+    use self::duende::daemon::{
+        channel, clock, config, context, entropy, log, metric, slice, state,
+    };
+    pub(crate) use self::{
+        duende::daemon::types,
+        exports::duende::daemon::lifecycle::{Wake, WakeReasons},
+    };
+    use types::{Error, Scalar};
 
     impl types::Host for Imports {}
 
+    impl slice::Host for Imports {
+        fn number(&mut self) -> u64 {
+            1
+        }
+
+        fn deadline(&mut self) -> u64 {
+            u64::MAX
+        }
+
+        fn stop_deadline(&mut self) -> Option<u64> {
+            None
+        }
+
+        fn ready(&mut self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    impl context::Host for Imports {
+        fn name(&mut self) -> String {
+            String::new()
+        }
+
+        fn incarnation(&mut self) -> u64 {
+            1
+        }
+
+        fn instance(&mut self) -> (u64, u64) {
+            (0, 0)
+        }
+
+        fn granted(&mut self, _capability: String) -> bool {
+            self.has_state
+        }
+
+        fn limit(&mut self, _name: String) -> Option<u64> {
+            None
+        }
+
+        fn used(&mut self, _name: String) -> Option<u64> {
+            None
+        }
+
+        fn pressure(&mut self, _name: String) -> context::Scarcity {
+            context::Scarcity::Calm
+        }
+    }
+
     impl log::Host for Imports {
+        fn enabled(&mut self, _level: log::Level) -> bool {
+            true
+        }
+
         fn write(&mut self, _level: log::Level, _text: String) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn event(
+            &mut self,
+            _level: log::Level,
+            _text: String,
+            _fields: Vec<log::Field>,
+        ) -> Result<(), Error> {
             Ok(())
         }
     }
@@ -246,21 +316,35 @@ mod bare {
             self.machine.monotonic_ns()
         }
 
-        fn wall(&mut self) -> u64 {
-            self.machine.wall_ns()
+        fn wall(&mut self) -> clock::Datetime {
+            clock::Datetime { seconds: self.machine.wall_ns() / 1_000_000_000, nanoseconds: 0 }
         }
     }
 
     impl entropy::Host for Imports {
-        fn bytes(&mut self, _length: u32) -> Vec<u8> {
-            Vec::new()
+        fn bytes(&mut self, _length: u32) -> Result<Vec<u8>, Error> {
+            Ok(Vec::new())
+        }
+
+        fn number(&mut self) -> u64 {
+            0
         }
     }
 
     impl config::Host for Imports {
-        fn get(&mut self, key: String) -> Option<String> {
+        fn get(&mut self, key: String) -> Option<Scalar> {
+            self.text(key).map(Scalar::Text)
+        }
+
+        fn text(&mut self, key: String) -> Option<String> {
             (key == "mode").then(|| "spin".to_owned())
         }
+
+        fn keys(&mut self, _prefix: String, _after: Option<String>, _limit: u32) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn refuse(&mut self, _reason: String) {}
     }
 
     impl state::Host for Imports {
@@ -276,6 +360,10 @@ mod bare {
             self.if_granted(())
         }
 
+        fn delete_all(&mut self, _prefix: String) -> Result<u64, Error> {
+            self.if_granted(0)
+        }
+
         fn keys(
             &mut self,
             _prefix: String,
@@ -284,11 +372,29 @@ mod bare {
         ) -> Result<Vec<String>, Error> {
             self.if_granted(Vec::new())
         }
+
+        fn entries(
+            &mut self,
+            _prefix: String,
+            _after: Option<String>,
+            _limit: u32,
+        ) -> Result<Vec<state::Entry>, Error> {
+            self.if_granted(Vec::new())
+        }
     }
 
     impl channel::Host for Imports {
         fn receive(&mut self, _channel: String, _max: u32) -> Result<Vec<channel::Message>, Error> {
-            Err(Error::UnknownChannel)
+            Err(Error::NotFound)
+        }
+
+        fn reject(
+            &mut self,
+            _channel: String,
+            _sequence: u64,
+            _reason: String,
+        ) -> Result<(), Error> {
+            Err(Error::NotFound)
         }
     }
 

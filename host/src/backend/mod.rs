@@ -10,13 +10,13 @@
 //! manager's. It never names a daemon by a process id, which the system gives to others, but by its
 //! [`Address`]; and for each incarnation that it was told to start it reports exactly one end,
 //! [`News::StartFailed`] or [`News::Exited`], unless the whole place is lost.
-//! Between the end of a place and the moment at which its loss is heard nothing starts there: what was
+//! Between the end of a place and the moment at which its loss is handled nothing starts there: what was
 //! to start is lost with it. Otherwise what started anew would be taken for what was lost, and run
 //! beside its successor; the simulator of fleets found that.
 //!
-//! A third isolation is one folder here, one row of [`PLACES`] and of [`Abilities::of`], and one table of
-//! the configuration. The rules above are played by the model of places in `tests/fleets`; no suite runs
-//! them over every real backend yet.
+//! A third isolation is one folder here, one row of [`PLACES`] and of [`Abilities::of`], one table of the
+//! configuration, and one row of the suite `tests/tests/conformance.rs`, which has the same done to real
+//! daemons of every place. The model of places in `tests/fleets` plays the rules above.
 
 #[cfg(feature = "manager")]
 mod native;
@@ -30,7 +30,7 @@ mod worker;
 mod wos;
 
 #[cfg(feature = "manager")]
-pub(crate) use native::keep_options;
+pub(crate) use native::{KEEP_LOCK, keep_options};
 #[cfg(feature = "manager")]
 pub(crate) use set::{Backends, place_of};
 
@@ -226,10 +226,22 @@ pub enum News {
         /// Why, with the way out.
         reason: String,
     },
+    /// It gives up a message, and has consumed it.
+    Rejected {
+        /// Which, in words.
+        message: String,
+        /// Why, in its words.
+        reason: String,
+    },
     /// What it said of its own end; the end itself follows.
     Said {
         /// In its words.
         reason: String,
+    },
+    /// Its main process has ended; what that left is being ended, and [`News::Exited`] follows.
+    MainEnded {
+        /// How, in words.
+        how: String,
     },
     /// It is over, with everything that belonged to it.
     Exited {
@@ -337,8 +349,9 @@ fn send_config(
 ) {
     use duende_core::wire::link::Command;
     for (key, value) in &config.config {
+        let (value, kind) = (&value.text, value.kind);
         // As long as it was when the configuration was checked.
-        let _ = outbox.send(&Command::ConfigEntry { at, key, value });
+        let _ = outbox.send(&Command::ConfigEntry { at, key, value, kind });
     }
     let _ = outbox.send(&Command::Reload { at });
 }

@@ -7,7 +7,7 @@
 //! when nothing of it is left, or after [`LEFTOVERS_TIME`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
@@ -20,10 +20,7 @@ use duende_core::{
     supervise::TerminateCause,
     wire::link::{Address, Command, Limits},
 };
-use rustix::{
-    io::Errno,
-    process::{Pid, Signal, kill_process_group, test_kill_process_group},
-};
+use rustix::io::Errno;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{Ask, Heard, LEAVE_TIMEOUT, News, Place, PlaceNews};
@@ -31,7 +28,7 @@ use crate::{
     config::{self, DaemonConfig, Isolation, NativeConfig},
     daemon_log::log_path,
     keep::{
-        self, Belonging, KeepClient, KeepError, KeepEvent, KeepOptions, KeepRequest, RunAs,
+        self, Belonging, KeepClient, KeepError, KeepEvent, KeepOptions, KeepRequest, Left, RunAs,
         SpawnRequest, StopRule,
     },
     manager::{
@@ -59,6 +56,7 @@ const NOTIFY_VARIABLE: &[u8] = b"NOTIFY_SOCKET";
 const LEFTOVERS_TIME: Duration = Duration::from_secs(2);
 /// How often it is looked for.
 const LEFTOVERS_PERIOD: Duration = Duration::from_millis(5);
+const LEFTOVERS_PERIOD_MAX: Duration = Duration::from_millis(100);
 
 /// A link, and the feeds of its channels.
 #[derive(Debug)]
@@ -95,6 +93,10 @@ pub(super) struct Native {
     known: HashMap<u32, u64>,
     links: HashMap<Address, Linked>,
     running: HashMap<Address, Running>,
+    /// What `keep` was told to start, and has not said to run.
+    starting: HashSet<Address>,
+    /// By slot: the files that say who runs.
+    pid_files: HashMap<u32, PathBuf>,
     heard: mpsc::UnboundedSender<Heard>,
     tokens: u64,
 }
@@ -114,6 +116,8 @@ impl Native {
             known: HashMap::new(),
             links: HashMap::new(),
             running: HashMap::new(),
+            starting: HashSet::new(),
+            pid_files: HashMap::new(),
             heard,
             tokens: 0,
         }
@@ -161,7 +165,9 @@ impl Native {
                 }
             },
         };
+        self.starting.insert(at);
         if let Err((error, reason)) = self.spawn(at, config, native, version, link) {
+            self.starting.remove(&at);
             self.links.remove(&at);
             self.known.remove(&at.daemon);
             self.say(at, News::StartFailed { error, reason });
@@ -216,6 +222,10 @@ impl Native {
             KeepRequest::Spawn(Box::new(request.map_err(|text| (StartError::NotFound, text))?))
         };
         self.known.insert(at.daemon, version);
+        match &native.pid_file {
+            Some(path) => drop(self.pid_files.insert(at.daemon, path.clone())),
+            None => drop(self.pid_files.remove(&at.daemon)),
+        }
         let keep = self.keep().map_err(|error| (error.as_start_error(), error.to_string()))?;
         keep.send(&request, link).map_err(|error| (error.as_start_error(), error.to_string()))
     }
@@ -343,6 +353,7 @@ impl Native {
     pub(super) fn let_go(&mut self, at: Address) {
         self.links.remove(&at);
         self.running.remove(&at);
+        self.starting.remove(&at);
     }
 
     /// A link is closed. It stays known until its incarnation is let go.
@@ -364,13 +375,22 @@ impl Native {
         pid: u32,
         name: impl Fn(u32) -> Option<String>,
     ) -> Option<Address> {
+        let keep = self.pid()?;
         let belonging = Belonging::of(pid);
-        let its = |at: &Address, running: &Running| {
+        let marker = |at: Address| {
             let name = name(at.daemon).unwrap_or_default();
-            let marker = format!("{}/{name}/{}", self.options.fleet, at.incarnation);
-            belonging.is(running.cgroup.as_deref(), &marker)
+            keep::marker_of(&self.options.fleet, &name, at.incarnation, keep)
         };
-        self.running.iter().find(|(at, running)| its(at, running)).map(|(at, _)| *at)
+        let its =
+            |at: &Address, running: &Running| belonging.is(running.cgroup.as_deref(), &marker(*at));
+        let runs = self.running.iter().find(|(at, running)| its(at, running)).map(|(at, _)| *at);
+        runs.or_else(|| {
+            // The word of its start is still on its way.
+            let slot = belonging.slot(keep);
+            self.starting.iter().copied().find(|at| {
+                slot.map_or_else(|| belonging.is(None, &marker(*at)), |slot| slot == at.daemon)
+            })
+        })
     }
 
     /// What `keep` says next. Cancel-safe.
@@ -379,8 +399,16 @@ impl Native {
         match keep.next_event().await {
             Ok(event) => self.translate(event),
             Err(error) => {
+                let pid = keep.pid();
                 self.keep = None;
-                self.bury(error.to_string());
+                // That it is keep that ended is said by whoever says this on.
+                self.bury(
+                    pid,
+                    match error {
+                        KeepError::Gone { how } => how,
+                        error => error.to_string(),
+                    },
+                );
                 None
             }
         }
@@ -389,18 +417,18 @@ impl Native {
     fn translate(&mut self, event: KeepEvent) -> Option<Heard> {
         Some(match event {
             KeepEvent::Spawned { at, pid, cgroup } => {
+                self.starting.remove(&at);
                 self.running.insert(at, Running { pid, cgroup });
                 Heard::Of(at, News::Started { pid: Some(pid) })
             }
             KeepEvent::SpawnFailed { at, errno, reason } => {
+                self.starting.remove(&at);
                 let error = start_error(&io::Error::from_raw_os_error(errno));
                 Heard::Of(at, News::StartFailed { error, reason })
             }
             KeepEvent::MainExited { at, exit } => {
                 let (_, how) = exit_of(exit);
-                let text = format!("{how}; ending the processes that it left");
-                let level = duende_core::wire::link::LogLevel::Info;
-                Heard::Of(at, News::Log { level, text })
+                Heard::Of(at, News::MainEnded { how })
             }
             KeepEvent::Exited { at, pid: _, exit, cpu_ns: _, rss_bytes_max: _, hint } => {
                 let (exit, how) = exit_of(exit);
@@ -432,20 +460,32 @@ impl Native {
     }
 
     /// `keep` is gone: what it held is killed, and waited for, before anybody hears of it.
-    fn bury(&mut self, how: String) {
+    fn bury(&mut self, keep: u32, how: String) {
         self.burying = true;
-        let left: Vec<Running> = self.running.drain().map(|(_, running)| running).collect();
+        let left = self.left(keep);
+        let pid_file = |(at, running): (Address, Running)| {
+            Some((self.pid_files.get(&at.daemon)?.clone(), running.pid))
+        };
+        let pid_files: Vec<(PathBuf, u32)> = self.running.drain().filter_map(pid_file).collect();
         let heard = self.heard.clone();
         tokio::spawn(async move {
             let give_up_at = Instant::now() + LEFTOVERS_TIME;
-            while left.iter().filter(|running| kill_left(running)).count() > 0
-                && Instant::now() < give_up_at
-            {
-                tokio::time::sleep(LEFTOVERS_PERIOD).await;
+            let mut pause = LEFTOVERS_PERIOD;
+            while left.kill() && Instant::now() < give_up_at {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LEFTOVERS_PERIOD_MAX);
+            }
+            for (path, pid) in pid_files {
+                keep::remove_pid_file(&path, pid);
             }
             // The receiver may have gone with the manager.
             let _ = heard.send(Heard::Place(Place::Native, PlaceNews::Lost { how }));
         });
+    }
+
+    fn left(&self, keep: u32) -> Left {
+        let mains = self.running.values().map(|running| running.pid).collect();
+        Left::of(&self.options.fleet, keep, mains)
     }
 
     /// Its loss was heard: another one may start.
@@ -463,18 +503,19 @@ impl Native {
             return true;
         }
         keep.kill();
-        for running in self.running.values() {
-            kill_left(running);
-        }
+        self.left(keep.pid()).kill();
         false
     }
 }
+
+/// The `keep` of a fleet, and with it what it started, is there while this file in the state directory is locked.
+pub(crate) const KEEP_LOCK: &str = "keep.lock";
 
 /// What `keep` is told of a fleet.
 pub(crate) fn keep_options(fleet: &config::FleetConfig) -> KeepOptions {
     KeepOptions {
         fleet: fleet.name.clone(),
-        lock: fleet.state_dir.join("keep.lock"),
+        lock: fleet.state_dir.join(KEEP_LOCK),
         open_files: platform::inherited_open_files(),
     }
 }
@@ -492,17 +533,6 @@ impl Links<'_> {
         *self.last = self.last.wrapping_add(1);
         LinkId(*self.last)
     }
-}
-
-/// Kills what is left of a program's group; false if nothing was. What left the group is ended by the next
-/// `keep`, before it starts anything.
-fn kill_left(running: &Running) -> bool {
-    let group = i32::try_from(running.pid).ok().and_then(Pid::from_raw);
-    group.is_some_and(|group| {
-        // Fails if it has ended by itself.
-        let _ = kill_process_group(group, Signal::KILL);
-        test_kill_process_group(group).is_ok()
-    })
 }
 
 fn exit_of(exit: keep::Exit) -> (Exit, String) {

@@ -6,7 +6,7 @@ use duende_core::wire::link::Address;
 use tokio::sync::mpsc;
 
 use super::{
-    Ask, Heard, Place, PlaceNews,
+    Ask, Heard, Place,
     native::{Links, Native},
     wos::Wos,
 };
@@ -98,7 +98,7 @@ impl Backends {
     pub(crate) fn ask_place(&mut self, place: Place) {
         match place {
             Place::Native => self.native.ask_place(),
-            // All that runs there is probed, and a hang shows there: the machine does not ask.
+            // Its link tells of ends, and the probes over it show a hang: the machine does not ask.
             Place::Wos => {}
         }
     }
@@ -150,16 +150,20 @@ impl Backends {
                 Some(heard) = self.heard.recv() => Some(heard),
                 heard = self.native.next() => heard,
             };
-            let Some(heard) = heard else { continue };
-            match heard {
-                Heard::Place(Place::Wos, PlaceNews::Lost { .. }) => {
-                    let Self { wos, store, news, owners, last_link, .. } = self;
-                    wos.buried(&mut Links { store, news, owners, last: last_link });
-                }
-                Heard::Place(Place::Native, PlaceNews::Lost { .. }) => self.native.buried(),
-                _ => {}
+            if let Some(heard) = heard {
+                return heard;
             }
-            return heard;
+        }
+    }
+
+    /// The loss of a place is handled next: from now on something can start there again.
+    pub(crate) fn bury(&mut self, place: Place) {
+        match place {
+            Place::Native => self.native.buried(),
+            Place::Wos => {
+                let Self { wos, store, news, owners, last_link, .. } = self;
+                wos.buried(&mut Links { store, news, owners, last: last_link });
+            }
         }
     }
 

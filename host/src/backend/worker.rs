@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::printed;
+use super::printed::{self, Printed};
 use crate::{
     children::Own,
     manager::link::peer::{LinkId, NewsSender, Peer},
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct WorkerProcess {
     pub(super) peer: Peer,
     child: Child,
+    printed: Printed,
     _own: Own,
 }
 
@@ -38,17 +39,18 @@ impl WorkerProcess {
         news: &NewsSender,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
+        let (stderr, printed) = printed::to_log(log_path);
         let child = platform::own_command()
             .arg("wos-worker")
             .env(CACHE_DIR_VARIABLE, cache_dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(printed::to_log(log_path))
+            .stderr(stderr)
             // A Ctrl-C on the terminal is for the manager, which stops in order.
             .process_group(0)
             .spawn()?;
         let own = Own::register(child.id());
-        Ok(Self { peer: Peer::connect(id, false, ours, store, news)?, child, _own: own })
+        Ok(Self { peer: Peer::connect(id, false, ours, store, news)?, child, printed, _own: own })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -59,6 +61,10 @@ impl WorkerProcess {
     pub(super) fn kill(&mut self) {
         // Fails only if it has ended already.
         let _ = self.child.kill();
+    }
+
+    pub(super) fn printed(&self) -> &Printed {
+        &self.printed
     }
 
     /// How it ended, if it has.

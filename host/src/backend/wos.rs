@@ -34,6 +34,8 @@ const END_TIME: Duration = Duration::from_secs(2);
 /// A worker that lived this long is followed by another one at once, before a component asks for it;
 /// after one that dies of its own start, the next component's backoff says when.
 const LIFE_MIN: Duration = Duration::from_millis(50);
+/// How long the last words of a worker that has ended are waited for.
+const WORDS_TIME: Duration = Duration::from_millis(100);
 /// How often it is looked at.
 const END_PERIOD: Duration = Duration::from_millis(5);
 /// The worker's own output, in the log directory.
@@ -216,7 +218,18 @@ async fn bury(mut worker: WorkerProcess, time: Duration) -> String {
     let mut killed = false;
     loop {
         match worker.try_reap() {
-            Ok(Some(status)) => return status,
+            Ok(Some(status)) if killed => return status,
+            Ok(Some(status)) => {
+                // Its last words are read when it is gone; whoever it left may hold its output open.
+                let until = Instant::now() + WORDS_TIME;
+                while !worker.printed().is_written() && Instant::now() < until {
+                    tokio::time::sleep(END_PERIOD).await;
+                }
+                return match worker.printed().last_words() {
+                    Some(words) => format!("{status}: {words}"),
+                    None => status,
+                };
+            }
             Ok(None) => {}
             Err(error) => return format!("its exit status is unknown: {error}"),
         }

@@ -1,12 +1,15 @@
 //! The command line: one definition, from which parsing, help and errors come.
 
 use std::ffi::OsString;
+use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::RestartPolicy;
+use crate::config::{RestartPolicy, read_duration};
+use crate::manager::ReadOnlySocket;
 
 /// Runs daemons and brings them back when they fail.
 #[derive(Debug, Parser)]
@@ -94,7 +97,7 @@ pub(super) enum Verb {
         /// The daemon
         name: String,
         /// How far back
-        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
         last: Duration,
         #[command(flatten)]
         which: Which,
@@ -104,6 +107,11 @@ pub(super) enum Verb {
         /// The file
         #[arg(default_value = super::DEFAULT_FILE)]
         file: PathBuf,
+    },
+    /// Show, export and import the state of daemons, while their fleet does not run
+    State {
+        #[command(subcommand)]
+        verb: StateVerb,
     },
     /// Look what this machine offers
     Doctor,
@@ -152,6 +160,64 @@ impl From<WhichLong> for Which {
     }
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum StateVerb {
+    /// List the daemons of which state is kept, or what is kept of one
+    Ls {
+        /// The daemon
+        name: Option<String>,
+        #[command(flatten)]
+        of: StateOf,
+    },
+    /// Write all that is kept of a daemon to a file
+    Export {
+        /// The daemon
+        name: String,
+        /// The file, which must not be there; `-` is standard output [default: NAME.duende-state]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        of: StateOf,
+    },
+    /// Take a daemon from a file that `export` wrote
+    Import {
+        /// The file; `-` is standard input
+        export: PathBuf,
+        /// The daemon's name from now on [default: the one that it had]
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+        /// Throw away what is kept under that name
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        of: StateOf,
+    },
+    /// Read all that is kept and say what is damaged; exit code 1 if something is
+    Check {
+        /// The daemon [default: all, and the file itself]
+        name: Option<String>,
+        #[command(flatten)]
+        of: StateOf,
+    },
+    /// Remove all that is kept of a daemon, also what is damaged; an export or a copy is left beside the file
+    Reset {
+        /// The daemon
+        name: String,
+        #[command(flatten)]
+        of: StateOf,
+    },
+}
+
+/// Whose state is meant: a fleet's, or what lies in a directory.
+#[derive(Debug, Args)]
+pub(super) struct StateOf {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Where it lies [default: where the fleet's configuration says]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Names {
     /// The daemons
@@ -164,7 +230,11 @@ pub(super) struct Names {
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
     /// The daemon
-    pub(super) name: String,
+    #[arg(required_unless_present = "manager", conflicts_with = "manager")]
+    pub(super) name: Option<String>,
+    /// Show the fleet's own log: its events, and what the manager says
+    #[arg(long)]
+    pub(super) manager: bool,
     /// Go on with what is logged next
     #[arg(short, long)]
     pub(super) follow: bool,
@@ -185,6 +255,32 @@ pub(super) struct Directories {
     pub(super) log_dir: Option<PathBuf>,
 }
 
+/// The socket for those who may look and not touch.
+#[derive(Debug, Args)]
+pub(super) struct ReadOnly {
+    /// Open a second socket at PATH, at which the fleet can be looked at (ps, status, events, history) and not
+    /// changed
+    #[arg(long = "read-only-socket", value_name = "PATH")]
+    path: Option<PathBuf>,
+    /// The mode of its file, which says who may open it: 0600 the fleet's user, 0660 the file's group too, 0666 all
+    #[arg(
+        long = "read-only-mode",
+        value_name = "MODE",
+        requires = "path",
+        default_value = "0600",
+        value_parser = parse_socket_mode
+    )]
+    mode: u32,
+}
+
+impl ReadOnly {
+    /// It, with a path that means the same in every directory.
+    pub(super) fn socket(self) -> io::Result<Option<ReadOnlySocket>> {
+        let Self { path, mode } = self;
+        path.map(|path| Ok(ReadOnlySocket { path: std::path::absolute(path)?, mode })).transpose()
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
     /// The fleet's configuration file
@@ -197,8 +293,10 @@ pub(super) struct UpArgs {
     #[arg(long, requires = "detach")]
     pub(super) wait: bool,
     /// With --wait: for how long at most, looked at once a second [default: as long as it takes]
-    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
     pub(super) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(super) read_only: ReadOnly,
     /// Given by `--detach` to the process that goes on
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(super) detached: bool,
@@ -258,6 +356,15 @@ impl From<Restart> for RestartPolicy {
     }
 }
 
+fn parse_socket_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ (0o600 | 0o660 | 0o666)) => Ok(mode),
+        Ok(_) | Err(_) => {
+            Err("write 0600, 0660 or 0666: to connect takes reading and writing".to_owned())
+        }
+    }
+}
+
 fn parse_pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -273,11 +380,20 @@ fn parse_tail(text: &str) -> Result<(String, PathBuf), String> {
 
 fn parse_interval(text: &str) -> Result<(String, Duration), String> {
     let (channel, period) = text.split_once('=').ok_or("write CHANNEL=PERIOD, as tick=1s")?;
-    let period = humantime::parse_duration(period).map_err(|error| error.to_string())?;
-    if period < Duration::from_millis(1) {
-        return Err("a period has at least 1ms".to_owned());
-    }
+    let period = read_duration(period, &PERIODS).map_err(in_words)?;
     Ok((channel.to_owned(), period))
+}
+
+/// What a flag can say: a period of a source as in a file, and what is waited or looked back for.
+const PERIODS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 86_400);
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    read_duration(text, &WAITS).map_err(in_words)
+}
+
+fn in_words((message, help): (String, String)) -> String {
+    format!("{message}; {help}")
 }
 
 #[cfg(test)]
@@ -309,9 +425,18 @@ mod tests {
         check("duende up --detach --wait --timeout 30s edge.toml", true);
         check("duende up --wait", false);
         check("duende up --detach --timeout 30s", false);
+        check("duende up --read-only-socket look.sock", true);
+        check("duende up --read-only-socket look.sock --read-only-mode 0660", true);
+        check("duende up --read-only-socket look.sock --read-only-mode 0700", false);
+        check("duende up --read-only-mode 0660", false);
         check("duende ps -f edge.toml --json", true);
         check("duende ps -f edge.toml --fleet edge", false);
         check("duende logs web -f -n 5 --fleet edge", true);
+        check("duende logs --manager -f", true);
+        check("duende logs --manager web", false);
+        check("duende logs", false);
+        check("duende run a.wasm --interval tick=-1s", false);
+        check("duende run a.wasm --interval tick=1000000000d", false);
         check("duende events -f --file edge.toml", true);
         check("duende pause a b", true);
         check("duende resume", false);
@@ -321,6 +446,13 @@ mod tests {
         check("duende stop", false);
         check("duende stop a b --fleet edge", true);
         check("duende keep --fd 3 anything", true);
+        check("duende state ls --fleet edge", true);
+        check("duende state ls web -f edge.toml --json", true);
+        check("duende state export web -o - --state-dir /x", true);
+        check("duende state export", false);
+        check("duende state import web.duende-state --as web-2 --replace --fleet edge", true);
+        check("duende state import --as web", false);
+        check("duende state", false);
         check("duende frobnicate", false);
         check("duende", false);
     }

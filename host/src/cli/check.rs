@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::{self, DaemonConfig, FleetConfig, Isolation, Overrides, RestartPolicy};
+use crate::config::{
+    self, Checked, DaemonConfig, FleetConfig, Isolation, Overrides, RestartPolicy,
+};
 use crate::platform::Surroundings;
 
 use super::error::CliError;
@@ -43,7 +45,7 @@ pub(super) fn check(
     surroundings: &Surroundings,
     runner: Runner,
 ) -> Result<ExitCode, CliError> {
-    let fleet = config::load(file, &Overrides::default(), surroundings)?;
+    let Checked { fleet, warnings, .. } = config::check(file, &Overrides::default(), surroundings)?;
     let mut progress = Progress::new("looking into components");
     let findings: Vec<Finding<'_>> = fleet
         .daemons
@@ -79,9 +81,17 @@ pub(super) fn check(
                 })
             })
             .collect();
-        output::json(&json!({ "valid": !bad, "fleet": fleet.name, "daemons": daemons }))?;
+        output::json(&json!({
+            "valid": !bad,
+            "fleet": fleet.name,
+            "daemons": daemons,
+            "warnings": warnings,
+        }))?;
     } else {
-        output::line(render(&fleet, &findings, output::stdout_has_colour()).trim_end())?;
+        for warning in &warnings {
+            output::line(&format!("{warning}\n"))?;
+        }
+        output::painted(render(&fleet, &findings, output::stdout_has_colour()).trim_end())?;
         let verdict = if bad { "not valid" } else { "valid" };
         output::line(&format!("{}: {verdict}", file.display()))?;
     }

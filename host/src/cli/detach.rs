@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::config::FleetConfig;
+use crate::config::{ChannelConfig, FleetConfig, Source, dirs};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Request;
-use crate::daemon_log::{old_log_path, tail_last};
+use crate::daemon_log::{fleet_log, old_log_path, printed_log, tail_last, telling_log};
+use crate::manager::ReadOnlySocket;
+use crate::own_file;
 use crate::platform::{Surroundings, own_command};
+use crate::reach;
 
 use super::error::CliError;
 use super::exit_code::ExitCode;
@@ -45,10 +48,19 @@ pub(super) struct Wait {
 /// Starts the manager of a fleet in the background.
 pub(super) fn detach(
     fleet: &FleetConfig,
+    readers: Option<&ReadOnlySocket>,
     wait: Option<Wait>,
     json: bool,
     surroundings: &Surroundings,
 ) -> Result<ExitCode, CliError> {
+    let is_fed = |channel: &ChannelConfig| channel.source == Source::Stdin;
+    if let Some(daemon) = fleet.daemons.iter().find(|daemon| daemon.channels.iter().any(is_fed)) {
+        let message = format!(
+            "daemon `{}` reads standard input, and a manager in the background has none; leave out --detach, or feed it from a file: {{ tail = \"FILE\" }}",
+            daemon.name
+        );
+        return Err(CliError::other(ExitCode::ConfigInvalid, message));
+    }
     let socket = fleet.socket_path();
     match Client::connect(&socket, &fleet.name, surroundings.uid) {
         Ok(client) => {
@@ -63,8 +75,11 @@ pub(super) fn detach(
         Err(error) => return Err(error.into()),
     }
 
-    let log = fleet.log_dir.join("manager.log");
-    let mut child = spawn(fleet, &log).map_err(|error| {
+    let log = printed_log(&fleet.log_dir);
+    // What earlier managers printed is not why this one ends.
+    let printed_before = std::fs::metadata(&log).map_or(0, |found| found.len());
+    let ended = |status| ended(status, &fleet.log_dir, printed_before);
+    let mut child = spawn(fleet, readers, &log).map_err(|error| {
         CliError::other(ExitCode::Failure, format!("the manager can't be started: {error}"))
     })?;
     let mut progress = Progress::new(format!("starting fleet {}", fleet.name));
@@ -74,19 +89,25 @@ pub(super) fn detach(
             // Of two that start at once, the other one may have won: then this one ends and says so.
             Ok(client) if client.info().pid == child.id() => break client,
             Ok(_) => {}
-            Err(ClientError::NotRunning { .. } | ClientError::Stale { .. }) => {}
+            // It may wait for what the last one left.
+            Err(
+                ClientError::NotRunning { .. }
+                | ClientError::Stale { .. }
+                | ClientError::TimedOut { .. }
+                | ClientError::Closed,
+            ) => {}
             Err(error) => return Err(error.into()),
         }
         if let Some(status) = child.try_wait()? {
             drop(progress);
-            return Err(ended(status, &log));
+            return Err(ended(status));
         }
         if started.elapsed() >= START_TIMEOUT {
             let message = format!(
                 "the manager (process {}) does not answer after {} s; look at {}",
                 child.id(),
                 START_TIMEOUT.as_secs(),
-                log.display()
+                telling_log(&fleet.log_dir).display()
             );
             return Err(CliError::other(ExitCode::Failure, message));
         }
@@ -99,13 +120,14 @@ pub(super) fn detach(
     {
         // Its end is told as one at the start is.
         return Err(match (error, child.try_wait()?) {
-            (CliError::Client(ClientError::Closed), Some(status)) => ended(status, &log),
+            (CliError::Client(ClientError::Closed), Some(status)) => ended(status),
             (error, _) => error,
         });
     }
 
     let daemons = verbs::rows(&mut client, &Request::Ps)?.len();
     let info = client.info();
+    let log = fleet_log(&fleet.log_dir);
     if json {
         let document = json!({ "fleet": info, "socket": socket, "log": log, "daemons": daemons });
         output::json(&document)?;
@@ -149,16 +171,24 @@ fn wait_until_ready(client: &mut Client, wait: Wait, json: bool) -> Result<(), C
     Err(CliError::other(ExitCode::DaemonFailed, message))
 }
 
-fn spawn(fleet: &FleetConfig, log: &Path) -> io::Result<Child> {
-    std::fs::create_dir_all(&fleet.log_dir)?;
-    keep_short(log)?;
-    let log = OpenOptions::new().create(true).append(true).mode(0o640).open(log)?;
+fn spawn(fleet: &FleetConfig, readers: Option<&ReadOnlySocket>, log: &Path) -> io::Result<Child> {
+    dirs::make(&fleet.log_dir)?;
+    let named = |error| reach::named(log, &error);
+    keep_short(log).map_err(named)?;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o640);
+    let opened = own_file::no_link(&mut options).open(log).map_err(own_file::said);
+    let log = opened.map_err(named)?;
     let mut command = own_command();
     command.arg("up").arg("--detached");
     let arguments: [(&str, &PathBuf); 2] =
         [("--state-dir", &fleet.state_dir), ("--log-dir", &fleet.log_dir)];
     for (flag, directory) in arguments {
         command.arg(flag).arg(directory);
+    }
+    if let Some(ReadOnlySocket { path, mode }) = readers {
+        command.arg("--read-only-socket").arg(path);
+        command.arg("--read-only-mode").arg(format!("{mode:o}"));
     }
     if let Some(file) = &fleet.file {
         command.arg("--").arg(file);
@@ -188,25 +218,72 @@ pub(super) fn leave_session() -> Result<(), CliError> {
     })
 }
 
-fn ended(status: std::process::ExitStatus, log: &Path) -> CliError {
-    let lines = tail_last(log, LOG_LINES).unwrap_or_default();
+/// What is said of a manager that has ended: what it printed since then, else what its fleet's log says.
+fn ended(status: std::process::ExitStatus, log_dir: &Path, printed_before: u64) -> CliError {
+    let (printed, own) = (printed_log(log_dir), fleet_log(log_dir));
+    let (log, lines) = match printed_since(&printed, printed_before) {
+        lines if !lines.is_empty() => (&printed, lines),
+        _ => (&own, tail_last(&own, LOG_LINES).unwrap_or_default()),
+    };
     let lines: Vec<String> = lines.iter().map(|line| output::harmless(line)).collect();
     let code = match status.code() {
         Some(3) => ExitCode::ConfigInvalid,
         Some(6) => ExitCode::AlreadyRunning,
         _ => ExitCode::Failure,
     };
-    let message = format!(
-        "the manager ended at once ({status}); the end of {}:\n{}",
-        log.display(),
-        lines.join("\n")
-    );
+    let message = match lines.as_slice() {
+        [] if is_full(log) => format!(
+            "the manager ended at once ({status}), and could not say why: the disk of {} is full",
+            log.display()
+        ),
+        lines => format!(
+            "the manager ended at once ({status}); the end of {}:\n{}",
+            log.display(),
+            lines.join("\n")
+        ),
+    };
     CliError::other(code, message)
+}
+
+/// The last lines of a log from an offset on; from its beginning, if it was put aside meanwhile.
+fn printed_since(log: &Path, offset: u64) -> Vec<String> {
+    let length = std::fs::metadata(log).map_or(0, |found| found.len());
+    let new = length.checked_sub(offset).unwrap_or(length);
+    // A line has at least one byte: of so many lines no older one is among them.
+    let lines = tail_last(log, LOG_LINES).unwrap_or_default();
+    let mut left = usize::try_from(new).unwrap_or(usize::MAX);
+    let is_new = |line: &&String| {
+        let fits = left > line.len();
+        left = left.saturating_sub(line.len() + 1);
+        fits
+    };
+    let mut found: Vec<String> = lines.iter().rev().take_while(is_new).cloned().collect();
+    found.reverse();
+    found
+}
+
+/// Whether the disk of a file has no room left.
+fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| found.f_bavail == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_earlier_managers_printed_is_not_repeated() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("manager.log");
+        assert!(printed_since(&log, 0).is_empty());
+        std::fs::write(&log, "old\n").unwrap();
+        assert!(printed_since(&log, 4).is_empty());
+        std::fs::write(&log, "old\none\ntwo\n").unwrap();
+        assert_eq!(printed_since(&log, 4), ["one", "two"]);
+        assert_eq!(printed_since(&log, 0), ["old", "one", "two"]);
+        std::fs::write(&log, "new\n").unwrap();
+        assert_eq!(printed_since(&log, 9), ["new"]);
+    }
 
     #[test]
     fn what_managers_print_is_put_aside_when_it_is_long() {

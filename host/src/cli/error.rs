@@ -1,6 +1,6 @@
 //! What can go wrong on the command line, and how it is said.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use serde_json::json;
 
@@ -81,9 +81,9 @@ impl CliError {
             let text = match self {
                 // Diagnostics say `error:` themselves, each for itself.
                 Self::Config(diagnostics) => diagnostics.to_string(),
-                other => format!("duende: {}", output::harmless_lines(&other.to_string())),
+                other => format!("duende: {other}"),
             };
-            let _ = writeln!(io::stderr(), "{text}");
+            output::complain(&text);
         }
         code
     }

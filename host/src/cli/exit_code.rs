@@ -76,17 +76,23 @@ impl From<&ClientError> for ExitCode {
                 ErrorCode::UnknownDaemon => Self::UnknownDaemon,
                 ErrorCode::Failed | ErrorCode::InvalidState => Self::DaemonFailed,
                 ErrorCode::Version
+                | ErrorCode::UnknownRequest
+                | ErrorCode::ReadOnly
                 | ErrorCode::Stopping
                 | ErrorCode::Halted
                 | ErrorCode::TooManyFollowers
                 | ErrorCode::Busy
                 | ErrorCode::Denied
                 | ErrorCode::TooSlow
-                | ErrorCode::Malformed => Self::Failure,
+                | ErrorCode::Malformed
+                | ErrorCode::TooLarge
+                | ErrorCode::StateLost
+                | ErrorCode::Other(_) => Self::Failure,
             },
             ClientError::RuntimeDir(_)
             | ClientError::ForeignManager { .. }
             | ClientError::Version { .. }
+            | ClientError::TooOld { .. }
             | ClientError::TimedOut { .. }
             | ClientError::Closed
             | ClientError::Malformed(_)

@@ -46,7 +46,7 @@ pub(super) fn history(
     if json {
         output::json(&json!({ "daemon": name, "sampling": sampling, "figures": figures }))?;
     } else {
-        output::line(table(&figures).trim_end())?;
+        output::painted(table(&figures).trim_end())?;
     }
     Ok(ExitCode::Success)
 }

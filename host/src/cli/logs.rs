@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::config::{self, Overrides, dirs};
 use crate::control::client::ClientError;
 use crate::control::protocol::Request;
-use crate::daemon_log::{LogEntry, LogFollower, level_name, log_path};
+use crate::daemon_log::{LogEntry, LogFollower, level_name, log_path, telling_log};
 use crate::platform::Surroundings;
 
 use super::args::{LogsArgs, Which};
@@ -21,7 +21,10 @@ use super::{DEFAULT_FILE, verbs};
 const FOLLOW_PERIOD: Duration = Duration::from_millis(100);
 
 pub(super) fn logs(args: LogsArgs, json: bool, at: &Surroundings) -> Result<ExitCode, CliError> {
-    let path = find_log(&args.name, &args.which.into(), at)?;
+    let path = match &args.name {
+        Some(name) => find_log(name, &args.which.into(), at)?,
+        None => telling_log(&find_log_dir(&args.which.into(), at)?),
+    };
     let failed = |error: std::io::Error| {
         CliError::other(ExitCode::Failure, format!("{}: {error}", path.display()))
     };
@@ -33,10 +36,19 @@ pub(super) fn logs(args: LogsArgs, json: bool, at: &Surroundings) -> Result<Exit
     }
     loop {
         let lines = follower.poll_lines().map_err(failed)?;
-        if lines.is_empty() {
+        let gap = follower.take_gap();
+        if lines.is_empty() && !gap {
             output::wait_or_reader_gone(FOLLOW_PERIOD)?;
         }
         print(&lines, json, colour)?;
+        if gap {
+            let text = "lines are missing here: the log is rotated faster than it is read";
+            if json {
+                output::json_line(&json!({ "gap": text }))?;
+            } else {
+                output::painted(&paint(text, Some(Colour::Yellow), colour))?;
+            }
+        }
     }
 }
 
@@ -45,7 +57,7 @@ fn print(lines: &[String], json: bool, colour: bool) -> Result<(), CliError> {
         if json {
             output::json_line(&as_json(line))?;
         } else {
-            output::line(&as_text(line, colour))?;
+            output::painted(&as_text(line, colour))?;
         }
     }
     Ok(())
@@ -66,7 +78,7 @@ pub(super) fn as_text(line: &str, colour: bool) -> String {
 
 fn level_colour(entry: &LogEntry) -> Option<Colour> {
     match level_name(entry.level) {
-        "error" => Some(Colour::Red),
+        "error" | "crit" => Some(Colour::Red),
         "warn" => Some(Colour::Yellow),
         "debug" | "trace" => Some(Colour::Dim),
         _ => None,
@@ -85,24 +97,7 @@ fn find_log(name: &str, which: &Which, at: &Surroundings) -> Result<PathBuf, Cli
         }
         Err(error) => error,
     };
-    let nobody = matches!(
-        error,
-        CliError::Client(ClientError::NotRunning { .. } | ClientError::Stale { .. })
-    );
-    if !nobody {
-        return Err(error);
-    }
-    let directory = match (&which.file, &which.fleet) {
-        (_, Some(fleet)) => {
-            let state_dir = dirs::state_dir(at, fleet);
-            dirs::log_dir(at, fleet, &state_dir)
-        }
-        (Some(file), None) => config::load(file, &Overrides::default(), at)?.log_dir,
-        (None, None) => match config::load(Path::new(DEFAULT_FILE), &Overrides::default(), at) {
-            Ok(fleet) => fleet.log_dir,
-            Err(_) => return Err(error),
-        },
-    };
+    let directory = configured_log_dir(which, error, at)?;
     let path = log_path(&directory, name);
     if !path.exists() {
         let message = format!(
@@ -112,6 +107,41 @@ fn find_log(name: &str, which: &Which, at: &Surroundings) -> Result<PathBuf, Cli
         return Err(CliError::other(ExitCode::UnknownDaemon, message));
     }
     Ok(path)
+}
+
+/// The directory of a fleet's logs.
+fn find_log_dir(which: &Which, at: &Surroundings) -> Result<PathBuf, CliError> {
+    match verbs::connect(which, at) {
+        Ok(client) => Ok(PathBuf::from(&client.info().log_dir)),
+        Err(error) => configured_log_dir(which, error, at),
+    }
+}
+
+/// The directory of a fleet's logs, as its configuration says, if no manager could be asked for the reason
+/// that none runs.
+fn configured_log_dir(
+    which: &Which,
+    error: CliError,
+    at: &Surroundings,
+) -> Result<PathBuf, CliError> {
+    let nobody = matches!(
+        error,
+        CliError::Client(ClientError::NotRunning { .. } | ClientError::Stale { .. })
+    );
+    if !nobody {
+        return Err(error);
+    }
+    Ok(match (&which.file, &which.fleet) {
+        (_, Some(fleet)) => {
+            let state_dir = dirs::state_dir(at, fleet);
+            dirs::log_dir(at, fleet, &state_dir)
+        }
+        (Some(file), None) => config::load(file, &Overrides::default(), at)?.log_dir,
+        (None, None) => match config::load(Path::new(DEFAULT_FILE), &Overrides::default(), at) {
+            Ok(fleet) => fleet.log_dir,
+            Err(_) => return Err(error),
+        },
+    })
 }
 
 #[cfg(test)]

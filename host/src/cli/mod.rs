@@ -13,19 +13,24 @@ mod check;
 mod detach;
 mod error;
 mod exit_code;
+pub mod figures;
 mod history;
 mod logs;
 mod outcome;
 pub mod output;
 pub mod ps;
+mod state;
+mod state_check;
+mod untaken;
 mod verbs;
 
 use std::path::Path;
 
 use clap::Parser as _;
 
-use crate::config::{self, FleetConfig, Overrides, SingleDaemon, SingleSource};
+use crate::config::{self, Checked, FleetConfig, Overrides, SingleDaemon, SingleSource, Written};
 use crate::doctor;
+use crate::manager::ReadOnlySocket;
 use crate::platform::Surroundings;
 
 use args::{Arguments, Directories, RunArgs, UpArgs, Verb};
@@ -44,6 +49,10 @@ pub struct UpOptions {
     pub json: bool,
     /// Whether nobody watches: standard output and standard error are the manager's log.
     pub detached: bool,
+    /// The socket for those who may look and not touch; none: there is none.
+    pub read_only_socket: Option<ReadOnlySocket>,
+    /// What is written in the file, key by key.
+    pub written: Written,
 }
 
 /// What `duende run` is to do.
@@ -86,12 +95,18 @@ pub fn main(runner: Runner) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
+            if error.use_stderr() {
+                // It repeats what was typed.
+                output::complain(&error.render().to_string());
+                return ExitCode::Usage;
+            }
             // Help and version come this way too. If nobody can read them, nobody misses them.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
+            return ExitCode::Success;
         }
     };
     let json = arguments.json;
+    crate::keep::outlive_file_limit();
     match dispatch(arguments, runner) {
         Ok(code) => code,
         Err(error) => error.report(json),
@@ -121,6 +136,7 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
             history::history(&name, last, &which, json, &surroundings)
         }
         Verb::Check { file } => check::check(&file, json, &surroundings, runner),
+        Verb::State { verb } => state::state(verb, json, &surroundings),
         Verb::Doctor => show_doctor(json, &surroundings),
         Verb::Keep(_) => Ok((runner.keep)()),
         Verb::WosWorker(_) => Ok((runner.wos_worker)()),
@@ -140,15 +156,20 @@ fn up(
     runner: Runner,
 ) -> Result<ExitCode, CliError> {
     let overrides = args.directories.into();
-    let fleet = config::load(&args.file, &overrides, surroundings)?;
+    let read_only_socket = args.read_only.socket()?;
+    let Checked { fleet, warnings, written } = config::check(&args.file, &overrides, surroundings)?;
+    if !args.detached {
+        output::warnings(&warnings);
+    }
     if args.detach {
         let wait = args.wait.then_some(detach::Wait { at_most: args.timeout });
-        return detach::detach(&fleet, wait, json, surroundings);
+        return detach::detach(&fleet, read_only_socket.as_ref(), wait, json, surroundings);
     }
     if args.detached {
         detach::leave_session()?;
     }
-    Ok((runner.up)(UpOptions { fleet, json, detached: args.detached }))
+    let detached = args.detached;
+    Ok((runner.up)(UpOptions { fleet, json, detached, read_only_socket, written }))
 }
 
 fn run(
@@ -178,7 +199,7 @@ fn show_doctor(json: bool, surroundings: &Surroundings) -> Result<ExitCode, CliE
     if json {
         output::json(&report)?;
     } else {
-        output::line(report.render(output::stdout_has_colour()).trim_end())?;
+        output::painted(report.render(output::stdout_has_colour()).trim_end())?;
     }
     Ok(ExitCode::Success)
 }

@@ -13,6 +13,7 @@ use crate::control::protocol::{Request, Response};
 use super::error::CliError;
 use super::exit_code::ExitCode;
 use super::output::{self, Progress, harmless};
+use super::untaken::Untaken;
 
 /// One daemon's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,18 +72,26 @@ impl Outcomes {
         self,
         all_done: &str,
         done: &str,
+        untaken: &Untaken,
         json: bool,
     ) -> Result<ExitCode, CliError> {
         if self.refused.is_some() {
+            if !json {
+                untaken.print()?;
+            }
             return self.fail_unless_done(done, json).map(|()| ExitCode::Success);
         }
         if json {
-            output::json(&json!({ "ok": true, "daemons": self.rows }))?;
-        } else if self.rows.iter().all(|row| row.detail.is_empty()) {
+            let document = json!({ "ok": true, "daemons": self.rows, "config_changes": untaken });
+            output::json(&document)?;
+            return Ok(ExitCode::Success);
+        }
+        if self.rows.iter().all(|row| row.detail.is_empty()) {
             output::line(&harmless(all_done))?;
         } else {
             print(&self.rows.iter().map(|row| line(row, done)).collect::<Vec<_>>())?;
         }
+        untaken.print()?;
         Ok(ExitCode::Success)
     }
 

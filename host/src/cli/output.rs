@@ -1,7 +1,11 @@
 //! Writing to standard output and standard error.
 //!
-//! Colour only where somebody sees it: on a terminal, unless `NO_COLOR` is set. What comes from
-//! daemons is never sent to a terminal as it is: control characters are replaced.
+//! Colour only where somebody sees it: on a terminal, unless `NO_COLOR` is set.
+//!
+//! Everything that the command line prints goes through here, and of all that drives a terminal only the
+//! colours of [`paint`] pass, where there are colours (`tests::nothing_but_our_colours_drives_a_terminal`):
+//! whatever daemons, files, peers and arguments say, and whoever forgets it. In JSON such characters are
+//! written as their codes.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,7 +14,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::manager::printer::{Printer, dropped_line};
-use crate::terminal::drives_terminal;
+pub(crate) use crate::terminal::harmless;
+use crate::{config::Diagnostic, terminal::harmless_json};
 
 /// Colours of the terminal's own palette.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,9 @@ impl Colour {
     }
 }
 
+/// All that [`paint`] sends to a terminal beside texts.
+const CODES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"];
+
 /// Wraps a text in a colour, if `on`.
 #[must_use]
 pub fn paint(text: &str, colour: Option<Colour>, on: bool) -> String {
@@ -53,18 +61,6 @@ pub fn paint(text: &str, colour: Option<Colour>, on: bool) -> String {
 pub fn stdout_has_colour() -> bool {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !forbidden && io::stdout().is_terminal()
-}
-
-/// A text on one line in which whatever [drives a terminal](drives_terminal) is replaced.
-#[must_use]
-pub fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\t' => ' ',
-            driving if drives_terminal(driving) => '\u{fffd}',
-            other => other,
-        })
-        .collect()
 }
 
 /// As [`harmless`], for a text of several lines.
@@ -86,8 +82,48 @@ pub fn last_words(text: &str) {
     }
 }
 
-/// Writes a text and a line feed.
+/// Writes a text, of which nothing drives a terminal, and a line feed.
 pub(super) fn line(text: &str) -> io::Result<()> {
+    write(&harmless_lines(text))
+}
+
+/// Writes a text that brings its colours, and a line feed.
+pub(super) fn painted(text: &str) -> io::Result<()> {
+    write(&only_colours(text, stdout_has_colour()))
+}
+
+/// Writes what goes wrong, or may, to standard error. If nobody can read it, nobody misses it.
+pub(super) fn complain(text: &str) {
+    let text = harmless_lines(text.trim_end_matches('\n'));
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Says what a configuration allows and probably does not mean.
+pub(super) fn warnings(warnings: &[Diagnostic]) {
+    for warning in warnings {
+        complain(&format!("{warning}\n"));
+    }
+}
+
+/// A text of several lines in which nothing but colours drives a terminal, and these only if `on`.
+fn only_colours(text: &str, on: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let colour = CODES.iter().find(|code| on && rest.starts_with(**code));
+        let length = colour.map_or(first.len_utf8(), |code| code.len());
+        let (piece, behind) = rest.split_at(length);
+        match (colour, first) {
+            (Some(code), _) => out.push_str(code),
+            (None, '\n') => out.push('\n'),
+            (None, _) => out.push_str(&harmless(piece)),
+        }
+        rest = behind;
+    }
+    out
+}
+
+fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.write_all(b"\n")?;
@@ -96,12 +132,12 @@ pub(super) fn line(text: &str) -> io::Result<()> {
 
 /// Writes a value as a document of its own, indented.
 pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
-    line(&serde_json::to_string_pretty(value)?)
+    write(&harmless_json(&serde_json::to_string_pretty(value)?))
 }
 
 /// Writes a value as one line of a stream.
 pub(super) fn json_line(value: &impl Serialize) -> io::Result<()> {
-    line(&serde_json::to_string(value)?)
+    write(&harmless_json(&serde_json::to_string(value)?))
 }
 
 /// Sleeps, or notices that the reader of standard output has gone: then nothing more need be written,
@@ -138,7 +174,7 @@ impl Progress {
     #[must_use]
     pub fn new(what: impl Into<String>) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { what: what.into(), started: Instant::now(), terminal, shown_s: None }
+        Self { what: harmless(&what.into()), started: Instant::now(), terminal, shown_s: None }
     }
 
     /// Shows how long it has taken: each second on a terminal; else after one second and then every
@@ -263,6 +299,32 @@ mod tests {
             coloured = coloured.replace(code, "");
         }
         assert_eq!(coloured, plain);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_but_our_colours_drives_a_terminal(text in "(\\PC|\x1b\\[[0-9;]{0,3}m|\x1b|\u{9b}|\u{202e}|\r|\n|\t|a){0,40}") {
+            for on in [false, true] {
+                let mut shown = only_colours(&text, on);
+                proptest::prop_assert_eq!(only_colours(&shown, on), shown.clone());
+                if on {
+                    for code in CODES {
+                        shown = shown.replace(code, "");
+                    }
+                }
+                let drives = |found: char| found != '\n' && crate::terminal::drives_terminal(found);
+                proptest::prop_assert!(!shown.contains(drives), "{shown:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_colours_pass() {
+        for colour in [Colour::Green, Colour::Yellow, Colour::Red, Colour::Dim, Colour::Bold] {
+            let text = paint("a\nb", Some(colour), true);
+            assert_eq!(only_colours(&text, true), text);
+            assert!(!only_colours(&text, false).contains('\x1b'));
+        }
     }
 
     #[test]

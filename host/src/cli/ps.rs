@@ -9,6 +9,8 @@ use super::output::{Colour, Table, harmless, human_bytes, human_duration, human_
 
 /// Longest detail in a table, in characters.
 const DETAIL_CHARS_MAX: usize = 60;
+/// A reader that is less behind is not worth a word among others: it has a batch in hand.
+const LAG_BYTES_SHOWN: u64 = 1 << 20;
 
 /// The table of `ps`.
 #[must_use]
@@ -64,12 +66,14 @@ const fn state_colour(state: DaemonState) -> Colour {
         | DaemonState::Stopping
         | DaemonState::Backoff => Colour::Yellow,
         DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
+        // Of a later version: somebody should know of it, nobody has to act.
+        DaemonState::Other(_) => Colour::Yellow,
     }
 }
 
 const fn health_colour(health: HealthState) -> Option<Colour> {
     match health {
-        HealthState::Unknown => None,
+        HealthState::Unknown | HealthState::Other(_) => None,
         HealthState::Healthy => Some(Colour::Green),
         HealthState::Degraded => Some(Colour::Yellow),
         HealthState::Unhealthy => Some(Colour::Red),
@@ -95,6 +99,12 @@ fn detail(row: &DaemonRow) -> String {
         add(&format!("waits for {}", row.waits_for.join(", ")));
     }
     add(&row.detail);
+    for source in &row.sources {
+        add(&source.unreadable);
+        if source.lag_bytes >= LAG_BYTES_SHOWN {
+            add(&format!("{} behind in {}", human_bytes(source.lag_bytes), source.channel));
+        }
+    }
     add(&row.health_detail);
     if let Some(ms) = row.next_restart_ms {
         add(&format!("again in {}", human_duration(Duration::from_millis(ms))));
@@ -139,6 +149,12 @@ pub(super) fn manager_line(info: &ManagerInfo) -> String {
         health.status.as_str()
     );
     harmless(&text)
+}
+
+/// What is wrong with what daemons keep, on one line.
+pub(super) fn state_line(info: &ManagerInfo) -> Option<String> {
+    let fault = info.health.state_fault.as_ref()?;
+    Some(format!("state of fleet {}: {}", harmless(&info.fleet), harmless(fault)))
 }
 
 /// All about one daemon.
@@ -189,11 +205,7 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
         add("processor", format!("{percent:.1} %"));
     }
     if let Some(rate) = row.rate {
-        let unit = match rate.unit {
-            crate::control::protocol::RateUnit::Slices => "slices",
-            crate::control::protocol::RateUnit::Messages => "messages",
-        };
-        add("rate", format!("{} ({unit})", human_rate(rate.per_second)));
+        add("rate", format!("{} ({})", human_rate(rate.per_second), rate.unit.as_str()));
     }
     if let Some(reason) = &row.last_exit {
         add("last exit", harmless(reason));
@@ -201,6 +213,11 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
     add("log", harmless(&row.log_path));
     if row.lost_lines > 0 {
         add("lost lines", row.lost_lines.to_string());
+    }
+    for source in &row.sources {
+        let behind = format!("{} behind", human_bytes(source.lag_bytes));
+        let text = if source.unreadable.is_empty() { behind } else { harmless(&source.unreadable) };
+        add("reads", format!("{}: {text}", harmless(&source.channel)));
     }
     if !row.metrics.is_empty() {
         add("metrics", String::new());
@@ -217,11 +234,12 @@ pub(super) fn details(row: &DaemonRow, colour: bool) -> String {
 pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
     use crate::control::protocol::EventKind;
     let style = match event.kind {
-        EventKind::Running | EventKind::Healthy => Some(Colour::Green),
+        EventKind::Running | EventKind::Healthy | EventKind::StateRestored => Some(Colour::Green),
         EventKind::Paused
         | EventKind::Backoff
         | EventKind::Stopping
         | EventKind::SourceGap
+        | EventKind::Rejected
         | EventKind::ReloadTimedOut
         | EventKind::Lagged => Some(Colour::Yellow),
         EventKind::Failed
@@ -231,12 +249,15 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::Exited
         | EventKind::WorkerExited
         | EventKind::KeepExited
-        | EventKind::Halted => Some(Colour::Red),
+        | EventKind::StateFault
+        | EventKind::Halted
+        | EventKind::LeftBehind => Some(Colour::Red),
         EventKind::Started
         | EventKind::ConfigUpdated
         | EventKind::Reloading
         | EventKind::Stopped
-        | EventKind::Shutdown => None,
+        | EventKind::Shutdown
+        | EventKind::Other(_) => None,
     };
     let at = std::time::UNIX_EPOCH + Duration::from_micros(event.time_unix_us);
     let subject = if event.daemon.is_empty() { "-" } else { &event.daemon };
@@ -298,6 +319,7 @@ mod tests {
             since_ms: None,
             processes: 0,
             lost_lines: 0,
+            sources: vec![],
         }
     }
 

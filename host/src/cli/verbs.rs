@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::config::{self, dirs};
 use crate::control::client::{Client, unexpected};
-use crate::control::protocol::{DaemonRow, Request, Response};
+use crate::control::protocol::{DaemonRow, EventKind, Request, Response};
 use crate::daemon_log::tail_last;
 use crate::platform::Surroundings;
 
@@ -17,6 +17,7 @@ use super::error::CliError;
 use super::exit_code::ExitCode;
 use super::outcome::Outcomes;
 use super::output::{self, Progress};
+use super::untaken::Untaken;
 use super::{logs, ps};
 
 /// How many lines of its log `status` shows of a daemon.
@@ -28,6 +29,10 @@ pub(super) fn connect(which: &Which, surroundings: &Surroundings) -> Result<Clie
         Some(file) => Some(config::fleet_name(file)?),
         None => which.fleet.clone(),
     };
+    if let Some(name) = named.as_deref().filter(|name| !config::names_a_fleet(name)) {
+        let text = format!("`{}` can't be the name of a fleet", output::harmless(name));
+        return Err(CliError::other(ExitCode::Usage, text));
+    }
     let runtime_dir = dirs::runtime_dir(surroundings);
     Ok(Client::find(&runtime_dir, surroundings.uid, named.as_deref())?)
 }
@@ -36,8 +41,8 @@ pub(super) fn connect(which: &Which, surroundings: &Surroundings) -> Result<Clie
 pub(super) fn rows(client: &mut Client, request: &Request) -> Result<Vec<DaemonRow>, CliError> {
     let mut rows = Vec::new();
     client.ask_quickly(request, |response| match response {
-        Response::Daemons(part) => {
-            rows.extend(part);
+        Response::Daemons { daemons } => {
+            rows.extend(daemons);
             Ok(())
         }
         other => Err(unexpected(&other)),
@@ -49,7 +54,11 @@ fn print_rows(client: &Client, rows: &[DaemonRow], json: bool) -> Result<ExitCod
     if json {
         output::json(&json!({ "fleet": client.info(), "daemons": rows }))?;
     } else {
-        output::line(ps::table(rows, output::stdout_has_colour()).trim_end())?;
+        output::painted(ps::table(rows, output::stdout_has_colour()).trim_end())?;
+        if let Some(line) = ps::state_line(client.info()) {
+            // Beside the table, which programs may take apart.
+            output::complain(&format!("duende: {line}"));
+        }
     }
     Ok(ExitCode::Success)
 }
@@ -70,10 +79,16 @@ pub(super) fn status(
     let one = name.is_some();
     let request = name.map_or(Request::Ps, |name| Request::Status { name });
     let rows = rows(&mut client, &request)?;
+    let names: Vec<String> = rows.iter().filter(|_| one).map(|row| row.name.clone()).collect();
+    let untaken = Untaken::ask(&mut client, &names);
+    if !one && json {
+        let fleet = client.info();
+        output::json(&json!({ "fleet": fleet, "daemons": rows, "config_changes": untaken }))?;
+        return Ok(ExitCode::Success);
+    }
     if !one {
-        if !json {
-            output::line(&ps::manager_line(client.info()))?;
-        }
+        output::line(&ps::manager_line(client.info()))?;
+        untaken.print()?;
         return print_rows(&client, &rows, json);
     }
     // A log that can't be read is no reason to say nothing else.
@@ -84,18 +99,24 @@ pub(super) fn status(
     if json {
         let last_lines: Vec<_> = last_lines.iter().map(|line| logs::as_json(line)).collect();
         let fleet = client.info();
-        output::json(&json!({ "fleet": fleet, "daemons": rows, "last_lines": last_lines }))?;
+        output::json(&json!({
+            "fleet": fleet,
+            "daemons": rows,
+            "config_changes": untaken,
+            "last_lines": last_lines,
+        }))?;
         return Ok(ExitCode::Success);
     }
     let colour = output::stdout_has_colour();
     for row in rows {
-        output::line(ps::details(&row, colour).trim_end())?;
+        output::painted(ps::details(&row, colour).trim_end())?;
     }
+    untaken.print()?;
     if !last_lines.is_empty() {
         output::line("")?;
     }
     for line in last_lines {
-        output::line(&logs::as_text(&line, colour))?;
+        output::painted(&logs::as_text(&line, colour))?;
     }
     Ok(ExitCode::Success)
 }
@@ -130,7 +151,11 @@ pub(super) fn change(
     };
     let progress = Progress::new(format!("{doing} {list}"));
     let outcomes = Outcomes::ask(&mut client, &request, progress)?;
-    outcomes.report(&format!("{done} {list}"), done, json)
+    let untaken = match &request {
+        Request::Reload { names } | Request::Restart { names } => Untaken::ask(&mut client, names),
+        _ => Untaken::default(),
+    };
+    outcomes.report(&format!("{done} {list}"), done, &untaken, json)
 }
 
 /// Asks for something that takes as long as it takes, and shows that it does.
@@ -156,17 +181,29 @@ pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitC
     let manager = i32::try_from(manager).ok().and_then(Pid::from_raw);
     let manager = manager.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let progress = Progress::new(format!("stopping fleet {fleet}"));
+    let mut left = Vec::new();
     wait(&mut client, &Request::Down, progress, |response| match response {
-        Response::Event(event) if !json => {
-            Ok(output::line(&ps::event_line(&event, output::stdout_has_colour()))?)
+        Response::Event { event } => {
+            if event.kind == EventKind::LeftBehind {
+                left.push(event.daemon.clone());
+            }
+            if json {
+                return Ok(());
+            }
+            Ok(output::painted(&ps::event_line(&event, output::stdout_has_colour()))?)
         }
-        Response::Event(_) => Ok(()),
         other => Err(unexpected(&other).into()),
     })?;
     if let Some(manager) = manager {
         // Its answer is the last thing that it does: whoever starts the fleet again meets nobody.
         let mut ended = [PollFd::new(&manager, PollFlags::IN)];
         let _ = poll(&mut ended, Some(&END_TIME));
+    }
+    if !left.is_empty() {
+        let left = left.join(", ");
+        let text =
+            format!("fleet {fleet} is down, but for processes that can't be killed, of {left}");
+        return Err(CliError::other(ExitCode::DaemonFailed, text));
     }
     if json {
         output::json(&json!({ "ok": true, "fleet": fleet }))?;
@@ -185,8 +222,8 @@ pub(super) fn events(
     let mut client = connect(which, at)?;
     let colour = output::stdout_has_colour();
     let part = |response| match response {
-        Response::Event(event) if json => Ok(output::json_line(&event)?),
-        Response::Event(event) => Ok(output::line(&ps::event_line(&event, colour))?),
+        Response::Event { event } if json => Ok(output::json_line(&event)?),
+        Response::Event { event } => Ok(output::painted(&ps::event_line(&event, colour))?),
         other => Err(CliError::from(unexpected(&other))),
     };
     client.ask(&Request::Events { follow }, part, |_| Ok(output::check_reader()?))?;

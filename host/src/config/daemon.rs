@@ -10,11 +10,12 @@ use super::channel::{read_channels, read_grants};
 use super::diagnostic::Report;
 use super::graph::Draft;
 use super::health::read_health;
-use super::model::{DaemonConfig, Isolation, KILL_TIMEOUT, probes_default};
+use super::model::{DaemonConfig, Isolation, KILL_TIMEOUT, NotifyAccess, probes_default};
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 use super::reader::Section;
 use super::reading::{FROM_1_MS, FROM_ZERO, Reading};
 use super::recovery::read_restart;
+use super::schema::Table;
 use super::table::read_config;
 use super::{native, wos};
 
@@ -41,11 +42,15 @@ pub(super) fn read(
     reading: &Reading<'_>,
     report: &mut Report<'_>,
 ) -> Draft {
+    report.outline_mut().read_daemon(section.table());
     "daemon".clone_into(&mut section.path);
     let (name, name_span) = read_name(&mut section, report);
-    if !name.is_empty() {
+    if is_name(&name) {
         section.path = format!("daemon.{name}");
     }
+
+    let (path, span) = (section.path.clone(), section.span.clone());
+    let daemon = section.table();
 
     let stop_grace = section.take("stop_grace").and_then(|entry| entry.duration(report, FROM_ZERO));
     let kill_timeout =
@@ -82,21 +87,22 @@ pub(super) fn read(
         );
         None
     };
-    let (mut channels, stdin_span) = contract_key("channel", report)
+    let mut channels = contract_key("channel", report)
         .map(|entry| read_channels(&entry, reading, report))
         .unwrap_or_default();
     let grants = contract_key("grant", report)
         .map(|entry| read_grants(&entry, &mut channels, report))
         .unwrap_or_default();
+    channels.warn_of_ungranted(&path, report);
     let health = contract_key("health", report)
-        .and_then(|entry| entry.section(report, "{ period = \"10s\" }"))
+        .and_then(|entry| entry.section(Table::Health, report, "{ period = \"10s\" }"))
         .map_or_else(probes_default, |section| read_health(section, report));
     let config = contract_key("config", report)
-        .and_then(|entry| read_config(&entry, report))
+        .and_then(|entry| read_config(&entry, daemon, cannot_have(&isolation), report))
         .unwrap_or_default();
     let restart = section
         .take("restart")
-        .and_then(|entry| entry.section(report, "{ policy = \"on-failure\" }"))
+        .and_then(|entry| entry.section(Table::Restart, report, "{ policy = \"on-failure\" }"))
         .map(|section| read_restart(section, matches!(isolation, Isolation::Wos(_)), report))
         .unwrap_or_default();
     let member_of = section
@@ -110,7 +116,7 @@ pub(super) fn read(
         isolation,
         depends_on: Vec::new(),
         grants,
-        channels,
+        channels: channels.configs,
         stop_grace: stop_grace.unwrap_or(default.stop_grace),
         kill_timeout: kill_timeout.unwrap_or(KILL_TIMEOUT),
         start_timeout: start_timeout.unwrap_or(default.start_timeout),
@@ -121,7 +127,15 @@ pub(super) fn read(
         restart,
         config,
     };
-    Draft { config, name_span, depends_on, member_of, stdin_span }
+    Draft { config, name_span, span, depends_on, member_of, stdin_span: channels.stdin_span }
+}
+
+/// The keys of a daemon that one of this kind can't have.
+const fn cannot_have(isolation: &Isolation) -> &'static [&'static str] {
+    match isolation {
+        Isolation::Wos(_) => &wos::NATIVE_KEYS,
+        Isolation::Native(_) => &native::COMPONENT_KEYS,
+    }
 }
 
 /// Reads `watchdog`. What has no process of its own can't send signs of life.
@@ -131,8 +145,17 @@ fn read_watchdog(
     report: &mut Report<'_>,
 ) -> Option<Duration> {
     match isolation {
-        Isolation::Native(_) => {
-            section.take("watchdog").and_then(|entry| entry.duration(report, FROM_1_MS))
+        Isolation::Native(native) => {
+            let entry = section.take("watchdog")?;
+            if native.notify_access == Some(NotifyAccess::None) {
+                let message = "with notify_access = \"none\" no sign of life would count";
+                entry.report(
+                    report,
+                    message,
+                    "remove one of them, or name whose word counts: \"main\"",
+                );
+            }
+            entry.duration(report, FROM_1_MS)
         }
         Isolation::Wos(_) => {
             let why = "a component sends no signs of life: its slices have a budget";
@@ -144,7 +167,7 @@ fn read_watchdog(
 
 fn read_name(section: &mut Section<'_>, report: &mut Report<'_>) -> (String, Range<usize>) {
     let Some(entry) = section.take("name") else {
-        report.add(&section.span, "daemon.name", "this key is missing", "add:  name = \"web\"");
+        section.miss(report, "name", "this key is missing", "add:  name = \"web\"");
         return (String::new(), section.span.clone());
     };
     let Some(name) = entry.string(report) else {
@@ -152,7 +175,8 @@ fn read_name(section: &mut Section<'_>, report: &mut Report<'_>) -> (String, Ran
     };
     if !is_name(name) {
         entry.report(report, format!("`{name}` is not a name"), NAME_FORM);
-        return (String::new(), entry.span);
+        // Who depends on it has said nothing wrong.
+        return (name.to_owned(), entry.span);
     }
     if RESERVED_NAMES.contains(&name) {
         let message = "this name is reserved for a log of the manager itself";
@@ -188,6 +212,7 @@ fn read_isolation(
         Some(Wanted::Later) | None => image.is_some(),
     };
     match (&image, &program) {
+        (None, None) if ["image", "command"].iter().any(|key| section.is_mistyped(key)) => {}
         (None, None) => {
             let help = "add:  image = \"daemon.wasm\"  for a component, or  command = [\"daemon\"]  \
                         for a native program";

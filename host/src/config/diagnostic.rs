@@ -3,6 +3,13 @@
 //! Reading a configuration collects as many problems as can be found in one go. Each names file,
 //! line, column, key, value and a way out, and shows the line with a caret, so that nobody has to
 //! look one up to understand the other.
+//!
+//! Rules:
+//! 1. However long what the file says, a problem is a few lines ([`Diagnostic::new`] shortens,
+//!    `tests::what_is_long_is_shortened_in_its_middle`).
+//! 2. Of more than [`DIAGNOSTICS_MAX`] the first in the file are kept, in whatever order they were found
+//!    (`tests::the_first_of_the_file_are_kept`).
+//! 3. Nothing that a file says drives a terminal (`tests::a_file_does_not_drive_the_terminal`).
 
 use std::fmt;
 use std::ops::Range;
@@ -10,12 +17,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::terminal::drives_terminal;
+use crate::terminal::{drives_terminal, harmless};
+
+use super::outline::{self, Outline};
 
 /// Most problems that are reported at once; the rest is counted.
 pub const DIAGNOSTICS_MAX: usize = 50;
 /// Longest excerpt of a line, in characters: a longer line is cut around the caret.
 const EXCERPT_CHARS_MAX: usize = 100;
+/// Longest message, and longest way out, in characters.
+const TEXT_CHARS_MAX: usize = 300;
+/// Longest key and longest value, in characters.
+const KEY_CHARS_MAX: usize = 160;
+const VALUE_CHARS_MAX: usize = 200;
 
 /// Where something is in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,8 +68,8 @@ impl Place {
             .chars()
             .skip(first)
             .take(EXCERPT_CHARS_MAX)
-            // A tab would move the caret, any other control character the terminal.
-            .map(|character| if character.is_control() { ' ' } else { character })
+            // A tab would move the caret, and others the terminal.
+            .map(|character| if drives_terminal(character) { ' ' } else { character })
             .collect();
         let caret_offset = before - first;
         let room = excerpt.chars().count().saturating_sub(caret_offset).max(1);
@@ -63,9 +77,30 @@ impl Place {
     }
 }
 
+/// What a problem is to whoever wants to use the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It can't be used.
+    Error,
+    /// It can, and probably something else was meant.
+    Warning,
+}
+
+impl Severity {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    /// Whether the configuration can be used nevertheless.
+    pub severity: Severity,
     /// The file; none for a problem with flags or the environment.
     pub file: Option<PathBuf>,
     /// Where in the file; none if the file could not be read at all.
@@ -82,9 +117,46 @@ pub struct Diagnostic {
     pub help: String,
 }
 
+impl Diagnostic {
+    /// A problem; what is long of its texts is shortened. `key` may be empty.
+    pub(super) fn new(
+        severity: Severity,
+        file: Option<&Path>,
+        place: Option<Place>,
+        (key, value): (&str, Option<&str>),
+        message: &str,
+        help: &str,
+    ) -> Self {
+        Self {
+            severity,
+            file: file.map(Path::to_owned),
+            place,
+            key: shortened(key, KEY_CHARS_MAX),
+            // As it is written, so that it can be found: its beginning.
+            value: value.map(|value| value.chars().take(VALUE_CHARS_MAX).collect()),
+            message: shortened(message, TEXT_CHARS_MAX),
+            help: shortened(help, TEXT_CHARS_MAX),
+        }
+    }
+}
+
+/// A text without its middle if it is longer than `chars_max` characters.
+fn shortened(text: &str, chars_max: usize) -> String {
+    let count = text.chars().count();
+    if count <= chars_max {
+        return text.to_owned();
+    }
+    const GAP: &str = " … ";
+    let kept = chars_max.saturating_sub(GAP.chars().count());
+    let end = kept / 3;
+    let begin: String = text.chars().take(kept - end).collect();
+    let end: String = text.chars().skip(count - end).collect();
+    format!("{begin}{GAP}{end}")
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: ")?;
+        write!(f, "{}: ", self.severity.as_str())?;
         if !self.key.is_empty() {
             write!(f, "{}: ", Shown(&self.key))?;
         }
@@ -98,7 +170,7 @@ impl fmt::Display for Diagnostic {
                     f,
                     "{:gutter$}--> {}:{}:{}",
                     "",
-                    file.display(),
+                    harmless(&file.display().to_string()),
                     place.line,
                     place.column
                 )?;
@@ -109,7 +181,7 @@ impl fmt::Display for Diagnostic {
                 write!(f, "{:gutter$} = help: {help}", "")
             }
             (Some(file), None) => {
-                writeln!(f, " --> {}", file.display())?;
+                writeln!(f, " --> {}", harmless(&file.display().to_string()))?;
                 write!(f, "  = help: {help}")
             }
             (None, _) => write!(f, "  = help: {help}"),
@@ -163,24 +235,57 @@ impl fmt::Display for Diagnostics {
 pub(super) struct Report<'s> {
     file: Option<&'s Path>,
     source: &'s str,
-    problems: Vec<(usize, Diagnostic)>,
-    more: usize,
+    errors: First,
+    warnings: First,
+    outline: Outline,
 }
 
 impl<'s> Report<'s> {
-    pub(super) const fn new(file: Option<&'s Path>, source: &'s str) -> Self {
-        Self { file, source, problems: Vec::new(), more: 0 }
+    pub(super) fn new(file: Option<&'s Path>, source: &'s str) -> Self {
+        let (errors, warnings) = (First::default(), First::default());
+        Self { file, source, errors, warnings, outline: Outline::default() }
     }
 
-    /// Adds a problem at a place in the source. `key` and `value` may be empty.
+    /// The whole text.
+    pub(super) const fn source(&self) -> &'s str {
+        self.source
+    }
+
+    /// Whether what stands there is a part of a header.
+    pub(super) fn is_in_header(&self, span: &Range<usize>) -> bool {
+        outline::is_in_header(self.source, span)
+    }
+
+    /// The line on which it begins, from 1.
+    pub(super) fn line_of(&self, span: &Range<usize>) -> usize {
+        outline::line_number(self.source, span.start)
+    }
+
+    /// A place for a text, as `file:line:column`.
+    pub(super) fn point(&self, span: &Range<usize>) -> String {
+        let Place { line, column, .. } = Place::new(self.source, span);
+        let file = self.file.and_then(Path::file_name).unwrap_or_default();
+        format!("{}:{line}:{column}", file.to_string_lossy())
+    }
+
+    /// Where the tables of what is being read begin.
+    pub(super) const fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    pub(super) const fn outline_mut(&mut self) -> &mut Outline {
+        &mut self.outline
+    }
+
+    /// Adds a problem at a place in the source. `key` may be empty.
     pub(super) fn add(
         &mut self,
         span: &Range<usize>,
         key: &str,
-        message: impl Into<String>,
-        help: impl Into<String>,
+        message: impl AsRef<str>,
+        help: impl AsRef<str>,
     ) {
-        self.push(span, key, None, message.into(), help.into());
+        self.push(Severity::Error, span, (key, None), message.as_ref(), help.as_ref());
     }
 
     /// Adds a problem with the value that stands at `span`.
@@ -188,55 +293,101 @@ impl<'s> Report<'s> {
         &mut self,
         span: &Range<usize>,
         key: &str,
-        message: impl Into<String>,
-        help: impl Into<String>,
+        message: impl AsRef<str>,
+        help: impl AsRef<str>,
     ) {
-        let value = self.source.get(span.clone()).map(|text| {
-            let end = text.floor_char_boundary(text.len().min(200));
-            text[..end].to_owned()
-        });
-        self.push(span, key, value, message.into(), help.into());
+        let value = self.source.get(span.clone());
+        self.push(Severity::Error, span, (key, value), message.as_ref(), help.as_ref());
+    }
+
+    /// Adds what is allowed, and probably not meant.
+    pub(super) fn warn(
+        &mut self,
+        span: &Range<usize>,
+        key: &str,
+        message: impl AsRef<str>,
+        help: impl AsRef<str>,
+    ) {
+        self.push(Severity::Warning, span, (key, None), message.as_ref(), help.as_ref());
     }
 
     fn push(
         &mut self,
+        severity: Severity,
         span: &Range<usize>,
-        key: &str,
-        value: Option<String>,
-        message: String,
-        help: String,
+        key_and_value: (&str, Option<&str>),
+        message: &str,
+        help: &str,
     ) {
-        if self.is_full() {
+        let (file, source) = (self.file, self.source);
+        let list = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        list.add(span.start, || {
+            let place = file.map(|_| Place::new(source, span));
+            Diagnostic::new(severity, file, place, key_and_value, message, help)
+        });
+    }
+
+    /// Whether an error at this place would only be counted, so that nobody need think of a way out.
+    pub(super) fn only_counts(&self, span: &Range<usize>) -> bool {
+        self.errors.only_counts(span.start)
+    }
+
+    /// How much was reported so far: whether something was, since.
+    pub(super) fn errors(&self) -> usize {
+        self.errors.kept.len() + self.errors.more
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors() == 0
+    }
+
+    /// All errors, in the order of the file.
+    pub(super) fn into_diagnostics(self) -> Diagnostics {
+        let (problems, more) = self.errors.into_order();
+        Diagnostics { problems, more }
+    }
+
+    /// The warnings, if there was no error; else all errors.
+    pub(super) fn finish(self) -> Result<Vec<Diagnostic>, Diagnostics> {
+        if self.is_empty() {
+            Ok(self.warnings.into_order().0)
+        } else {
+            Err(self.into_diagnostics())
+        }
+    }
+}
+
+/// Those problems that come first in a file, and how many more there are.
+#[derive(Debug, Default)]
+struct First {
+    /// By place; of the same place in the order in which they were found.
+    kept: Vec<(usize, Diagnostic)>,
+    more: usize,
+}
+
+impl First {
+    fn only_counts(&self, at: usize) -> bool {
+        self.kept.len() == DIAGNOSTICS_MAX && self.kept.last().is_some_and(|(last, _)| *last <= at)
+    }
+
+    fn add(&mut self, at: usize, problem: impl FnOnce() -> Diagnostic) {
+        if self.only_counts(at) {
             self.more += 1;
             return;
         }
-        let place = self.file.map(|_| Place::new(self.source, span));
-        let file = self.file.map(Path::to_owned);
-        let key = key.to_owned();
-        self.problems.push((span.start, Diagnostic { file, place, key, value, message, help }));
-    }
-
-    /// Whether further problems are only counted.
-    pub(super) const fn is_full(&self) -> bool {
-        self.problems.len() >= DIAGNOSTICS_MAX
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    /// All problems, in the order of the file.
-    pub(super) fn into_diagnostics(mut self) -> Diagnostics {
-        self.problems.sort_by_key(|(start, _)| *start);
-        Diagnostics {
-            problems: self.problems.into_iter().map(|(_, problem)| problem).collect(),
-            more: self.more,
+        if self.kept.len() == DIAGNOSTICS_MAX {
+            self.kept.pop();
+            self.more += 1;
         }
+        let index = self.kept.partition_point(|(before, _)| *before <= at);
+        self.kept.insert(index, (at, problem()));
     }
 
-    /// Nothing, if there was no problem; else all of them.
-    pub(super) fn finish(self) -> Result<(), Diagnostics> {
-        if self.is_empty() { Ok(()) } else { Err(self.into_diagnostics()) }
+    fn into_order(self) -> (Vec<Diagnostic>, usize) {
+        (self.kept.into_iter().map(|(_, problem)| problem).collect(), self.more)
     }
 }
 
@@ -247,17 +398,9 @@ pub(super) fn whole_file(
     message: impl Into<String>,
     help: impl Into<String>,
 ) -> Diagnostics {
-    Diagnostics {
-        problems: vec![Diagnostic {
-            file: Some(file.to_owned()),
-            place,
-            key: String::new(),
-            value: None,
-            message: message.into(),
-            help: help.into(),
-        }],
-        more: 0,
-    }
+    let (message, help) = (message.into(), help.into());
+    let problem = Diagnostic::new(Severity::Error, Some(file), place, ("", None), &message, &help);
+    Diagnostics { problems: vec![problem], more: 0 }
 }
 
 #[cfg(test)]
@@ -276,14 +419,54 @@ mod tests {
 
     #[test]
     fn a_file_does_not_drive_the_terminal() {
-        let source = "\x1b[2J = 1";
+        let source = "\x1b[2J\u{202e} = 1";
         let mut report = Report::new(Some(Path::new("f.toml")), source);
         report.add(&(0..4), "a.\x1b[2J", "unknown key\n`\x1b[2J`", "remove\t\u{9b}2J");
         assert_eq!(
             report.into_diagnostics().to_string(),
-            "error: a.\\u{1b}[2J: unknown key\\n`\\u{1b}[2J`\n --> f.toml:1:1\n  |\n1 |  [2J = 1\n  \
+            "error: a.\\u{1b}[2J: unknown key\\n`\\u{1b}[2J`\n --> f.toml:1:1\n  |\n1 |  [2J  = 1\n  \
              | ^^^^\n  = help: remove\\t\\u{9b}2J"
         );
+    }
+
+    #[test]
+    fn what_is_long_is_shortened_in_its_middle() {
+        let long = "x".repeat(1 << 20);
+        let source = format!("a = \"{long}\"");
+        let mut report = Report::new(Some(Path::new("f.toml")), &source);
+        let (message, help) = (format!("`{long}` is no word"), format!("not `{long}` but a word"));
+        report.add_value(&(4..source.len()), &format!("daemon.{long}.key"), message, help);
+        let text = report.into_diagnostics().to_string();
+        assert!(text.len() < 2_000, "{}", text.len());
+        for part in
+            ["error: daemon.xxx", "xxx.key: `xxx", " … ", "xxx` is no word", "xxx` but a word"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(shortened(&"ä".repeat(300), 300), "ä".repeat(300));
+        assert_eq!(shortened("abcdefghijkl", 9), "abcd … kl");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_first_of_the_file_are_kept(places in proptest::collection::vec(0_usize..200, 0..200)) {
+            let source = " ".repeat(200);
+            let mut report = Report::new(Some(Path::new("f.toml")), &source);
+            for &place in &places {
+                let counts = report.only_counts(&(place..place));
+                let before = report.errors.more;
+                report.add(&(place..place), "", "m", "h");
+                assert!(!counts || report.errors.more == before + 1);
+            }
+            assert_eq!(report.errors(), places.len());
+            let Diagnostics { problems, more } = report.into_diagnostics();
+            let mut first = places.clone();
+            first.sort_unstable();
+            first.truncate(DIAGNOSTICS_MAX);
+            let columns = problems.iter().map(|problem| problem.place.as_ref().map(|at| at.column - 1));
+            assert_eq!(columns.collect::<Option<Vec<_>>>(), Some(first));
+            assert_eq!(problems.len() + more, places.len());
+        }
     }
 
     #[test]

@@ -11,11 +11,13 @@
 //! daemons that run as other users notify the manager through it; who may use a control socket is said
 //! by the socket's own mode.
 
+use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::platform::Surroundings;
+use crate::reach;
 
 /// Where control sockets lie, without regard to flags.
 #[must_use]
@@ -69,7 +71,7 @@ pub fn socket_path(runtime_dir: &Path, fleet: &str) -> PathBuf {
 }
 
 /// A path from the environment or a flag, against the current directory.
-pub(super) fn absolute(path: impl AsRef<Path>) -> PathBuf {
+pub(crate) fn absolute(path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -77,6 +79,76 @@ pub(super) fn absolute(path: impl AsRef<Path>) -> PathBuf {
 /// A path from a file, against the directory of the file, without needless `.`.
 pub(super) fn join(base: &Path, path: &str) -> PathBuf {
     base.join(path).components().collect()
+}
+
+/// Makes a directory for its owner alone, and those above it. Of a link that leads nowhere, or in circles,
+/// the system says only that something is there: what it says of where the link leads counts.
+///
+/// # Errors
+/// It is not there and can't be made, which names it; or somebody else could put something in its place.
+pub fn make(directory: &Path) -> io::Result<()> {
+    check_place(directory)?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| {
+        let error = match (error.kind(), fs::metadata(directory)) {
+            (io::ErrorKind::AlreadyExists, Err(found)) => found,
+            _ => error,
+        };
+        let said = reach::said(directory, &error);
+        io::Error::new(error.kind(), format!("cannot make {}: {said}", directory.display()))
+    })
+}
+
+/// Why what a fleet keeps in a directory is not the fleet's alone; none: it is.
+///
+/// It is said and not refused: in a container, or on a shared file system, owners are numbers of somewhere else.
+#[cfg(feature = "manager")]
+#[must_use]
+pub(crate) fn doubt(directory: &Path) -> Option<String> {
+    const OPEN_TO_ALL: u32 = 0o002;
+    let found = fs::metadata(directory).ok()?;
+    let (uid, path) = (rustix::process::geteuid().as_raw(), directory.display());
+    if found.uid() != uid && found.uid() != 0 {
+        let owner = found.uid();
+        return Some(format!(
+            "{path} belongs to user {owner}, who can put anything in the place of what the fleet keeps there: \
+             chown it to user {uid}, or name another directory"
+        ));
+    }
+    (found.mode() & OPEN_TO_ALL != 0).then(|| {
+        format!(
+            "everybody can put anything in the place of what the fleet keeps in {path}: chmod o-w it"
+        )
+    })
+}
+
+/// Where everybody may make things, as in `/tmp`, whoever comes first owns a name that can be guessed: the
+/// directory right below must be this user's or root's, and nobody else's to write into.
+fn check_place(directory: &Path) -> io::Result<()> {
+    const STICKY_FOR_ALL: u32 = 0o1002;
+    let uid = rustix::process::geteuid().as_raw();
+    for path in directory.ancestors() {
+        let (Some(above), Ok(found)) = (path.parent(), fs::symlink_metadata(path)) else {
+            continue;
+        };
+        let is_open =
+            fs::metadata(above).is_ok_and(|above| above.mode() & STICKY_FOR_ALL == STICKY_FOR_ALL);
+        if !is_open {
+            continue;
+        }
+        let path = path.display();
+        let problem = if found.uid() != uid && found.uid() != 0 {
+            format!("{path} belongs to user {}, not to you", found.uid())
+        } else if found.is_dir() && found.mode() & 0o002 != 0 && found.mode() & 0o1000 == 0 {
+            let mode = found.mode() & 0o7777;
+            format!("{path} is open to other users (mode {mode:04o}): run `chmod 700 {path}`")
+        } else {
+            continue;
+        };
+        let text = format!("{problem}; another place is chosen by --state-dir and --log-dir");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(())
 }
 
 /// Why the directory of control sockets can't be used.
@@ -134,7 +206,7 @@ const fn runtime_dir_mode(uid: u32) -> u32 {
 pub fn prepare_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
     let io_error = |source| RuntimeDirError::Io { path: path.to_owned(), source };
     let mode = runtime_dir_mode(uid);
-    match std::fs::DirBuilder::new().recursive(true).mode(mode).create(path) {
+    match fs::DirBuilder::new().recursive(true).mode(mode).create(path) {
         Ok(()) => {}
         // Something else of that name: the check says what.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -142,10 +214,10 @@ pub fn prepare_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError>
     }
     check_runtime_dir(path, uid)?;
     // The umask may have taken bits away, and an earlier version made it for root alone.
-    let found = std::fs::symlink_metadata(path).map_err(io_error)?.mode() & 0o7777;
+    let found = fs::symlink_metadata(path).map_err(io_error)?.mode() & 0o7777;
     if found & mode != mode {
-        let permissions = std::fs::Permissions::from_mode(found | mode);
-        std::fs::set_permissions(path, permissions).map_err(io_error)?;
+        let permissions = fs::Permissions::from_mode(found | mode);
+        fs::set_permissions(path, permissions).map_err(io_error)?;
     }
     Ok(())
 }
@@ -157,7 +229,7 @@ pub fn prepare_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError>
 pub fn check_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
     let path = path.to_owned();
     // Not through a link: in /tmp anybody could have put one there.
-    let metadata = match std::fs::symlink_metadata(&path) {
+    let metadata = match fs::symlink_metadata(&path) {
         Ok(metadata) => metadata,
         Err(source) => return Err(RuntimeDirError::Io { path, source }),
     };
@@ -179,7 +251,7 @@ pub fn check_runtime_dir(path: &Path, uid: u32) -> Result<(), RuntimeDirError> {
 /// # Errors
 /// As [`check_runtime_dir`].
 pub fn check_runtime_dir_to_ask(path: &Path, uid: u32) -> Result<u32, RuntimeDirError> {
-    let owner = match std::fs::symlink_metadata(path) {
+    let owner = match fs::symlink_metadata(path) {
         Ok(metadata) if uid == 0 => metadata.uid(),
         // The check says what is wrong.
         Ok(_) | Err(_) => uid,
@@ -210,6 +282,29 @@ mod tests {
         assert_eq!([runtime_dir(&surroundings), state, log], expected.map(PathBuf::from));
     }
 
+    /// A name that can be guessed, where everybody may make things.
+    #[test]
+    fn nothing_is_put_where_others_may_put_something() {
+        let open = tempfile::TempDir::new().unwrap();
+        fs::set_permissions(open.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let base = open.path().join("duende-7");
+        let inner = base.join("duende/f/log");
+        make(&inner).unwrap();
+        make(&inner).unwrap();
+        for mode in [0o777, 0o702] {
+            fs::set_permissions(&base, fs::Permissions::from_mode(mode)).unwrap();
+            let error = make(&inner).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+            assert!(error.to_string().contains("open to other users"), "{error}");
+        }
+        fs::set_permissions(&base, fs::Permissions::from_mode(0o700)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&base, Some(12_345), None).unwrap();
+            let error = make(&inner).unwrap_err();
+            assert!(error.to_string().contains("belongs to user 12345"), "{error}");
+        }
+    }
+
     #[test]
     fn each_user_has_a_place() {
         check(0, &[], ["/run/duende", "/var/lib/duende/f", "/var/log/duende/f"]);
@@ -237,11 +332,11 @@ mod tests {
         let home = tempfile::tempdir().expect("temporary directory");
         let uid = rustix::process::geteuid().as_raw();
         let path = home.path().join("duende");
-        let mode = || std::fs::metadata(&path).expect("there").mode() & 0o7777;
+        let mode = || fs::metadata(&path).expect("there").mode() & 0o7777;
         prepare_runtime_dir(&path, uid).expect("created");
         assert_eq!(mode(), runtime_dir_mode(uid));
-        let narrow = std::fs::Permissions::from_mode(0o500);
-        std::fs::set_permissions(&path, narrow).expect("chmod");
+        let narrow = fs::Permissions::from_mode(0o500);
+        fs::set_permissions(&path, narrow).expect("chmod");
         prepare_runtime_dir(&path, uid).expect("found");
         assert_eq!(mode(), runtime_dir_mode(uid));
     }
@@ -259,7 +354,7 @@ mod tests {
         ));
         assert!(check_runtime_dir_to_ask(&path, uid + 1).is_err());
         assert_eq!(check_runtime_dir_to_ask(&path, 0).expect("root asks everywhere"), uid);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).expect("chmod");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).expect("chmod");
         assert!(check_runtime_dir_to_ask(&path, 0).is_err());
         assert!(matches!(check_runtime_dir(&path, uid), Err(RuntimeDirError::TooOpen { .. })));
         let link = home.path().join("link");

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
+use duende_core::wire::link::LINK_FD_VARIABLE;
+
 use super::env_file;
 use super::model::NativeConfig;
 
@@ -16,7 +18,7 @@ pub type Environment = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What is said to the manager, or by `keep` to one daemon: nobody else's business.
 pub const PRIVATE_VARIABLES: [&str; 8] = [
-    "DUENDE_LINK_FD",
+    LINK_FD_VARIABLE,
     "DUENDE_DAEMON",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -71,7 +73,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
     use std::path::PathBuf;
 
-    use super::super::{NotifyAccess, Ready, StopScope, UserConfig};
+    use super::super::{Ready, StopScope, UserConfig};
     use super::*;
 
     #[test]
@@ -98,7 +100,7 @@ mod tests {
             open_files_max: None,
             stop_signal: 15,
             stop_scope: StopScope::Group,
-            notify_access: NotifyAccess::Main,
+            notify_access: None,
             pid_file: None,
         };
         let inherited = || {

@@ -1,6 +1,5 @@
 //! Reads a configuration file.
 
-use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,22 +7,33 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use crate::platform::Surroundings;
+use crate::reach;
+use crate::regular_file;
 
 use super::daemon;
-use super::diagnostic::{Diagnostics, Place, Report, whole_file};
+use super::diagnostic::{Diagnostic, Diagnostics, Place, Report, whole_file};
 use super::dirs;
-use super::graph;
+use super::graph::{self, Draft};
 use super::groups::Groups;
 use super::model::{
-    DAEMONS_MAX, FILE_BYTES_MAX, FleetConfig, METRICS_INTERVAL, SOCKET_PATH_BYTES_MAX,
+    COMMIT_INTERVAL, COMPONENTS_MAX, DAEMONS_MAX, FleetConfig, Isolation, METRICS_INTERVAL,
+    SOCKET_PATH_BYTES_MAX,
 };
 use super::names::{NAME_FORM, is_name};
 use super::open_files::open_files_needed;
-use super::reader::Section;
-use super::reading::Reading;
+use super::reader::{Entry, Section};
+use super::reading::{Reading, not_there, read_bounded};
+use super::schema::Table;
+use super::suggest::nearest;
+use super::syntax::{self, Fault};
+use super::word::words_too_long;
+use super::written::Written;
 
 /// Range of `metrics_interval`: a shorter one would measure itself.
 const SAMPLING: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3_600);
+
+/// Range of `commit_interval`: what is sent outside waits so long.
+const GATHERING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// What the flags say; it is stronger than the environment and the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +44,31 @@ pub struct Overrides {
     pub log_dir: Option<PathBuf>,
 }
 
+/// A valid configuration, and what there is to say of it.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// What it says.
+    pub fleet: FleetConfig,
+    /// What is allowed and probably not meant, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+    /// What is written in it, key by key.
+    pub written: Written,
+}
+
 /// Reads and checks a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check(
+    path: &Path,
+    overrides: &Overrides,
+    surroundings: &Surroundings,
+) -> Result<Checked, Diagnostics> {
+    let source = read_text(path)?;
+    check_text(&source, path, overrides, surroundings)
+}
+
+/// As [`check`], for those who only want to know what it says.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -43,8 +77,7 @@ pub fn load(
     overrides: &Overrides,
     surroundings: &Surroundings,
 ) -> Result<FleetConfig, Diagnostics> {
-    let source = read_text(path)?;
-    parse(&source, path, overrides, surroundings)
+    check(path, overrides, surroundings).map(|checked| checked.fleet)
 }
 
 /// The text of a configuration file.
@@ -56,6 +89,7 @@ fn read_text(path: &Path) -> Result<String, Diagnostics> {
             }
             _ => "name a file that can be read",
         };
+        let error = reach::said(&dirs::absolute(path), &error);
         whole_file(path, None, format!("the configuration can't be read: {error}"), help)
     })?;
     String::from_utf8(bytes).map_err(|error| {
@@ -64,7 +98,10 @@ fn read_text(path: &Path) -> Result<String, Diagnostics> {
         // What precedes the byte is valid, so line and column are exact.
         let valid = String::from_utf8_lossy(&error.as_bytes()[..at]);
         let place = Place::new(&valid, &(at..at));
-        let message = format!("not UTF-8: byte 0x{byte:02x}");
+        let message = match error.as_bytes() {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16, not UTF-8".to_owned(),
+            _ => format!("not UTF-8: byte 0x{byte:02x}"),
+        };
         whole_file(path, Some(place), message, "save the file as UTF-8")
     })
 }
@@ -86,17 +123,8 @@ pub fn fleet_name(path: &Path) -> Result<String, Diagnostics> {
     })
 }
 
-/// At most [`FILE_BYTES_MAX`] bytes of a file; a longer one is an error.
-pub(super) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
-}
-
-/// Checks the text of a configuration file. Relative paths are relative to the directory of `path`.
+/// Checks the text of a configuration file. Relative paths are relative to the directory of `path`: of a
+/// symbolic link, to its own, not to that of the file to which it leads.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -106,15 +134,19 @@ pub fn parse(
     overrides: &Overrides,
     surroundings: &Surroundings,
 ) -> Result<FleetConfig, Diagnostics> {
+    check_text(source, path, overrides, surroundings).map(|checked| checked.fleet)
+}
+
+fn check_text(
+    source: &str,
+    path: &Path,
+    overrides: &Overrides,
+    surroundings: &Surroundings,
+) -> Result<Checked, Diagnostics> {
     let mut report = Report::new(Some(path), source);
     let (document, errors) = DeTable::parse_recoverable(source);
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        let message = match source.get(span.clone()) {
-            Some(key) if error.message() == "duplicate key" => format!("duplicate key `{key}`"),
-            _ => error.message().to_owned(),
-        };
-        report.add(&span, "", message, syntax_help(error.message()));
+    for Fault { span, message, help } in syntax::faults(source, &errors) {
+        report.add(&span, "", message, help);
     }
     if !report.is_empty() {
         // What the parser made of a broken text would be reported as problems that are not there.
@@ -123,30 +155,35 @@ pub fn parse(
 
     let file = dirs::absolute(path);
     let base = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut top = Section::new(String::new(), 0..0, document.get_ref());
+    let mut top = Section::new(Table::Top, String::new(), 0..0, document.get_ref());
+    report.outline_mut().read_top(document.get_ref());
 
-    let fleet =
-        top.take("fleet").and_then(|entry| entry.section(&mut report, "{ name = \"edge\" }"));
-    if fleet.is_none() && report.is_empty() {
+    let fleet = top
+        .take("fleet")
+        .and_then(|entry| entry.section(Table::Fleet, &mut report, "{ name = \"edge\" }"));
+    // Who writes the keys of the fleet without its header is told so.
+    let is_headless =
+        document.get_ref().keys().any(|key| Table::Fleet.keys().contains(&key.get_ref().as_ref()));
+    if fleet.is_none() && report.is_empty() && !is_headless {
         report.add(&(0..0), "fleet", "this table is missing", "add:  [fleet]  name = \"edge\"");
     }
-    let fleet = fleet.map(|section| read_fleet(section, &base, &mut report)).unwrap_or_default();
-
     let reading = Reading { base: &base, surroundings };
+    let fleet = fleet.map(|section| read_fleet(section, &reading, &mut report)).unwrap_or_default();
+
     let mut drafts = Vec::new();
     match top.take("daemon") {
+        // A header that was mistyped is named below.
+        None if document.get_ref().keys().any(|key| is_mistyped_daemon(key.get_ref())) => {}
         None => report.add(
             &(0..0),
             "daemon",
             "no daemon is configured",
             "add:  [[daemon]]  name = \"web\"  command = [\"webd\"]",
         ),
-        Some(entry) if entry.value.is_table() => report.add(
-            &entry.key_span,
-            &entry.path,
-            "one table, where a list of tables belongs",
-            "write [[daemon]], with two brackets on each side",
-        ),
+        Some(entry) if entry.value.is_table() => {
+            let (message, help) = no_list(&entry, source);
+            report.add(&entry.key_span, &entry.path, message, help);
+        }
         Some(entry) => {
             let elements = entry.elements(&mut report, "[]").unwrap_or_default();
             if elements.len() > DAEMONS_MAX {
@@ -157,12 +194,16 @@ pub fn parse(
                 );
             }
             for element in elements.iter().take(DAEMONS_MAX) {
-                if let Some(section) = element.section(&mut report, "{ name = \"web\" }") {
+                if let Some(section) =
+                    element.section(Table::Daemon, &mut report, "{ name = \"web\" }")
+                {
                     drafts.push(daemon::read(section, &reading, &mut report));
                 }
             }
         }
     }
+    check_components(&drafts, &mut report);
+    check_words(&drafts, surroundings, &mut report);
     let groups = top.take("group").map(|entry| Groups::read(&entry, &mut report));
     let groups = groups.unwrap_or_default();
     top.finish(&mut report);
@@ -181,7 +222,8 @@ pub fn parse(
             "raise the hard limit (ulimit -Hn; LimitNOFILE= of a unit), or make it several fleets";
         report.add(&(0..0), "fleet", message, help);
     }
-    report.finish()?;
+    let warnings = report.finish()?;
+    let written = Written::of(document.get_ref(), source);
 
     let environment = |variable: &str| surroundings.var(variable).is_some();
     let state_dir = match (&overrides.state_dir, fleet.state_dir) {
@@ -195,16 +237,64 @@ pub fn parse(
         (None, _) => dirs::log_dir(surroundings, &name, &state_dir),
     };
     let metrics_interval = fleet.metrics_interval.unwrap_or(METRICS_INTERVAL);
-    Ok(FleetConfig {
+    let commit_interval = fleet.commit_interval.unwrap_or(COMMIT_INTERVAL);
+    let fleet = FleetConfig {
         name,
         file: Some(file),
         state_dir,
         log_dir,
         runtime_dir,
         metrics_interval,
+        commit_interval,
         groups: groups.configs,
         daemons,
-    })
+    };
+    Ok(Checked { fleet, warnings, written })
+}
+
+/// Whether a key at the top was meant to be `daemon`.
+fn is_mistyped_daemon(key: &str) -> bool {
+    key != "daemon" && nearest(key, Table::Top.keys().iter().copied()) == Some("daemon")
+}
+
+/// What to say of `daemon` if it is one table: it has a single bracket, or only tables within one that has
+/// not begun.
+fn no_list(entry: &Entry<'_>, source: &str) -> (String, &'static str) {
+    let rest = source.get(entry.key_span.end..).unwrap_or_default();
+    if rest.trim_start().starts_with('.') {
+        let message = "a table of a daemon, and no [[daemon]] stands above it".to_owned();
+        return (
+            message,
+            "write [[daemon]], with two brackets on each side, and its name above it",
+        );
+    }
+    let message = "one table, where a list of tables belongs".to_owned();
+    (message, "write [[daemon]], with two brackets on each side")
+}
+
+/// Whether all components find room in the worker; said of the first that does not.
+fn check_components(drafts: &[Draft], report: &mut Report<'_>) {
+    let is_component = |draft: &&Draft| matches!(draft.config.isolation, Isolation::Wos(_));
+    let mut components = drafts.iter().filter(is_component);
+    let Some(first_over) = components.nth(COMPONENTS_MAX) else { return };
+    let count = COMPONENTS_MAX + 1 + components.count();
+    let help = format!(
+        "a fleet has at most {COMPONENTS_MAX} components: make it several fleets, or run some of them natively"
+    );
+    let key = format!("daemon.{}", first_over.config.name);
+    report.add(&first_over.name_span, &key, format!("{count} components"), help);
+}
+
+/// Whether each program can be given its command line and its environment.
+fn check_words(drafts: &[Draft], surroundings: &Surroundings, report: &mut Report<'_>) {
+    for draft in drafts {
+        let Isolation::Native(native) = &draft.config.isolation else { continue };
+        if let Some(message) = words_too_long(native, surroundings.vars.clone()) {
+            let help = "put what is large into a file, and name the file; what duende itself was started with \
+                        counts, too";
+            report.add(&draft.name_span, &format!("daemon.{}", draft.config.name), message, help);
+        }
+    }
 }
 
 /// Whether the control socket's path is one that the system can bind.
@@ -226,9 +316,10 @@ struct Fleet {
     state_dir: Option<PathBuf>,
     log_dir: Option<PathBuf>,
     metrics_interval: Option<Duration>,
+    commit_interval: Option<Duration>,
 }
 
-fn read_fleet(mut section: Section<'_>, base: &Path, report: &mut Report<'_>) -> Fleet {
+fn read_fleet(mut section: Section<'_>, reading: &Reading<'_>, report: &mut Report<'_>) -> Fleet {
     let mut fleet = Fleet::default();
     if let Some(entry) = section.take("name") {
         if let Some(name) = entry.string(report) {
@@ -238,32 +329,32 @@ fn read_fleet(mut section: Section<'_>, base: &Path, report: &mut Report<'_>) ->
             name.clone_into(&mut fleet.name);
         }
     } else {
-        report.add(&section.span, "fleet.name", "this key is missing", "add:  name = \"edge\"");
+        section.miss(report, "name", "this key is missing", "add:  name = \"edge\"");
     }
     fleet.metrics_interval =
         section.take("metrics_interval").and_then(|entry| entry.duration(report, SAMPLING));
+    fleet.commit_interval =
+        section.take("commit_interval").and_then(|entry| entry.duration(report, GATHERING));
     let mut directory = |key| {
         let entry = section.take(key)?;
-        let text = entry.string(report)?;
-        if text.is_empty() {
-            entry.report(report, "an empty path", "name a directory, or remove the key");
-            return None;
+        let path = reading.path(&entry, report)?;
+        const HELP: &str = "name a directory, or remove the key";
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(found) => {
+                let what = regular_file::what(found.file_type());
+                let message = format!("{} is {what}, not a directory", path.display());
+                entry.report(report, message, HELP);
+            }
+            // It is made, with those above it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Whoever starts the fleet may be another user, or find another disk there.
+            Err(error) => report.warn(&entry.span, &entry.path, not_there(&path, &error), HELP),
         }
-        Some(dirs::join(base, text))
+        Some(path)
     };
     fleet.state_dir = directory("state_dir");
     fleet.log_dir = directory("log_dir");
     section.finish(report);
     fleet
-}
-
-/// The way out of the mistakes in TOML that people make most.
-fn syntax_help(message: &str) -> &'static str {
-    if message.contains("duplicate key") {
-        "remove one of the two"
-    } else if message.contains("string") || message.contains("quote") {
-        "texts stand in quotes: key = \"value\""
-    } else {
-        "one `key = value` a line, texts in quotes, tables as [name]; see https://toml.io"
-    }
 }

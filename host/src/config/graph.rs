@@ -3,18 +3,21 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 
 use duende_core::supervise::DEPENDENCIES_MAX;
 
 use super::diagnostic::{Place, Report};
 use super::groups::Groups;
-use super::model::{DaemonConfig, Source};
+use super::model::{DaemonConfig, Isolation, Source};
 use super::suggest::did_you_mean;
 
 /// A daemon, and the places that problems with its relations point to.
 pub(super) struct Draft {
     pub(super) config: DaemonConfig,
     pub(super) name_span: Range<usize>,
+    /// What stands for all of it: its header, or its braces.
+    pub(super) span: Range<usize>,
     /// The names in `depends_on`, each with its place.
     pub(super) depends_on: Vec<(String, Range<usize>)>,
     /// The name in `member_of`, and its place.
@@ -32,15 +35,30 @@ pub(super) fn resolve(
 ) -> Vec<DaemonConfig> {
     let mut index_of: HashMap<String, usize> = HashMap::new();
     let mut stdin_reader: Option<&Draft> = None;
+    let mut pid_file_of: HashMap<&Path, &str> = HashMap::new();
     for (index, draft) in drafts.iter().enumerate() {
         let name = &draft.config.name;
-        if let Some(&first) = index_of.get(name) {
+        if let Isolation::Native(native) = &draft.config.isolation
+            && let Some(path) = &native.pid_file
+            && let Some(first) = pid_file_of.insert(path, name)
+        {
+            report.add(
+                &draft.name_span,
+                &format!("daemon.{name}.pid_file"),
+                format!("`{first}` has the same file"),
+                "give each daemon a file of its own",
+            );
+        }
+        if name.is_empty() {
+            // That it has none was said.
+        } else if let Some(&first) = index_of.get(name) {
             let line = Place::new(source, &drafts[first].name_span).line;
+            let (one, other) = (report.point(&drafts[first].span), report.point(&draft.span));
             report.add_value(
                 &draft.name_span,
                 &format!("daemon.{name}.name"),
                 format!("duplicate name: line {line} has a daemon of the same name"),
-                "give each daemon its own name",
+                format!("give each its own: those of this name begin at {one} and {other}"),
             );
         } else {
             index_of.insert(name.clone(), index);
@@ -83,7 +101,7 @@ pub(super) fn resolve(
                 let index = index_of.get(wanted).copied();
                 if index.is_none() {
                     // Every name is compared: only for what is shown.
-                    let known = if report.is_full() { &[][..] } else { &names };
+                    let known = if report.only_counts(span) { &[][..] } else { &names };
                     let help = did_you_mean(wanted, known.iter().copied(), || {
                         format!("add a [[daemon]] with name = \"{wanted}\", or remove it here")
                     });

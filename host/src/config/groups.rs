@@ -12,6 +12,7 @@ use super::names::{NAME_FORM, is_name};
 use super::reader::{Entry, Section};
 use super::reading::FROM_ZERO;
 use super::recovery::INTENSITY;
+use super::schema::Table;
 use super::suggest::did_you_mean;
 
 const STRATEGIES: [(&str, Strategy); 3] = [
@@ -47,7 +48,7 @@ impl Groups {
         let drafts = elements
             .iter()
             .take(DAEMONS_MAX)
-            .filter_map(|element| element.section(report, "{ name = \"pair\" }"))
+            .filter_map(|element| element.section(Table::Group, report, "{ name = \"pair\" }"))
             .collect::<Vec<_>>();
         let drafts: Vec<Draft> = drafts.into_iter().map(|section| read(section, report)).collect();
         Self { configs: parents_first(&drafts, report) }
@@ -80,17 +81,17 @@ fn read(mut section: Section<'_>, report: &mut Report<'_>) -> Draft {
     let name = match &entry {
         None => {
             let help = "add:  name = \"pair\"";
-            report.add(&section.span, "group.name", "this key is missing", help);
+            section.miss(report, "name", "this key is missing", help);
             None
         }
-        Some(entry) => entry.string(report).filter(|name| {
+        Some(entry) => entry.string(report).inspect(|name| {
             if !is_name(name) {
                 entry.report(report, format!("`{name}` is not a name"), NAME_FORM);
             }
-            is_name(name)
         }),
     };
-    if let Some(name) = name {
+    // Whoever names one that is no name has said nothing wrong.
+    if let Some(name) = name.filter(|name| is_name(name)) {
         section.path = format!("group.{name}");
     }
     let default = GroupSpec::default();

@@ -11,6 +11,7 @@ use duende_core::probe::{ProbeKind, ProbeSpec, Probes};
 use super::diagnostic::Report;
 use super::reader::Section;
 use super::reading::{FROM_1_MS, FROM_ZERO};
+use super::schema::Table;
 
 /// Most answers in a row that count as one.
 const THRESHOLD_MAX: u32 = 1_000;
@@ -21,7 +22,7 @@ pub(super) fn read_health(mut section: Section<'_>, report: &mut Report<'_>) -> 
     let top = read_probe(&mut section, ProbeKind::Liveness, report);
     let mut table = |key: &'static str, kind: ProbeKind, report: &mut Report<'_>| {
         let entry = section.take(key)?;
-        let mut probe = entry.section(report, EXAMPLE)?;
+        let mut probe = entry.section(Table::Probe, report, EXAMPLE)?;
         let (spec, _) = read_probe(&mut probe, kind, report);
         probe.finish(report);
         Some((entry, spec))

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::diagnostic::Report;
 use super::model::{LinkConfig, STATE_BYTES};
 use super::reader::Section;
+use super::schema::Table;
 
 /// Linear memory, in bytes: from one page to what 32 bits address.
 pub(super) const MEMORY_RANGE: RangeInclusive<u64> = 65_536..=4 << 30;
@@ -44,9 +45,11 @@ pub(super) fn take_limits<'t>(
     section: &mut Section<'t>,
     report: &mut Report<'_>,
 ) -> Option<Section<'t>> {
-    section
-        .take_either(report, "limits", "resources")?
-        .section(report, "{ memory_bytes = \"64MiB\" }")
+    section.take_either(report, "limits", "resources")?.section(
+        Table::Limits,
+        report,
+        "{ memory_bytes = \"64MiB\" }",
+    )
 }
 
 /// The limits of `ResourceConfig` that nothing enforces yet are refused, not ignored.

@@ -15,6 +15,7 @@ mod channel;
 mod daemon;
 mod diagnostic;
 pub mod dirs;
+mod duration;
 mod env_file;
 mod environment;
 mod fleet;
@@ -22,26 +23,41 @@ mod graph;
 mod groups;
 mod health;
 mod limits;
+mod misplaced;
 mod model;
 mod names;
 mod native;
 mod open_files;
+mod outline;
+mod pid_file;
 mod reader;
 mod reading;
 mod recovery;
+mod schema;
 pub(crate) mod signals;
 mod single;
 pub(crate) mod suggest;
+mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unexpanded;
+mod word;
 mod wos;
+mod written;
 
-pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place};
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place, Severity};
+#[cfg(feature = "manager")]
+pub(crate) use duration::read as read_duration;
 pub use environment::{Environment, PRIVATE_VARIABLES, native_env};
-pub use fleet::{Overrides, fleet_name, load, parse};
+pub use fleet::{Checked, Overrides, check, fleet_name, load, parse};
 pub use model::*;
 #[cfg(feature = "manager")]
 pub(crate) use names::is_name as names_a_fleet;
 pub use open_files::{keep_open_files_needed, open_files_needed};
+#[cfg(feature = "manager")]
+pub(crate) use pid_file::not_a_pid_file;
 pub use single::{SingleDaemon, SingleSource, single};
+#[cfg(all(test, feature = "manager"))]
+pub(crate) use word::words_too_long;
+pub use written::{Change, TakesEffect, Written};

@@ -5,6 +5,7 @@
 //! isolation enforces. Whoever holds a [`FleetConfig`] need not look again. Defaults are filled in;
 //! nobody downstream knows another default.
 
+use duende_core::wire::link::ValueKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +18,23 @@ pub use duende_core::restart::RestartPolicy;
 use duende_core::supervise::{Spec, Strategy};
 use serde::{Deserialize, Serialize};
 
+use crate::source::StartAt;
+
+/// An entry of `[daemon.config]`, as it goes to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigValue {
+    /// What its text stands for.
+    pub kind: ValueKind,
+    /// A string as it is, everything else in TOML's notation.
+    pub text: String,
+}
+
 /// Longest configuration file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Most daemons of one fleet.
 pub const DAEMONS_MAX: usize = 1_000;
+/// Most components among them: further ones do not start in the worker.
+pub const COMPONENTS_MAX: usize = 256;
 /// Longest name of a fleet, daemon or channel, in bytes.
 pub const NAME_BYTES_MAX: usize = duende_core::wire::link::NAME_BYTES_MAX;
 /// Longest path of a control socket, in bytes: what `sun_path` holds, less its final zero.
@@ -30,8 +44,12 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub const SLICE_BUDGET: Duration = Duration::from_secs(1);
 /// Default of `metrics_interval`.
 pub const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+/// Default of `commit_interval`.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 /// Default of `kill_timeout`.
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Default of `rotate_wait`.
+pub const ROTATE_WAIT: Duration = Duration::from_secs(5);
 /// Default of `priority`.
 pub const PRIORITY: u8 = 4;
 /// Default of `limits.memory_bytes` on WOS: what the engine's pool serves.
@@ -60,6 +78,8 @@ pub struct FleetConfig {
     pub runtime_dir: PathBuf,
     /// From one sample of what daemons use and do to the next.
     pub metrics_interval: Duration,
+    /// How long what slices commit is gathered, at most, before it is written.
+    pub commit_interval: Duration,
     /// The groups, each after its parent.
     pub groups: Vec<GroupConfig>,
     /// The daemons, in the order of the file.
@@ -137,7 +157,7 @@ pub struct DaemonConfig {
     /// What follows its end.
     pub restart: RestartConfig,
     /// `[daemon.config]`: dotted keys, and values as the contract hands them out.
-    pub config: BTreeMap<String, String>,
+    pub config: BTreeMap<String, ConfigValue>,
 }
 
 impl DaemonConfig {
@@ -148,8 +168,12 @@ impl DaemonConfig {
         match &self.isolation {
             Isolation::Wos(_) => false,
             Isolation::Native(native) => {
-                native.notify_access != NotifyAccess::None
-                    && (native.ready == Ready::Notify || self.watchdog.is_some())
+                // Whoever says whose word counts expects one.
+                match native.notify_access {
+                    Some(NotifyAccess::None) => false,
+                    Some(_) => true,
+                    None => native.ready == Ready::Notify || self.watchdog.is_some(),
+                }
             }
         }
     }
@@ -226,7 +250,7 @@ pub struct NativeConfig {
     /// Who is sent it.
     pub stop_scope: StopScope,
     /// Whose `sd_notify` datagrams count.
-    pub notify_access: NotifyAccess,
+    pub notify_access: Option<NotifyAccess>,
     /// Where the id of its main process is written. Absolute; its directory existed when the
     /// configuration was read.
     pub pid_file: Option<PathBuf>,
@@ -315,13 +339,31 @@ pub struct ChannelConfig {
 /// What feeds a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// The lines that are appended to a file, one message each. The path is absolute; its directory
-    /// exists, the file itself may come later.
-    Tail(PathBuf),
+    /// The lines of a log, one message each.
+    Tail(TailConfig),
     /// The lines of the manager's standard input.
     Stdin,
     /// An empty message, once in each period.
     Interval(Duration),
+}
+
+/// A log that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailConfig {
+    /// Its name. Absolute, and neither a directory nor a device, a pipe or a socket; nothing may have it yet.
+    pub path: PathBuf,
+    /// Where it begins if no position of it was ever committed.
+    pub start: StartAt,
+    /// How long a file that was left behind is read on after something came.
+    pub rotate_wait: Duration,
+}
+
+impl TailConfig {
+    /// Of a path, with the defaults.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, start: StartAt::Beginning, rotate_wait: ROTATE_WAIT }
+    }
 }
 
 /// What follows the end of a daemon.

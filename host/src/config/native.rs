@@ -1,20 +1,35 @@
 //! Reads what is particular to a native program.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
+use toml::de::DeTable;
+
 use crate::platform::{Surroundings, is_executable};
+use crate::reach;
 
 use super::diagnostic::Report;
 use super::dirs;
 use super::env_file::{self, is_variable};
 use super::limits::read_native_limits;
+use super::misplaced::{self, Misplaced};
 use super::model::{NativeConfig, NotifyAccess, Ready, StopScope, UserConfig};
 use super::names;
+use super::pid_file;
 use super::reader::{Entry, Section};
-use super::reading::Reading;
+use super::reading::{Reading, not_there, way_out};
+use super::schema::Table;
 use super::signals::{self, SIGTERM};
 use super::suggest::did_you_mean;
+use super::unexpanded;
+use super::word::{argument_too_long, variable_too_long};
+
+/// What only a component has.
+pub(super) const COMPONENT_KEYS: [&str; 2] = ["priority", "slice_budget"];
+
+/// The way out for a word that no program can be given.
+const TOO_LONG: &str = "put it into a file, and name the file";
 
 /// Reads the keys of a native program. `program` is the entry `command` or `binary_path`.
 pub(super) fn read(
@@ -23,7 +38,7 @@ pub(super) fn read(
     reading: &Reading<'_>,
     report: &mut Report<'_>,
 ) -> NativeConfig {
-    for key in ["priority", "slice_budget"] {
+    for key in COMPONENT_KEYS {
         let why = "only WOS schedules slices";
         section.refuse(report, key, why, "remove the key, or run a component on WOS");
     }
@@ -33,6 +48,7 @@ pub(super) fn read(
     if let Some(entry) = args_entry {
         if args.is_empty() {
             let texts = entry.strings(report, "[\"--root\", \"public\"]").unwrap_or_default();
+            check_arguments(&entry, &texts, report);
             args = texts.into_iter().map(str::to_owned).collect();
         } else {
             let why = "`command` has arguments already";
@@ -48,7 +64,8 @@ pub(super) fn read(
 
     let env_file =
         section.take("env_file").and_then(|entry| read_env_file(&entry, reading, report));
-    let env = section.take("env").map(|entry| read_env(&entry, report)).unwrap_or_default();
+    let daemon = section.table();
+    let env = section.take("env").map(|entry| read_env(&entry, daemon, report)).unwrap_or_default();
     let stop_signal = section.take("stop_signal").and_then(|entry| read_signal(&entry, report));
     let stop_scope = section.take("stop_scope").and_then(|entry| {
         entry.word(report, &[("group", StopScope::Group), ("process", StopScope::Process)])
@@ -60,10 +77,19 @@ pub(super) fn read(
             ("all", NotifyAccess::All),
             ("none", NotifyAccess::None),
         ];
-        entry.word(report, &words)
+        let access = entry.word(report, &words);
+        if access == Some(NotifyAccess::None) && link.is_none() && ready == Some(Ready::Notify) {
+            let message = "with ready = \"notify\" it could never be ready";
+            entry.report(
+                report,
+                message,
+                "remove one of them, or name whose word counts: \"main\"",
+            );
+        }
+        access
     });
     let pid_file =
-        section.take("pid_file").and_then(|entry| read_pid_file(&entry, reading, report));
+        section.take("pid_file").and_then(|entry| pid_file::read(&entry, reading, report));
     let working_dir =
         section.take("working_dir").and_then(|entry| reading.existing_dir(&entry, report));
     let user = section.take("user");
@@ -82,7 +108,7 @@ pub(super) fn read(
         open_files_max,
         stop_signal: stop_signal.unwrap_or(SIGTERM),
         stop_scope: stop_scope.unwrap_or_default(),
-        notify_access: notify_access.unwrap_or_default(),
+        notify_access,
         pid_file,
     }
 }
@@ -112,29 +138,6 @@ fn read_signal(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<i32> {
     Some(number)
 }
 
-/// A file that `keep` writes: in a directory that is there, and nothing but a file of its kind.
-fn read_pid_file(
-    entry: &Entry<'_>,
-    reading: &Reading<'_>,
-    report: &mut Report<'_>,
-) -> Option<PathBuf> {
-    let path = reading.path(entry, report)?;
-    let directory = path.parent().unwrap_or(&path);
-    if !directory.is_dir() {
-        let message = format!("the directory {} does not exist", directory.display());
-        entry.report(report, message, "create it, or name a file in another directory");
-        return None;
-    }
-    match std::fs::symlink_metadata(&path) {
-        Ok(found) if !found.is_file() => {
-            let message = format!("{} is there and not a regular file", path.display());
-            entry.report(report, message, "name a file: it is written at each start");
-            None
-        }
-        Ok(_) | Err(_) => Some(path),
-    }
-}
-
 /// A program and its arguments: an array, or a text that is the program alone. It is not split at
 /// spaces: what a shell would do there is nothing to guess at.
 fn read_program(
@@ -155,23 +158,46 @@ fn read_program(
         return Default::default();
     };
 
+    check_arguments(entry, args, report);
+    if name.contains('/')
+        && let Some((message, help)) = unexpanded::in_path(name, reading.base, reading.surroundings)
+    {
+        entry.report(report, message, help);
+        return Default::default();
+    }
+
     let path = if name.contains('/') {
         Some(dirs::join(reading.base, name))
     } else {
         reading.surroundings.find_program(name)
     };
     match path {
+        Some(path) if is_executable(&path) && reach::is_noexec(&path) => {
+            let message =
+                format!("{} lies on a file system that is mounted noexec", path.display());
+            entry.report(report, message, "move it, or mount that with exec");
+        }
         Some(path) if is_executable(&path) => {
             return (path, args.iter().map(|&arg| arg.to_owned()).collect());
         }
-        Some(path) if path.exists() => {
-            let help = format!("name a program; if it is one: chmod +x {}", path.display());
-            entry.report(report, format!("{} can't be executed", path.display()), help);
-        }
-        Some(path) => {
-            let help = "build or install it; a path with a slash is relative to the directory of the \
-                        configuration file";
-            entry.report(report, format!("{} does not exist", path.display()), help);
+        Some(path) => match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {
+                let message = format!("{} is a directory", path.display());
+                entry.report(report, message, "name a program in it");
+            }
+            Ok(_) => {
+                let help = format!("name a program; if it is one: chmod +x {}", path.display());
+                entry.report(report, format!("{} can't be executed", path.display()), help);
+            }
+            Err(error) => {
+                let help = "build or install it; a path with a slash is relative to the directory of \
+                            the configuration file";
+                entry.report(report, not_there(&path, &error), way_out(&error, help));
+            }
+        },
+        None if let Some((path, error)) = reading.surroundings.barred_program(name) => {
+            let message = format!("no program `{name}` in PATH: {}", not_there(&path, &error));
+            entry.report(report, message, reach::HELP);
         }
         None if name.contains(' ') => {
             let words: Vec<String> =
@@ -187,6 +213,22 @@ fn read_program(
     Default::default()
 }
 
+/// What is too long is said of the whole key: its value may be what is too long to be shown.
+fn check_arguments(entry: &Entry<'_>, args: &[&str], report: &mut Report<'_>) {
+    if let Some(message) = args.iter().find_map(|arg| argument_too_long(arg)) {
+        report.add(&entry.key_span, &entry.path, message, TOO_LONG);
+    }
+    let Some(array) = entry.value.as_array() else { return };
+    // What follows `-c` is for a shell, which expands it.
+    let shells = std::iter::once(false).chain(args.iter().map(|arg| *arg == "-c"));
+    let program = array.len().saturating_sub(args.len());
+    for ((arg, element), is_script) in args.iter().zip(array.iter().skip(program)).zip(shells) {
+        if !is_script {
+            warn_of_unexpanded(&element.span(), &entry.path, arg, report);
+        }
+    }
+}
+
 fn read_ready(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Ready> {
     if let Some(probe) = entry.value.as_table() {
         let names: Vec<&str> = probe.keys().map(|key| key.get_ref().as_ref()).collect();
@@ -197,21 +239,50 @@ fn read_ready(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Ready> {
     entry.word(report, &[("started", Ready::Started), ("notify", Ready::Notify)])
 }
 
-fn read_env(entry: &Entry<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
+fn read_env(
+    entry: &Entry<'_>,
+    daemon: &DeTable<'_>,
+    report: &mut Report<'_>,
+) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
-    let Some(section) = entry.section(report, "{ RUST_LOG = \"info\" }") else {
+    let Some(section) = entry.section(Table::Env, report, "{ RUST_LOG = \"info\" }") else {
         return env;
     };
     for (name, entry) in section.entries() {
+        let problem =
+            misplaced::ambiguous(name, &entry, Table::Env, daemon, &COMPONENT_KEYS, report);
+        if let Some(Misplaced { message, help }) = problem {
+            report.add(&entry.key_span, &entry.path, message, help);
+            continue;
+        }
+        if let Some(Misplaced { message, help }) = section.misplaced(name, &entry, report)
+            && entry.value.as_str().is_none()
+        {
+            report.add(&entry.key_span, &entry.path, message, help);
+            continue;
+        }
         if !is_variable(name) {
             let message = format!("`{name}` can't be the name of a variable");
             let help = "use letters, digits and `_`, and no digit first";
             report.add(&entry.key_span, &entry.path, message, help);
         } else if let Some(value) = entry.string(report) {
+            if let Some(message) = variable_too_long(name, value) {
+                report.add(&entry.key_span, &entry.path, message, TOO_LONG);
+                continue;
+            }
+            warn_of_unexpanded(&entry.span, &entry.path, value, report);
             env.insert(name.to_owned(), value.to_owned());
         }
     }
     env
+}
+
+/// Warns of what a shell would expand: the program gets it as it stands.
+fn warn_of_unexpanded(span: &Range<usize>, key: &str, word: &str, report: &mut Report<'_>) {
+    if let Some(found) = unexpanded::in_word(word) {
+        let message = format!("`{found}` is not expanded here: the program gets it as it stands");
+        report.warn(span, key, message, "write the whole path");
+    }
 }
 
 /// A file of variables, each line of which is one now.

@@ -1,8 +1,9 @@
 //! Reads values out of a parsed TOML document and reports what is wrong with them.
 //!
 //! A [`Section`] is a table from which keys are taken one by one; what was never asked for is unknown
-//! and reported at the end, with the nearest key that was asked for. A value of the wrong type or
-//! range is reported where it stands and read as absent, so that reading goes on and finds the rest.
+//! and reported at the end: with the table to which it belongs, if that is another one (`misplaced`),
+//! else with the nearest key that was asked for. A value of the wrong type or range is reported where it
+//! stands and read as absent, so that reading goes on and finds the rest.
 
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
@@ -11,7 +12,10 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Report;
-use super::suggest::did_you_mean;
+use super::duration;
+use super::misplaced::{self, Misplaced};
+use super::schema::{Table, all_keys};
+use super::suggest::{did_you_mean, listed, nearest};
 
 /// A table that is being read.
 pub(super) struct Section<'t> {
@@ -19,13 +23,24 @@ pub(super) struct Section<'t> {
     pub(super) path: String,
     /// What stands for the whole table in a report: its header, or its braces.
     pub(super) span: Range<usize>,
+    kind: Table,
     table: &'t DeTable<'t>,
     known: Vec<&'static str>,
 }
 
 impl<'t> Section<'t> {
-    pub(super) const fn new(path: String, span: Range<usize>, table: &'t DeTable<'t>) -> Self {
-        Self { path, span, table, known: Vec::new() }
+    pub(super) const fn new(
+        kind: Table,
+        path: String,
+        span: Range<usize>,
+        table: &'t DeTable<'t>,
+    ) -> Self {
+        Self { path, span, kind, table, known: Vec::new() }
+    }
+
+    /// The table itself.
+    pub(super) const fn table(&self) -> &'t DeTable<'t> {
+        self.table
     }
 
     /// The dotted path of a key of this table.
@@ -56,6 +71,28 @@ impl<'t> Section<'t> {
             );
         }
         first.or(second)
+    }
+
+    /// Reports that a key is missing, unless it is there and mistyped, which is reported as that.
+    pub(super) fn miss(
+        &self,
+        report: &mut Report<'_>,
+        key: &'static str,
+        message: &str,
+        help: &str,
+    ) {
+        if !self.is_mistyped(key) {
+            report.add(&self.span, &self.path_of(key), message, help);
+        }
+    }
+
+    /// Whether another key that is there was probably meant to be this one.
+    pub(super) fn is_mistyped(&self, key: &'static str) -> bool {
+        let keys = self.kind.keys();
+        self.table.keys().any(|name| {
+            let name = name.get_ref().as_ref();
+            !keys.contains(&name) && nearest(name, keys.iter().copied()) == Some(key)
+        })
     }
 
     /// Reports a key, if it is there, as something that can't be had.
@@ -97,17 +134,50 @@ impl<'t> Section<'t> {
         })
     }
 
-    /// Reports the keys that nobody took.
-    pub(super) fn finish(self, report: &mut Report<'_>) {
+    /// Reports the keys that nobody took; whether there were any.
+    pub(super) fn finish(self, report: &mut Report<'_>) -> bool {
+        let mut has_unknown = false;
+        #[cfg(test)]
+        misplaced::check_asked(self.kind, &self.known);
         for (name, entry) in self.entries() {
             if self.known.contains(&name) {
                 continue;
             }
+            has_unknown = true;
+            if report.only_counts(&entry.key_span) {
+                report.add(&entry.key_span, "", "", "");
+                continue;
+            }
+            if let Some(Misplaced { message, help }) = self.misplaced(name, &entry, report) {
+                report.add(&entry.key_span, &entry.path, message, help);
+                continue;
+            }
             let help = did_you_mean(name, self.known.iter().copied(), || {
-                format!("known here: {}", self.known.join(", "))
+                self.key_elsewhere(name, &entry, report).unwrap_or_else(|| {
+                    let asked = self.kind.keys().iter().filter(|key| self.known.contains(key));
+                    format!("known here: {}", listed(asked.copied()))
+                })
             });
             report.add(&entry.key_span, &entry.path, "unknown key", help);
         }
+        has_unknown
+    }
+
+    /// What to say of an entry that this table does not have, if another one has it.
+    pub(super) fn misplaced(
+        &self,
+        name: &str,
+        entry: &Entry<'_>,
+        report: &Report<'_>,
+    ) -> Option<Misplaced> {
+        misplaced::of(name, entry, self.kind, report)
+    }
+
+    /// A key of another table that was mistyped, and where it belongs.
+    fn key_elsewhere(&self, name: &str, entry: &Entry<'_>, report: &Report<'_>) -> Option<String> {
+        let meant = nearest(name, all_keys())?;
+        let Misplaced { message, .. } = self.misplaced(meant, entry, report)?;
+        Some(format!("did you mean `{meant}`, {message}"))
     }
 }
 
@@ -130,8 +200,8 @@ impl<'t> Entry<'t> {
     pub(super) fn report(
         &self,
         report: &mut Report<'_>,
-        message: impl Into<String>,
-        help: impl Into<String>,
+        message: impl AsRef<str>,
+        help: impl AsRef<str>,
     ) {
         report.add_value(&self.span, &self.path, message, help);
     }
@@ -166,9 +236,7 @@ impl<'t> Entry<'t> {
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
             let all = || words.iter().map(|(word, _)| *word);
-            let help = did_you_mean(text, all(), || {
-                format!("one of: {}", all().collect::<Vec<_>>().join(", "))
-            });
+            let help = did_you_mean(text, all(), || format!("one of: {}", listed(all())));
             self.report(report, format!("unknown value `{text}`"), help);
         }
         found.map(|(_, value)| *value)
@@ -236,20 +304,17 @@ impl<'t> Entry<'t> {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let Some(text) = self.value.as_str() else {
-            self.wrong_type(report, "a duration", "\"10s\"");
+            let example = match self.value {
+                DeValue::Integer(number) => format!("\"{}s\"", number.as_str()),
+                _ => "\"10s\"".to_owned(),
+            };
+            self.wrong_type(report, "a duration", &example);
             return None;
         };
-        match humantime::parse_duration(text) {
-            Ok(value) => {
-                let shown = |value: Duration| humantime::format_duration(value).to_string();
-                self.check(report, Some(value), &range, shown)
-            }
-            Err(error) => {
-                self.report(
-                    report,
-                    format!("not a duration: {error}"),
-                    "write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
-                );
+        match duration::read(text, &range) {
+            Ok(value) => Some(value),
+            Err((message, help)) => {
+                self.report(report, message, help);
                 None
             }
         }
@@ -304,12 +369,27 @@ impl<'t> Entry<'t> {
     }
 
     /// A table.
-    pub(super) fn section(&self, report: &mut Report<'_>, example: &str) -> Option<Section<'t>> {
-        let Some(table) = self.value.as_table() else {
-            self.wrong_type(report, "a table", example);
+    pub(super) fn section(
+        &self,
+        kind: Table,
+        report: &mut Report<'_>,
+        example: &str,
+    ) -> Option<Section<'t>> {
+        if let Some(table) = self.value.as_table() {
+            return Some(Section::new(kind, self.path.clone(), self.span.clone(), table));
+        }
+        if self
+            .value
+            .as_array()
+            .is_some_and(|array| array.iter().all(|one| one.get_ref().is_table()))
+            && report.is_in_header(&self.key_span)
+        {
+            let help = format!("write {}, with one bracket on each side", kind.header());
+            report.add(&self.key_span, &self.path, "a list of tables, where one belongs", help);
             return None;
-        };
-        Some(Section::new(self.path.clone(), self.span.clone(), table))
+        }
+        self.wrong_type(report, "a table", example);
+        None
     }
 }
 

@@ -47,7 +47,7 @@ const JITTERS: [(&str, Jitter); 3] =
     [("full", Jitter::Full), ("equal", Jitter::Equal), ("none", Jitter::None)];
 const WINDOWS: [(&str, Window); 2] = [("sliding", Window::Sliding), ("fixed", Window::Fixed)];
 
-/// Reads `restart`. A component has no exit codes and no signals to be told apart.
+/// Reads `restart`. A component has no signals to be told apart.
 pub(super) fn read_restart(
     mut section: Section<'_>,
     is_component: bool,
@@ -160,12 +160,8 @@ fn read_limit(
 fn read_exits(section: &mut Section<'_>, is_component: bool, report: &mut Report<'_>) -> ExitRules {
     let default = ExitRules::default();
     let mut set = |key: &'static str, begin: ExitSet| {
-        if is_component {
-            let why = "a component ends with success, an error or a trap: it has no exit codes";
-            section.refuse(report, key, why, "remove the key");
-            return begin;
-        }
-        section.take(key).map_or(begin, |entry| read_exit_set(&entry, begin, report))
+        let taken = section.take(key);
+        taken.map_or(begin, |entry| read_exit_set(&entry, begin, is_component, report))
     };
     ExitRules {
         success: set("success_exit", default.success),
@@ -175,11 +171,20 @@ fn read_exits(section: &mut Section<'_>, is_component: bool, report: &mut Report
     }
 }
 
-/// Exit codes as numbers, signals by their names, on top of `begin`.
-fn read_exit_set(entry: &Entry<'_>, begin: ExitSet, report: &mut Report<'_>) -> ExitSet {
+/// Exit codes as numbers, signals by their names, on top of `begin`. No signal ends a component.
+fn read_exit_set(
+    entry: &Entry<'_>,
+    begin: ExitSet,
+    is_component: bool,
+    report: &mut Report<'_>,
+) -> ExitSet {
     let elements = entry.elements(report, "[75, \"SIGUSR1\"]").unwrap_or_default();
     elements.iter().fold(begin, |set, element| {
-        let added = if element.value.as_str().is_some() {
+        let added = if element.value.as_str().is_some() && is_component {
+            let help = "write the exit codes that it says, as numbers";
+            element.report(report, "no signal ends a component", help);
+            None
+        } else if element.value.as_str().is_some() {
             let number = element.string(report).and_then(|name| {
                 let number = signals::number(name);
                 if number.is_none() {

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use duende_core::supervise::Spec;
-use duende_core::wire::link::{KEY_BYTES_MAX, TEXT_BYTES_MAX};
+use duende_core::wire::link::{KEY_BYTES_MAX, TEXT_BYTES_MAX, ValueKind};
 
 use crate::platform::Surroundings;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::channel::can_never_be_followed;
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::dirs;
 use super::fleet::{Overrides, check_socket_path};
 use super::model::{
-    ChannelConfig, DaemonConfig, FleetConfig, Grants, Isolation, KILL_TIMEOUT, MEMORY_BYTES,
-    METRICS_INTERVAL, PRIORITY, RestartConfig, RestartPolicy, SLICE_BUDGET, STATE_BYTES, Source,
-    WosConfig, probes_default,
+    COMMIT_INTERVAL, ChannelConfig, ConfigValue, DaemonConfig, FleetConfig, Grants, Isolation,
+    KILL_TIMEOUT, MEMORY_BYTES, METRICS_INTERVAL, PRIORITY, RestartConfig, RestartPolicy,
+    SLICE_BUDGET, STATE_BYTES, Source, TailConfig, WosConfig, probes_default,
 };
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
+use super::reading::not_there;
 
 /// What the flags of `duende run` say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +49,17 @@ pub enum SingleSource {
     Interval(Duration),
 }
 
+/// The value of a flag: a number or a truth value if it reads like one in a file, else a text.
+fn said(text: &str) -> ConfigValue {
+    let kind = match text {
+        "true" | "false" => ValueKind::Boolean,
+        _ if text.parse::<i64>().is_ok() => ValueKind::Integer,
+        _ if text.contains('.') && text.parse::<f64>().is_ok() => ValueKind::Number,
+        _ => ValueKind::Text,
+    };
+    ConfigValue { kind, text: text.to_owned() }
+}
+
 /// Checks what the flags say and fills in the rest. The fleet has the daemon's name.
 ///
 /// # Errors
@@ -58,14 +71,8 @@ pub fn single(
 ) -> Result<FleetConfig, Diagnostics> {
     let mut problems = Vec::new();
     let mut report = |key: &str, value: &str, message: String, help: &str| {
-        problems.push(Diagnostic {
-            file: None,
-            place: None,
-            key: key.to_owned(),
-            value: Some(value.to_owned()),
-            message,
-            help: help.to_owned(),
-        });
+        let value = Some(value);
+        problems.push(Diagnostic::new(Severity::Error, None, None, (key, value), &message, help));
     };
 
     let image = dirs::absolute(&options.image);
@@ -75,7 +82,7 @@ pub fn single(
         Ok(_) => report("IMAGE", &shown, format!("{shown} is not a file"), "name a component"),
         Err(error) => {
             let help = "name a component, a file that ends in .wasm";
-            report("IMAGE", &shown, format!("{shown}: {error}"), help);
+            report("IMAGE", &shown, not_there(&image, &error), help);
         }
     }
 
@@ -104,12 +111,11 @@ pub fn single(
         let source = match source {
             SingleSource::Tail(path) => {
                 let path = dirs::absolute(path);
-                if !path.parent().is_some_and(Path::is_dir) {
-                    let shown = path.display().to_string();
-                    let message = format!("the directory of {shown} does not exist");
-                    report("--tail", &shown, message, "create it, or correct the path");
+                let shown = path.display().to_string();
+                if let Some((message, help)) = can_never_be_followed(&path) {
+                    report("--tail", &shown, message, help);
                 }
-                Source::Tail(path)
+                Source::Tail(TailConfig::new(path))
             }
             SingleSource::Stdin => Source::Stdin,
             SingleSource::Interval(period) => Source::Interval(*period),
@@ -141,7 +147,7 @@ pub fn single(
             let message = format!("key of {} bytes, value of {}", key.len(), value.len());
             report("--config", key, message, "keys have 1 to 256 bytes, values at most 8192");
         }
-        if config.insert(key.clone(), value.clone()).is_some() {
+        if config.insert(key.clone(), said(value)).is_some() {
             report("--config", key, format!("`{key}` is given twice"), "give it once");
         }
     }
@@ -190,6 +196,7 @@ pub fn single(
         log_dir,
         runtime_dir,
         metrics_interval: METRICS_INTERVAL,
+        commit_interval: COMMIT_INTERVAL,
         groups: Vec::new(),
         daemons: vec![daemon],
     })

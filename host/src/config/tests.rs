@@ -15,7 +15,7 @@ use crate::platform::Surroundings;
 use super::*;
 
 /// A directory with what the configurations below name, and the surroundings that find programs in it.
-fn house() -> (tempfile::TempDir, Surroundings) {
+pub(super) fn house() -> (tempfile::TempDir, Surroundings) {
     use std::os::unix::fs::PermissionsExt as _;
     let house = tempfile::tempdir().expect("temporary directory");
     let root = house.path();
@@ -26,7 +26,7 @@ fn house() -> (tempfile::TempDir, Surroundings) {
         ("bin/webd", ""),
         ("s.wasm", "not looked at here"),
         ("plain.txt", ""),
-        ("good.env", "# comment\nA=1\nB = \"two words\"\n\nC='x'\n"),
+        ("good.env", "# comment\nA=1\nB=\"two words\"\n\nC='x'\n"),
         ("bad.env", "A=1\nnonsense\n"),
         ("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:77:78::/srv/web:\n"),
         ("etc/group", "root:x:0:\nwww:x:99:\nlogs:x:55:a,web\nother:x:56:webb\n"),
@@ -48,7 +48,7 @@ fn house() -> (tempfile::TempDir, Surroundings) {
     (house, surroundings)
 }
 
-fn parse_in(
+pub(super) fn parse_in(
     house: &Path,
     surroundings: &Surroundings,
     text: &str,
@@ -101,6 +101,7 @@ fn a_good_file_becomes_one_snapshot() {
 name = "edge"
 state_dir = "state"
 metrics_interval = "100ms"
+commit_interval = "2s"
 
 [[group]]
 name = "pair"
@@ -145,6 +146,8 @@ channel.tick.from = { interval = "1s" }
 error_ratio_alert = 0.05
 title = "error \"ratio\""
 alert = { levels = [1, 0x10], on = true }
+servers = [{ address = "a", ports = [1] }]
+since = 2026-01-01
 
 [[daemon]]
 name = "helper"
@@ -174,14 +177,14 @@ config = { x = "1" }
         (Some("web"), "/srv/web", "/bin/sh")
     );
     assert_eq!((native.stop_signal, native.stop_scope), (2, StopScope::Process));
-    assert_eq!(native.notify_access, NotifyAccess::All);
+    assert_eq!(native.notify_access, Some(NotifyAccess::All));
     assert_eq!(
         (&native.pid_file, web.kill_timeout),
         (&Some(at("logs/web.pid")), Duration::from_secs(1))
     );
     let Isolation::Native(plain) = &helper.isolation else { panic!("{helper:?}") };
     assert_eq!((plain.stop_signal, plain.stop_scope), (15, StopScope::Group));
-    assert_eq!((plain.notify_access, &plain.pid_file), (NotifyAccess::Main, &None));
+    assert_eq!((plain.notify_access, &plain.pid_file), (None, &None));
     assert_eq!(helper.kill_timeout, KILL_TIMEOUT);
     assert_eq!((native.ready, native.link), (Ready::Notify, None));
     assert_eq!(
@@ -196,6 +199,7 @@ config = { x = "1" }
     assert_eq!(fleet.groups[1].strategy, GroupStrategy::RestForOne);
     assert_eq!(fleet.groups[1].limit, RestartLimit { intensity: 3, ..RestartLimit::OTP });
     assert_eq!(fleet.metrics_interval, Duration::from_millis(100));
+    assert_eq!(fleet.commit_interval, Duration::from_secs(2));
     assert!(!web.speaks_contract());
 
     assert_eq!(
@@ -216,7 +220,7 @@ config = { x = "1" }
     assert_eq!(
         sentinel.channels,
         [
-            channel("lines", Source::Tail(at("logs/access.log")), true),
+            channel("lines", Source::Tail(TailConfig::new(at("logs/access.log"))), true),
             channel("tick", Source::Interval(Duration::from_secs(1)), false),
         ]
     );
@@ -233,15 +237,25 @@ config = { x = "1" }
         ..default
     };
     assert_eq!(sentinel.restart, expected);
-    let config: Vec<_> =
-        sentinel.config.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    let config: Vec<_> = sentinel
+        .config
+        .iter()
+        .map(|(key, value)| format!("{key}: {:?} {}", value.kind, value.text))
+        .collect();
     assert_eq!(
         config,
         [
-            "alert.levels: [1, 16]",
-            "alert.on: true",
-            "error_ratio_alert: 0.05",
-            "title: error \"ratio\""
+            "alert.levels: Array [1, 16]",
+            "alert.levels.0: Integer 1",
+            "alert.levels.1: Integer 16",
+            "alert.on: Boolean true",
+            "error_ratio_alert: Number 0.05",
+            "servers: Array [{ address = \"a\", ports = [1] }]",
+            "servers.0.address: Text a",
+            "servers.0.ports: Array [1]",
+            "servers.0.ports.0: Integer 1",
+            "since: Text 2026-01-01",
+            "title: Text error \"ratio\""
         ]
     );
 
@@ -451,8 +465,6 @@ fn the_document_as_a_whole() {
     check(
         "[fleet]\nnmae = \"edge\"\n[[deamon]]\nname = \"w\"\n",
         &[
-            "1:1 fleet.name: this key is missing | add:  name = \"edge\"",
-            "1:1 daemon: no daemon is configured | add:  [[daemon]]  name = \"web\"  command = [\"webd\"]",
             "2:1 fleet.nmae: unknown key | did you mean `name`?",
             "3:3 deamon: unknown key | did you mean `daemon`?",
         ],
@@ -461,7 +473,7 @@ fn the_document_as_a_whole() {
         "fleet.name = \"Edge\"\nfleet.log_dir = \"\"\ndaemon = [1]\n",
         &[
             "1:14 fleet.name: `Edge` is not a name | a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit",
-            "2:17 fleet.log_dir: an empty path | name a directory, or remove the key",
+            "2:17 fleet.log_dir: an empty path | name a file or directory",
             "3:11 daemon: expected a table, found an integer | each element is a table, for example { name = \"web\" }",
         ],
     );
@@ -475,7 +487,7 @@ fn relations_between_daemons() {
     check(
         &format!("{FLEET}{}{}", daemon("a", ""), daemon("a", "")),
         &[
-            "7:8 daemon.a.name: duplicate name: line 3 has a daemon of the same name | give each daemon its own name",
+            "7:8 daemon.a.name: duplicate name: line 3 has a daemon of the same name | give each its own: those of this name begin at duende.toml:2:1 and duende.toml:6:1",
         ],
     );
     check(
@@ -557,7 +569,7 @@ fn what_is_run() {
     );
     check(
         &daemon("image = \"logs\"\n"),
-        &["4:9 daemon.d.image: ~/logs is not a file | name a file"],
+        &["4:9 daemon.d.image: ~/logs is a directory, not a file | name a file"],
     );
     check(
         &daemon("command = [\"gone\"]\n"),
@@ -629,7 +641,7 @@ fn a_component_on_wos() {
         &[
             "5:1 daemon.s.comand: unknown key | did you mean `command`?",
             "6:1 daemon.s.prioritty: unknown key | did you mean `priority`?",
-            "7:1 daemon.s.xyzzy: unknown key | known here: name, stop_grace, kill_timeout, start_timeout, reload_timeout, image, command, binary_path, isolation, args, env, env_file, working_dir, user, group, link, stop_signal, stop_scope, notify_access, pid_file, ready, priority, slice_budget, limits, resources, watchdog, depends_on, channel, grant, health, config, restart, member_of",
+            "7:1 daemon.s.xyzzy: unknown key | known here: name, image, command, binary_path, args, isolation, depends_on, grant, channel, config and 23 more",
         ],
     );
     check_wos(
@@ -652,8 +664,8 @@ fn a_component_on_wos() {
         "stop_grace = 10\nstart_timeout = \"10\"\nslice_budget = \"0s\"\n",
         &[
             "5:14 daemon.s.stop_grace: expected a duration, found an integer | write for example `stop_grace = \"10s\"`",
-            "6:17 daemon.s.start_timeout: not a duration: time unit needed, for example 10sec or 10ms | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
-            "7:16 daemon.s.slice_budget: out of range | from 1ms to 1day",
+            "6:17 daemon.s.start_timeout: not a duration: a number without a unit | write \"10s\" for seconds, \"10ms\" for milliseconds",
+            "7:16 daemon.s.slice_budget: out of range: too short | from 1ms to 1day",
         ],
     );
     check_wos(
@@ -685,24 +697,32 @@ fn a_component_on_wos() {
         &[
             "5:13 daemon.s.channel.a.from: this key is missing | add:  from = { tail = \"access.log\" }",
             "6:18 daemon.s.channel.b.from: a channel has exactly one source | write { tail = \"FILE\" }, { stdin = true } or { interval = \"1s\" }",
-            "7:18 daemon.s.channel.c.from: a channel has exactly one source | write { tail = \"FILE\" }, { stdin = true } or { interval = \"1s\" }",
             "7:20 daemon.s.channel.c.from.fail: unknown key | did you mean `tail`?",
             "8:9 daemon.s.channel.D: `D` is not a name | a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit",
             "8:28 daemon.s.channel.D.from.stdin: a channel without a source | write true, or another source",
         ],
     );
     check_wos(
-        "channel.a.from = { tail = \"nowhere/x\" }\nchannel.b.from = { tail = \"logs\" }\nchannel.c.from = { interval = \"1\" }\n",
+        "channel.a.from = { tail = \"~me/x.log\" }\nchannel.b.from = { tail = \"logs/*.log\" }\nchannel.c = { from = { interval = \"1s\" }, start = \"end\" }\nchannel.d = { from = { tail = \"x\" }, start = \"middle\" }\n",
         &[
-            "5:27 daemon.s.channel.a.from.tail: the directory ~/nowhere does not exist | create it, or correct the path",
-            "6:27 daemon.s.channel.b.from.tail: ~/logs is a directory | name a file in it",
-            "7:31 daemon.s.channel.c.from.interval: not a duration: time unit needed, for example 1sec or 1ms | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
+            "5:27 daemon.s.channel.a.from.tail: `~` is not expanded here | write the whole path; a file of that name is \"./~me/x.log\"",
+            "6:27 daemon.s.channel.b.from.tail: a pattern, and no file has this name | name one file; patterns such as `*` are not expanded",
+            "7:43 daemon.s.channel.c.start: not a key of this source | leave it out: only a source of { tail = \"FILE\" } has it",
+            "8:46 daemon.s.channel.d.start: where does reading start? | write \"begin\" or \"end\"",
+        ],
+    );
+    check_wos(
+        "channel.a.from = { tail = \"/dev/null\" }\nchannel.b.from = { tail = \"logs\" }\nchannel.c.from = { interval = \"1\" }\n",
+        &[
+            "5:27 daemon.s.channel.a.from.tail: /dev/null is a device: it has no lines to go back to | name a regular file",
+            "6:27 daemon.s.channel.b.from.tail: ~/logs is a directory: it has no lines to go back to | name a file in it",
+            "7:31 daemon.s.channel.c.from.interval: not a duration: a number without a unit | write \"1s\" for seconds, \"1ms\" for milliseconds",
         ],
     );
     check_wos(
         "health = { period = \"1 parsec\", failures = 0, retries = 3 }\n",
         &[
-            "5:21 daemon.s.health.period: not a duration: unknown time unit \"parsec\", supported units: ns, us/µs, ms, sec, min, hours, days, weeks, months, years (and few variations) | write a number and a unit, for example \"10s\", \"100ms\", \"1min 30s\"",
+            "5:21 daemon.s.health.period: not a duration: there is no unit `parsec` | units are ms, s, min, h, day; for example \"10s\", \"1min 30s\"",
             "5:44 daemon.s.health.failures: out of range | from 1 to 1000",
             "5:47 daemon.s.health.retries: unknown key | known here: initial_delay, period, timeout, failures, successes, startup, liveness, readiness",
         ],
@@ -729,11 +749,11 @@ fn a_component_on_wos() {
         ],
     );
     check_wos(
-        "restart = { backoff = \"steps\", window_kind = \"fixd\", success_exit = [1] }\n",
+        "restart = { backoff = \"steps\", window_kind = \"fixd\", success_exit = [1, \"SIGTERM\"] }\n",
         &[
             "5:11 daemon.s.restart.backoff_steps: this key is missing | add:  backoff_steps = 5",
             "5:46 daemon.s.restart.window_kind: unknown value `fixd` | did you mean `fixed`?",
-            "5:54 daemon.s.restart.success_exit: a component ends with success, an error or a trap: it has no exit codes | remove the key",
+            "5:73 daemon.s.restart.success_exit: no signal ends a component | write the exit codes that it says, as numbers",
         ],
     );
     check_wos(
@@ -775,7 +795,7 @@ fn a_native_program() {
             "5:33 daemon.w.restart.prevent_restart_exit: out of range | from 0 to 255",
             "5:38 daemon.w.restart.prevent_restart_exit: no signal is named `SIGTEM` | did you mean `SIGTERM`?",
             "5:48 daemon.w.restart.prevent_restart_exit: expected a whole number, found a float | each element is a whole number, for example 0",
-            "6:12 daemon.w.watchdog: out of range | from 1ms to 1day",
+            "6:12 daemon.w.watchdog: out of range: too short | from 1ms to 1day",
         ],
     );
     check_native(
@@ -812,7 +832,7 @@ fn a_native_program() {
         "env_file = \"gone.env\"\nworking_dir = \"s.wasm\"\n",
         &[
             "5:12 daemon.w.env_file: ~/gone.env does not exist | paths are relative to the directory of the configuration file",
-            "6:15 daemon.w.working_dir: ~/s.wasm is not a directory | name a directory",
+            "6:15 daemon.w.working_dir: ~/s.wasm is a file, not a directory | name a directory",
         ],
     );
     check_native(
@@ -841,8 +861,15 @@ fn a_native_program() {
         "stop_signal = \"SIGKILL\"\npid_file = \"logs\"\nkill_timeout = \"0s\"\n",
         &[
             "5:15 daemon.w.stop_signal: SIGKILL asks no program to end | use \"SIGTERM\" or another signal that it catches; stop_grace = \"0s\" kills at once",
-            "6:12 daemon.w.pid_file: ~/logs is there and not a regular file | name a file: it is written at each start",
-            "7:16 daemon.w.kill_timeout: out of range | from 1ms to 1day",
+            "6:12 daemon.w.pid_file: ~/logs is there and not a regular file | name a file of its own: it is written at each start",
+            "7:16 daemon.w.kill_timeout: out of range: too short | from 1ms to 1day",
+        ],
+    );
+    check_native(
+        "ready = \"notify\"\nnotify_access = \"none\"\nwatchdog = \"1s\"\n",
+        &[
+            "6:17 daemon.w.notify_access: with ready = \"notify\" it could never be ready | remove one of them, or name whose word counts: \"main\"",
+            "7:12 daemon.w.watchdog: with notify_access = \"none\" no sign of life would count | remove one of them, or name whose word counts: \"main\"",
         ],
     );
     check_native(
@@ -852,6 +879,51 @@ fn a_native_program() {
     check_native(
         "group = \"www\"\n",
         &["5:1 daemon.w.group: a group without a user | add:  user = \"…\""],
+    );
+}
+
+/// Whoever may not look is not told that nothing is there.
+#[test]
+fn what_is_barred_is_said_to_be() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (house, mut surroundings) = house();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let locked = house.path().join("locked");
+    std::fs::create_dir_all(locked.join("in")).unwrap();
+    std::fs::copy(house.path().join("bin/webd"), locked.join("webd")).unwrap();
+    for file in ["s.wasm", "good.env"] {
+        std::fs::copy(house.path().join(file), locked.join(file)).unwrap();
+    }
+    let text = |keys: &str| format!("{FLEET}[[daemon]]\nname = \"d\"\n{keys}\n");
+    let native = |key: &str| text(&format!("command = [\"/bin/sh\"]\n{key}"));
+    let cases = [
+        text("command = [\"./locked/webd\"]"),
+        text("image = \"locked/s.wasm\""),
+        native("env_file = \"locked/good.env\""),
+        native("working_dir = \"locked/in\""),
+        native("pid_file = \"locked/d.pid\""),
+        native("pid_file = \"locked/in/d.pid\""),
+        // In PATH.
+        text("command = [\"webd\"]"),
+    ];
+    surroundings.vars.insert("PATH".into(), locked.clone().into());
+    mode(house.path(), 0o755);
+    mode(&locked, 0o000);
+    crate::reach::as_nobody(|uid| {
+        let words = format!("permission denied: user {uid} may not pass {}", locked.display());
+        for text in &cases {
+            let error = parse_in(house.path(), &surroundings, text).unwrap_err();
+            let [problem] = &error.problems[..] else { panic!("{text}: {error}") };
+            assert!(problem.message.contains(&words), "{text}: {}", problem.message);
+            assert!(problem.help.contains("chmod o+x"), "{text}: {}", problem.help);
+        }
+    });
+    mode(&locked, 0o700);
+    check(
+        &text("command = [\"./bin\"]"),
+        &["4:11 daemon.d.command: ~/bin is a directory | name a program in it"],
     );
 }
 
@@ -870,6 +942,62 @@ fn a_fleet_that_needs_more_open_files_than_there_are_is_told() {
     assert!(error.contains("need 332 open files, and this session may have 331"), "{error}");
     // README's promise: a thousand fit where a session may have 4,096.
     assert!(keep_open_files_needed(DAEMONS_MAX as u64) <= 4_096);
+}
+
+/// README's promise: 256, and not one more.
+#[test]
+fn a_fleet_of_more_components_than_there_is_room_for_is_told() {
+    let (house, surroundings) = house();
+    let fleet = |components: usize| {
+        let mut text = format!("{FLEET}[[daemon]]\nname = \"w\"\ncommand = \"webd\"\n");
+        for number in 0..components {
+            text += &format!("[[daemon]]\nname = \"c{number}\"\nimage = \"s.wasm\"\n");
+        }
+        parse_in(house.path(), &surroundings, &text)
+    };
+    assert!(fleet(256).is_ok());
+    let diagnostics = fleet(300).unwrap_err();
+    let [problem] = diagnostics.problems.as_slice() else { panic!("{diagnostics}") };
+    assert_eq!((problem.key.as_str(), problem.message.as_str()), ("daemon.c256", "300 components"));
+    assert!(problem.help.contains("at most 256 components"), "{problem}");
+}
+
+/// What would never start, because no program can be given so much.
+#[test]
+fn more_words_than_a_program_can_be_given_are_refused_by_name() {
+    let (house, mut surroundings) = house();
+    let (large, half) = ("x".repeat(200_000), "x".repeat(70_000));
+    std::fs::write(house.path().join("half.env"), format!("HALF={half}\nB=1\n")).expect("file");
+    std::fs::write(house.path().join("large.env"), format!("LARGE={large}\n")).expect("file");
+    let mut check = |inherited: &str, lines: &str, expected: &[&str]| {
+        surroundings.vars.insert("INHERITED".into(), inherited.into());
+        let text = format!("{FLEET}[[daemon]]\nname = \"w\"\ncommand = \"webd\"\n{lines}\n");
+        let found = parse_in(house.path(), &surroundings, &text).map_err(|error| error.to_string());
+        match (found, expected) {
+            (Ok(_), []) => {}
+            (Err(found), [_, ..])
+                if expected.iter().all(|part| found.contains(part))
+                    && found.matches("error:").count() == 1 => {}
+            (found, _) => panic!("{expected:?}: {found:?}"),
+        }
+    };
+    // One alone …
+    let word = "131071";
+    check("", &format!("args = [\"{large}\"]"), &["daemon.w.args", "200000 bytes", word]);
+    check("", &format!("env = {{ LARGE = \"{large}\" }}"), &["daemon.w.env.LARGE", word]);
+    check("", "env_file = \"large.env\"", &["daemon.w.env_file", "`LARGE`", word]);
+    // … and those that are too long together, wherever they come from.
+    check("", &format!("args = [\"{half}\"]"), &[]);
+    check("", &format!("env = {{ HALF = \"{half}\" }}\nenv_file = \"half.env\""), &[]);
+    let together = ["daemon.w: ", "122880 is the most", "70"];
+    for (inherited, lines, largest) in [
+        ("", format!("args = [\"{half}x\", \"{half}\"]"), "argument 1"),
+        ("", format!("args = [\"{half}\"]\nenv_file = \"half.env\""), "variable `HALF`"),
+        (half.as_str(), format!("env = {{ A = \"{half}x\" }}"), "variable `INHERITED`"),
+        (half.as_str(), format!("env = {{ AVERYLONGNAME = \"{half}\" }}"), "`AVERYLONGNAME`"),
+    ] {
+        check(inherited, &lines, &[&together[..], &[largest]].concat());
+    }
 }
 
 /// Every curve, jitter, window and list of exits, as the core takes them.
@@ -940,4 +1068,197 @@ fn groups_form_a_tree() {
             "2:1 group: one table, where a list of tables belongs | write [[group]], with two brackets on each side",
         ],
     );
+}
+
+/// One slip, one message: what follows from it is not told as well.
+#[test]
+fn one_slip_has_one_message() {
+    for (lines, expected) in [
+        (
+            "grant = [\"channel:lines\"]\nchannel.lines.from = { tial = \"a.log\" }\n",
+            "6:24 daemon.s.channel.lines.from.tial: unknown key | did you mean `tail`?",
+        ),
+        (
+            "grant = [\"channel:lines\"]\nchannel.lines.from = { file = \"a.log\" }\n",
+            "6:24 daemon.s.channel.lines.from.file: unknown key | known here: tail, stdin, interval",
+        ),
+        (
+            "grant = [\"channel:lines\"]\nchannel.lines.from = { interval = \"100\" }\n",
+            "6:35 daemon.s.channel.lines.from.interval: not a duration: a number without a unit | write \"100s\" for seconds, \"100ms\" for milliseconds",
+        ),
+        (
+            "grant = [\"channel:lines\"]\nchannel.lines.form = { stdin = true }\n",
+            "6:15 daemon.s.channel.lines.form: unknown key | did you mean `from`?",
+        ),
+        (
+            "grant = [\"channel:lines\"]\nchannel = \"lines\"\n",
+            "6:11 daemon.s.channel: expected a table, found a string | write for example `channel = { lines = { from = { tail = \"access.log\" } } }`",
+        ),
+        (
+            "slice-budget = \"1s\"\n",
+            "5:1 daemon.s.slice-budget: unknown key | did you mean `slice_budget`?",
+        ),
+    ] {
+        check_wos(lines, &[expected]);
+    }
+    check(
+        &format!(
+            "{FLEET}[[daemon]]\nname = \"Web\"\nimage = \"s.wasm\"\n[[daemon]]\nname = \"b\"\nimage = \"s.wasm\"\ndepends_on = [\"Web\"]\n"
+        ),
+        &[
+            "3:8 daemon.name: `Web` is not a name | a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit",
+        ],
+    );
+    check(
+        &format!(
+            "{FLEET}[[daemon]]\nnmae = \"a\"\nimage = \"s.wasm\"\n[[daemon]]\nname = \"b\"\nimgae = \"s.wasm\"\n"
+        ),
+        &[
+            "3:1 daemon.nmae: unknown key | did you mean `name`?",
+            "7:1 daemon.b.imgae: unknown key | did you mean `image`?",
+        ],
+    );
+    check(
+        "name = \"edge\"\n[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n",
+        &[
+            "1:1 name: a key of [fleet]: move it below a line [fleet] | it has no meaning in the file's top",
+        ],
+    );
+    check(
+        &format!("{FLEET}[daemon.channel.lines]\nfrom = {{ stdin = true }}\n"),
+        &[
+            "2:2 daemon: a table of a daemon, and no [[daemon]] stands above it | write [[daemon]], with two brackets on each side, and its name above it",
+        ],
+    );
+}
+
+/// What is allowed and probably not meant, as `line key: message | help`.
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let (house, surroundings) = house();
+    let path = house.path().join("f.toml");
+    let warnings = |daemons: &str| -> Vec<String> {
+        std::fs::write(&path, format!("{FLEET}{daemons}")).expect("file");
+        let checked = super::check(&path, &Overrides::default(), &surroundings);
+        let checked = checked.unwrap_or_else(|error| panic!("{error}"));
+        let line = |warning: &Diagnostic| {
+            assert_eq!(warning.severity, Severity::Warning);
+            assert!(warning.to_string().starts_with("warning: "), "{warning}");
+            let line = warning.place.as_ref().map_or(0, |place| place.line);
+            format!("{line} {}: {} | {}", warning.key, warning.message, warning.help)
+        };
+        checked.warnings.iter().map(line).collect()
+    };
+    let wasm = "[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n";
+    let lines = "[daemon.channel.lines]\nfrom = { tail = \"a.log\" }\n";
+    let ungranted = "daemon.s.channel.lines: it has a source and no grant, so the daemon can't read it | add \"channel:lines\" to `grant`, or remove the channel";
+    assert_eq!(warnings(&format!("{wasm}{lines}")), [format!("5 {ungranted}")]);
+    assert_eq!(warnings(&format!("{wasm}grant = [\"log\"]\n{lines}")), [format!("6 {ungranted}")]);
+    assert!(warnings(&format!("{wasm}grant = [\"channel:lines\"]\n{lines}")).is_empty());
+
+    let swallowed = "[daemon.config]\nx = 1\n[daemon.config.alert]\ny = 1\nstop_grace = \"1s\"\n";
+    assert_eq!(
+        warnings(&format!("{wasm}{swallowed}")),
+        [
+            "9 daemon.s.config.alert.stop_grace: a key of [[daemon]]: move it above line 5 | if it is meant for [daemon.config] all the same, say in [[daemon]] itself what `stop_grace` is, too"
+        ]
+    );
+    assert!(
+        warnings(&format!("{wasm}[daemon.config]\nalert = {{ stop_grace = \"1s\" }}\n")).is_empty()
+    );
+
+    let unexpanded = |place: &str, found: &str| {
+        format!(
+            "{place}: `{found}` is not expanded here: the program gets it as it stands | write the whole path"
+        )
+    };
+    let native = "[[daemon]]\nname = \"w\"\n";
+    assert_eq!(
+        warnings(&format!(
+            "{native}command = [\"webd\", \"~/public\", \"-c\", \"$HOME/x\"]\nenv = {{ PATH = \"/opt:$PATH\", A = \"5 $\" }}\n"
+        )),
+        [unexpanded("4 daemon.w.command", "~"), unexpanded("5 daemon.w.env.PATH", "$PATH")]
+    );
+    assert_eq!(
+        warnings(&format!("{native}binary_path = \"webd\"\nargs = [\"$HOME/x\"]\n")),
+        [unexpanded("5 daemon.w.args", "$HOME")]
+    );
+}
+
+/// Whatever stands in the place of a file: it is named, and nobody waits for it.
+#[test]
+fn what_is_no_file_is_named_and_nobody_waits_for_it() {
+    let (house, surroundings) = house();
+    let at = |name: &str| house.path().join(name);
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), mode).expect("a FIFO");
+    std::os::unix::fs::symlink("loop", at("loop")).expect("a link");
+    std::os::unix::fs::symlink("/dev/zero", at("zero")).expect("a link");
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).expect("a socket");
+    let kinds = [
+        ("fifo", "a pipe (FIFO)"),
+        ("zero", "a device"),
+        ("socket", "socket"),
+        ("loop", "lead in a circle"),
+    ];
+    for (name, words) in kinds {
+        for (lines, key) in [
+            (format!("image = \"{name}\"\n"), "daemon.d.image"),
+            (format!("command = [\"webd\"]\nenv_file = \"{name}\"\n"), "daemon.d.env_file"),
+            (format!("command = [\"webd\"]\nworking_dir = \"{name}\"\n"), "daemon.d.working_dir"),
+        ] {
+            let text = format!("{FLEET}[[daemon]]\nname = \"d\"\n{lines}");
+            let error = parse_in(house.path(), &surroundings, &text).expect_err("no file");
+            let [problem] = &error.problems[..] else { panic!("{error}") };
+            assert_eq!(problem.key, key);
+            assert!(problem.message.contains(words), "{problem}");
+        }
+        let error = load(&at(name), &Overrides::default(), &surroundings).expect_err("no file");
+        // To open a socket is an error of its own, and a circle has the system's name.
+        let is_named = error.to_string().contains(words) || matches!(name, "socket" | "loop");
+        assert!(is_named, "{error}");
+    }
+    for directory in ["fifo", "s.wasm"] {
+        let daemon = "[[daemon]]\nname = \"d\"\nimage = \"s.wasm\"\n";
+        let text = format!("{FLEET}fleet.state_dir = \"{directory}\"\n{daemon}");
+        let error = parse_in(house.path(), &surroundings, &text).expect_err("no directory");
+        assert_eq!(error.problems[0].key, "fleet.state_dir", "{error}");
+    }
+}
+
+/// README's promise: of a link, the directory in which the link lies.
+#[test]
+fn relative_paths_are_relative_to_the_directory_of_the_link() {
+    let (house, surroundings) = house();
+    let elsewhere = house.path().join("logs/real.toml");
+    std::fs::write(&elsewhere, format!("{FLEET}[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n"))
+        .expect("file");
+    let link = house.path().join("fleet.toml");
+    std::os::unix::fs::symlink(&elsewhere, &link).expect("a link");
+    let fleet = load(&link, &Overrides::default(), &surroundings).expect("valid");
+    let Isolation::Wos(wos) = &fleet.daemons[0].isolation else { panic!("{fleet:?}") };
+    assert_eq!(wos.image, house.path().join("s.wasm"));
+    assert!(load(&elsewhere, &Overrides::default(), &surroundings).is_err());
+}
+
+/// What can't be handed over as what it is.
+#[test]
+fn config_values_are_what_they_are() {
+    check_wos(
+        "[daemon.config]\na = 99999999999999999999\nb = [1, -9223372036854775809]\nc = { d = 0x1ffffffffffffffff }\n",
+        &[
+            "6:5 daemon.s.config.a: a whole number beyond 64 bits | from -9223372036854775808 to 9223372036854775807; in quotes it is handed over as a text",
+            "7:9 daemon.s.config.b: a whole number beyond 64 bits | from -9223372036854775808 to 9223372036854775807; in quotes it is handed over as a text",
+            "8:11 daemon.s.config.c.d: a whole number beyond 64 bits | from -9223372036854775808 to 9223372036854775807; in quotes it is handed over as a text",
+        ],
+    );
+    for lines in ["l = [1]\n\"l.0\" = 2\n", "\"l.0\" = 2\nl = [1]\n"] {
+        let (house, surroundings) = house();
+        let text = format!(
+            "{FLEET}[[daemon]]\nname = \"s\"\nimage = \"s.wasm\"\n[daemon.config]\n{lines}"
+        );
+        let error = parse_in(house.path(), &surroundings, &text).expect_err("ambiguous");
+        let [problem] = &error.problems[..] else { panic!("{error}") };
+        assert!(problem.message.contains("`l.0` is there twice"), "{problem}");
+    }
 }

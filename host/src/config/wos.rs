@@ -9,7 +9,7 @@ use super::reader::Section;
 use super::reading::FROM_1_MS;
 
 /// What only a process of the machine has.
-const NATIVE_KEYS: [&str; 11] = [
+pub(super) const NATIVE_KEYS: [&str; 13] = [
     "args",
     "env",
     "env_file",
@@ -21,6 +21,8 @@ const NATIVE_KEYS: [&str; 11] = [
     "stop_scope",
     "notify_access",
     "pid_file",
+    "ready",
+    "watchdog",
 ];
 
 /// Reads the keys of a component.
@@ -29,7 +31,8 @@ pub(super) fn read(
     image: PathBuf,
     report: &mut Report<'_>,
 ) -> WosConfig {
-    for key in NATIVE_KEYS {
+    // Of the last two there is more to say.
+    for key in NATIVE_KEYS.into_iter().filter(|key| !matches!(*key, "ready" | "watchdog")) {
         let help = "remove the key; what a component needs to know goes into [daemon.config]";
         section.refuse(report, key, "a component has no such thing", help);
     }

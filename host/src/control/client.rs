@@ -2,6 +2,10 @@
 //!
 //! A client finds the manager, proves to itself who it is talking to, asks one thing at a time, and
 //! never waits in silence: whoever waits for an answer is called once a second.
+//!
+//! A manager of another version is asked whatever both know. If one side is too new for the other, it is asked
+//! for what is the same in all versions and never for anything else: what that would mean there is not known
+//! here (`client::tests::a_manager_of_another_age_is_listed_and_ended_and_asked_nothing_else`).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -12,7 +16,12 @@ use duende_core::wire;
 
 use crate::config::dirs::{RuntimeDirError, check_runtime_dir_to_ask, socket_path};
 
-use super::protocol::{CONTROL_VERSION, ErrorCode, FleetHealth, ManagerInfo, Request, Response};
+use crate::daemon_log::telling_log;
+
+use super::message::{encode, next_response};
+use super::protocol::{
+    CONTROL_VERSION, CONTROL_VERSION_MIN, ErrorCode, ManagerInfo, Request, RequestName, Response,
+};
 
 /// How long the manager may take to answer a question that needs no waiting.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +29,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TICK: Duration = Duration::from_secs(1);
 /// Most sockets in the runtime directory that are looked at.
 const FLEETS_MAX: usize = 256;
+/// What managers answered in before version 4.
+const KIND_BEFORE_4: u8 = 6;
 
 /// Why the manager could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,16 +76,31 @@ pub enum ClientError {
         /// Whose process answers.
         uid: u32,
     },
-    /// The manager speaks another version.
+    /// The manager's version and this one have only the oldest requests in common.
     #[error(
-        "the manager speaks version {theirs} of the control protocol, this program version {ours}; \
-         restart the manager with this program"
+        "the manager speaks version {theirs} of the control protocol, this program version {ours}: it can \
+         list the fleet (`duende ps`) and end it (`duende down`), no more; for `{}` use the duende that \
+         the fleet was started with, or end the fleet and start it again with this one",
+        asked.as_str()
     )]
     Version {
         /// The manager's.
         theirs: u16,
         /// This program's.
         ours: u16,
+        /// What was to be asked.
+        asked: RequestName,
+    },
+    /// The manager is so old that it can't even be told to end.
+    #[error(
+        "the manager is older than version {CONTROL_VERSION_MIN} of the control protocol; use the duende that it \
+         was started with, or end it by `kill {}`, at which it stops its daemons in order, and start it \
+         again with this one",
+        pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string())
+    )]
+    TooOld {
+        /// Its process; none, if it has no number here.
+        pid: Option<u32>,
     },
     /// The manager refused.
     #[error("{message}")]
@@ -161,7 +187,11 @@ pub struct Client {
     frame: Box<[u8]>,
     socket: PathBuf,
     uid: u32,
+    /// The process at the other end; none, if it has no number here.
+    pid: Option<u32>,
     info: ManagerInfo,
+    /// The oldest version that the manager understands.
+    min: u16,
 }
 
 impl Client {
@@ -216,9 +246,9 @@ impl Client {
             }
         };
         let io_error = |source: io::Error| ClientError::Io { socket: socket.to_owned(), source };
-        let peer = rustix::net::sockopt::socket_peercred(&stream)
+        let credentials = rustix::net::sockopt::socket_peercred(&stream)
             .map_err(|error| io_error(error.into()))?;
-        let peer = peer.uid.as_raw();
+        let peer = credentials.uid.as_raw();
         if peer != owner && peer != 0 {
             return Err(ClientError::ForeignManager { socket: socket.to_owned(), uid: peer });
         }
@@ -226,22 +256,16 @@ impl Client {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(io_error)?;
 
         let storage = || vec![0; wire::FRAME_BYTES_MAX].into_boxed_slice();
-        let unknown = ManagerInfo {
-            version: 0,
-            fleet: fleet.to_owned(),
-            pid: 0,
-            uptime_ms: 0,
-            log_dir: String::new(),
-            config_file: None,
-            health: FleetHealth::unknown(),
-        };
         let mut client = Self {
             stream,
             decoder: wire::Decoder::new(storage()),
             frame: storage(),
             socket: socket.to_owned(),
             uid,
-            info: unknown,
+            // Of another PID namespace it is 0, which `kill` takes for all of a group.
+            pid: u32::try_from(credentials.pid.as_raw_pid()).ok().filter(|pid| *pid > 0),
+            info: ManagerInfo { fleet: fleet.to_owned(), ..ManagerInfo::default() },
+            min: 0,
         };
         // Who is refused at once may find the connection closed, and the reason in it.
         let sent = client.send(&Request::Hello { version: CONTROL_VERSION });
@@ -249,13 +273,10 @@ impl Client {
             (_, refused @ ClientError::Refused { .. }) | (Ok(()), refused) => refused,
             (Err(error), _) => error,
         });
-        client.info = match hello? {
-            Response::Hello(info) if info.version == CONTROL_VERSION => *info,
-            Response::Hello(info) => {
-                return Err(ClientError::Version { theirs: info.version, ours: CONTROL_VERSION });
-            }
+        match hello? {
+            Response::Hello { min, fleet } => (client.min, client.info) = (min, *fleet),
             other => return Err(unexpected(&other)),
-        };
+        }
         Ok(client)
     }
 
@@ -286,11 +307,13 @@ impl Client {
         mut part: impl FnMut(Response) -> Result<(), E>,
         mut tick: impl FnMut(Duration) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.check_versions(request.name())?;
         self.send(request)?;
         let asked = Instant::now();
         loop {
             match self.receive()? {
                 None => tick(asked.elapsed())?,
+                Some(Response::Other) => {}
                 Some(Response::Error { code, message }) => {
                     return Err(ClientError::Refused { code, message }.into());
                 }
@@ -298,6 +321,15 @@ impl Client {
                 Some(response) => part(response)?,
             }
         }
+    }
+
+    fn check_versions(&self, asked: RequestName) -> Result<(), ClientError> {
+        let theirs = self.info.version;
+        let is_understood = theirs >= CONTROL_VERSION_MIN && self.min <= CONTROL_VERSION;
+        if is_understood || asked.is_of_all_versions() {
+            return Ok(());
+        }
+        Err(ClientError::Version { theirs, ours: CONTROL_VERSION, asked })
     }
 
     /// Asks a question that the manager answers without waiting for anything.
@@ -319,7 +351,11 @@ impl Client {
         }
         Err(ClientError::TimedOut {
             seconds: ANSWER_TIMEOUT.as_secs(),
-            log: format!("{log_dir}/manager.log"),
+            log: match log_dir {
+                // It has not even said hello.
+                "" => "duende.log in the directory of the fleet's logs".to_owned(),
+                log_dir => telling_log(Path::new(log_dir)).display().to_string(),
+            },
         })
     }
 
@@ -337,20 +373,26 @@ impl Client {
     }
 
     fn send(&mut self, request: &Request) -> Result<(), ClientError> {
-        let bytes = wire::encode(request, &mut self.frame)
+        let bytes = encode(request, &mut self.frame)
             .map_err(|error| ClientError::Unsendable(error.to_string()))?;
         let frame = self.frame.get(..bytes).unwrap_or_default();
-        self.stream.write_all(frame).map_err(|source| self.io_error(source))
+        match self.stream.write_all(frame) {
+            // The other end is closed, perhaps with a word why, which is read next.
+            Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent.map_err(|source| self.io_error(source)),
+        }
     }
 
     /// The next response; none if there was none within [`TICK`].
     fn receive(&mut self) -> Result<Option<Response>, ClientError> {
         loop {
-            let message = self.decoder.next::<Response>();
-            if let Some(response) =
-                message.map_err(|error| ClientError::Malformed(error.to_string()))?
-            {
-                return Ok(Some(response));
+            match next_response(&mut self.decoder) {
+                Ok(Some(response)) => return response.map(Some).map_err(ClientError::Malformed),
+                Ok(None) => {}
+                Err(wire::FrameError::Kind { found: KIND_BEFORE_4, .. }) => {
+                    return Err(ClientError::TooOld { pid: self.pid });
+                }
+                Err(error) => return Err(ClientError::Malformed(error.to_string())),
             }
             match self.stream.read(self.decoder.spare()) {
                 Ok(0) => return Err(ClientError::Closed),
@@ -384,6 +426,7 @@ pub(crate) fn unexpected(response: &Response) -> ClientError {
 mod tests {
     use super::*;
     use crate::config::dirs::prepare_runtime_dir;
+    use crate::control::message::next_request;
     use std::os::unix::net::UnixListener;
 
     fn uid() -> u32 {
@@ -398,16 +441,9 @@ mod tests {
         (home, path)
     }
 
-    fn info(fleet: &str, version: u16) -> ManagerInfo {
-        ManagerInfo {
-            version,
-            fleet: fleet.to_owned(),
-            pid: 1,
-            uptime_ms: 1,
-            log_dir: "/log".to_owned(),
-            config_file: None,
-            health: FleetHealth::unknown(),
-        }
+    fn hello(fleet: &str, version: u16, min: u16) -> Response {
+        let fleet = ManagerInfo { version, fleet: fleet.to_owned(), ..ManagerInfo::default() };
+        Response::Hello { min, fleet: Box::new(fleet) }
     }
 
     /// Serves one connection: each request is answered with the next run of responses.
@@ -430,8 +466,8 @@ mod tests {
             let mut requests = Vec::new();
             for answer in answers {
                 let request = loop {
-                    if let Some(request) = decoder.next::<Request>().expect("request") {
-                        break request;
+                    if let Some(request) = next_request(&mut decoder).expect("request") {
+                        break request.expect("understood");
                     }
                     let bytes = stream.read(decoder.spare()).expect("read");
                     assert_ne!(bytes, 0, "the client went away");
@@ -439,7 +475,7 @@ mod tests {
                 };
                 requests.push(request);
                 for response in answer {
-                    let bytes = wire::encode(&response, &mut frame).expect("fits");
+                    let bytes = encode(&response, &mut frame).expect("fits");
                     stream.write_all(&frame[..bytes]).expect("write");
                 }
             }
@@ -470,11 +506,12 @@ mod tests {
         let (_home, directory) = runtime_dir();
         let listener = UnixListener::bind(socket_path(&directory, "b")).expect("bind");
         let code = ErrorCode::UnknownDaemon;
+        let rows = || Response::Daemons { daemons: vec![] };
         let server = serve(
             listener,
             vec![
-                vec![Response::Hello(Box::new(info("b", CONTROL_VERSION)))],
-                vec![Response::Daemons(vec![]), Response::Daemons(vec![]), Response::Done],
+                vec![hello("b", CONTROL_VERSION, CONTROL_VERSION_MIN)],
+                vec![rows(), Response::Other, rows(), Response::Done],
                 vec![Response::Error { code, message: "no".to_owned() }],
                 vec![],
             ],
@@ -498,13 +535,55 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_refused() {
+    fn a_manager_of_another_age_is_listed_and_ended_and_asked_nothing_else() {
+        // One that is older than what this one understands, one that understands only what is newer, and one
+        // that is newer and still understands this one.
+        let (ours, oldest) = (CONTROL_VERSION, CONTROL_VERSION_MIN);
+        for (version, min, understood) in
+            [(oldest - 1, 0, false), (ours + 2, ours + 1, false), (ours + 1, oldest, true)]
+        {
+            let (_home, directory) = runtime_dir();
+            let listener = UnixListener::bind(socket_path(&directory, "b")).expect("bind");
+            let ok = || vec![Response::Ok];
+            let mut answers = vec![vec![hello("b", version, min)], vec![Response::Done], ok()];
+            answers.extend(understood.then(ok));
+            let server = serve(listener, answers);
+            let mut client = Client::find(&directory, uid(), Some("b")).expect("connected");
+            let stop = Request::Stop { names: vec!["x".to_owned()] };
+            client.ask_quickly(&Request::Ps, |_| Ok(())).expect("listed");
+            let stopped = client.ask_quickly(&stop, |_| Ok(()));
+            client.ask_quickly(&Request::Down, |_| Ok(())).expect("ended");
+            let mut expected = vec![Request::Hello { version: ours }, Request::Ps, Request::Down];
+            if understood {
+                stopped.expect("asked");
+                expected.insert(2, stop);
+            } else {
+                let text = stopped.expect_err("not asked").to_string();
+                let both = [version, ours].map(|version| format!("version {version}"));
+                let words = both.iter().map(String::as_str).chain(["`stop`", "duende down"]);
+                assert!(words.into_iter().all(|word| text.contains(word)), "{text}");
+            }
+            assert_eq!(server.join().expect("server"), expected);
+        }
+    }
+
+    /// It refuses what it can't read, in its own encoding.
+    #[test]
+    fn of_a_manager_before_version_4_it_is_said_how_to_end_it() {
         let (_home, directory) = runtime_dir();
         let listener = UnixListener::bind(socket_path(&directory, "b")).expect("bind");
-        let server =
-            serve(listener, vec![vec![Response::Hello(Box::new(info("b", CONTROL_VERSION + 1)))]]);
-        let error = Client::find(&directory, uid(), Some("b")).expect_err("refused");
-        assert!(matches!(error, ClientError::Version { .. }), "{error}");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("client");
+            let mut frame = [0; 64];
+            let bytes = wire::encode_payload(KIND_BEFORE_4, b"postcard", &mut frame).expect("fits");
+            stream.write_all(&frame[..bytes]).expect("write");
+            // Until the client goes.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let error = Client::find(&directory, uid(), Some("b")).expect_err("too old");
+        let expected = format!("kill {}", std::process::id());
+        assert!(error.to_string().contains(&expected), "{error}");
+        drop(error);
         server.join().expect("server");
     }
 }

@@ -54,6 +54,16 @@ impl LogOrigin {
     }
 }
 
+/// All levels.
+const LEVELS: [LogLevel; 6] = [
+    LogLevel::Trace,
+    LogLevel::Debug,
+    LogLevel::Info,
+    LogLevel::Warn,
+    LogLevel::Error,
+    LogLevel::Critical,
+];
+
 /// A level as it stands in a line.
 #[must_use]
 pub const fn level_name(level: LogLevel) -> &'static str {
@@ -63,13 +73,12 @@ pub const fn level_name(level: LogLevel) -> &'static str {
         LogLevel::Info => "info",
         LogLevel::Warn => "warn",
         LogLevel::Error => "error",
+        LogLevel::Critical => "crit",
     }
 }
 
 fn level_from_name(name: &str) -> Option<LogLevel> {
-    [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]
-        .into_iter()
-        .find(|level| level_name(*level) == name)
+    LEVELS.into_iter().find(|level| level_name(*level) == name)
 }
 
 /// One entry. As JSON: `{"at":"2026-…Z","level":"info","origin":"stdout","text":"…"}`, with
@@ -301,13 +310,11 @@ mod tests {
     }
 
     fn entries() -> impl Strategy<Value = LogEntry> {
-        let levels =
-            [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
         let origins = [LogOrigin::Stdout, LogOrigin::Stderr, LogOrigin::Log, LogOrigin::Duende];
         // Until the end of the year 9999, which is where four digits end.
         (
             0..253_402_300_800_000_000_u64,
-            proptest::sample::select(levels.to_vec()),
+            proptest::sample::select(LEVELS.to_vec()),
             proptest::sample::select(origins.to_vec()),
             any::<String>(),
             any::<bool>(),

@@ -1,7 +1,8 @@
 //! Reading a log: its last lines, and what is added from there on.
 //!
 //! A line counts once its line feed is there: half a line is left for the next poll. A follower
-//! holds the file open, so after a rotation it first reads the old file to its end.
+//! holds the file open, so after a rotation it first reads the old file to its end. Of what was rotated
+//! away twice meanwhile it can only say that it is missing ([`LogFollower::take_gap`]).
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -32,6 +33,8 @@ pub struct LogFollower {
     file: Option<File>,
     /// The bytes after the last line feed.
     partial: Vec<u8>,
+    /// The log was rotated more than once since it was looked at.
+    gap: bool,
 }
 
 impl LogFollower {
@@ -41,7 +44,8 @@ impl LogFollower {
     /// When the file is there and can't be read.
     pub fn open(path: &Path, count: usize) -> io::Result<(Vec<String>, Self)> {
         let file = open(path)?;
-        let mut follower = Self { path: path.to_owned(), file: None, partial: Vec::new() };
+        let mut follower =
+            Self { path: path.to_owned(), file: None, partial: Vec::new(), gap: false };
         let mut lines = match file {
             Some(mut file) => {
                 let (lines, end) = last_lines(&mut file, count)?;
@@ -85,13 +89,33 @@ impl LogFollower {
             }
             match current {
                 Some(current) if !same_file(file, &current)? => {
+                    // Ours was put aside. If it lies there no more, another one did, and is gone, or is
+                    // what lies there now.
+                    let aside = open(&old_log_path(&self.path))?;
+                    let between = match aside {
+                        Some(aside) if same_file(file, &aside)? => None,
+                        aside => {
+                            self.gap = true;
+                            aside
+                        }
+                    };
                     // The rest of a torn line never comes.
                     self.partial.clear();
-                    self.file = Some(current);
+                    self.file = Some(between.unwrap_or(current));
+                    if self.gap {
+                        // Who reads hears of it before what comes after it.
+                        return Ok(lines);
+                    }
                 }
                 _ => return Ok(lines),
             }
         }
+    }
+
+    /// Whether lines are missing between those that were read and those that come: the log is rotated
+    /// faster than it is read. Says it once.
+    pub fn take_gap(&mut self) -> bool {
+        std::mem::take(&mut self.gap)
     }
 }
 
@@ -197,6 +221,23 @@ mod tests {
         let all: Vec<_> = (0..5_000).map(|n| format!("{n:0>40}")).collect();
         add(&path, &(all.join("\n") + "\n"));
         assert_eq!(tail_last(&path, 3_000).unwrap(), all[2_000..]);
+    }
+
+    #[test]
+    fn what_was_rotated_away_is_said_to_be_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
+        add(&path, "1\n");
+        let (_, mut follower) = LogFollower::open(&path, 10).unwrap();
+        for line in ["2\n", "3\n", "4\n"] {
+            std::fs::rename(&path, old_log_path(&path)).unwrap();
+            add(&path, line);
+        }
+        assert_eq!(follower.poll_lines().unwrap(), Vec::<String>::new());
+        assert!(follower.take_gap());
+        assert!(!follower.take_gap());
+        assert_eq!(follower.poll_lines().unwrap(), ["3", "4"]);
+        assert!(!follower.take_gap());
     }
 
     #[test]

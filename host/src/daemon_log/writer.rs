@@ -22,6 +22,7 @@ use duende_core::wire::link::LogLevel;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{LogOrigin, encode_entry, old_log_path};
+use crate::own_file;
 
 /// Size at which a log is rotated, in bytes. A log takes twice this on the disk.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -219,12 +220,12 @@ impl OpenLog {
     /// Opens the log; makes it, and its directory, if they are not there.
     fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).append(true).mode(LOG_MODE);
+        own_file::no_link(options.read(true).append(true).mode(LOG_MODE));
         let file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::make(path, &mut options)?
             }
-            opened => opened?,
+            opened => opened.map_err(own_file::said)?,
         };
         let metadata = file.metadata()?;
         Ok(Self { file, device: metadata.dev(), inode: metadata.ino() })
@@ -238,7 +239,7 @@ impl OpenLog {
             DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
             made = options.open(path);
         }
-        let file = made?;
+        let file = made.map_err(own_file::said)?;
         // A mask that hides it from its owner is not meant.
         file.set_permissions(Permissions::from_mode(LOG_MODE))?;
         Ok(file)

@@ -86,6 +86,14 @@ impl Drop for Tree {
     }
 }
 
+/// The slot whose cgroup, or one below it, this is, in the tree of this `keep`.
+pub(super) fn slot_of(cgroup: &str, keep: u32) -> Option<u32> {
+    let mut names = cgroup.split('/');
+    let keep = format!(".{keep}");
+    names.find(|name| name.starts_with("duende.") && name.ends_with(&keep))?;
+    names.next()?.split('-').next()?.parse().ok()
+}
+
 /// The cgroup of one daemon.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -94,7 +102,25 @@ pub(super) struct Group {
     pub(super) path: String,
 }
 
+/// Whether this is the name of the tree of that `keep`, of that fleet.
+fn is_tree_of(name: &str, fleet: &str, keep: u32) -> bool {
+    name.starts_with(&format!("duende.{fleet}.")) && name.ends_with(&format!(".{keep}"))
+}
+
 impl Group {
+    /// The tree of this `keep`, if there is one.
+    pub(super) fn of_keep(fleet: &str, keep: u32) -> Option<Self> {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let (base, path) = locate(&mountinfo, &own)?;
+        let is_it = |name: &str| is_tree_of(name, fleet, keep);
+        let mut entries = fs::read_dir(&base).ok()?.flatten();
+        let name = entries
+            .find_map(|entry| entry.file_name().into_string().ok().filter(|name| is_it(name)))?;
+        let path = format!("{}/{name}", path.trim_end_matches('/'));
+        Some(Self { directory: base.join(name), path })
+    }
+
     /// The directory, for a child to be born in.
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -226,6 +252,21 @@ mod tests {
         let expected =
             expected.map(|(directory, path)| (PathBuf::from(directory), path.to_owned()));
         assert_eq!(found, expected, "{mounts:?} {cgroup:?}");
+    }
+
+    #[test]
+    fn a_tree_is_of_one_keep_of_one_fleet() {
+        for (name, is_it) in [
+            ("duende.edge.0a1b.12", true),
+            ("duende.edge.0a1b.112", false),
+            ("duende.edge.0a1b.1", false),
+            ("duende.ed.0a1b.12", false),
+            ("duende.edges.0a1b.12", false),
+            ("other.edge.0a1b.12", false),
+            ("duende.edge.12.0a1b", false),
+        ] {
+            assert_eq!(is_tree_of(name, "edge", 12), is_it, "{name}");
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ fn split_level(text: &[u8]) -> Option<(LogLevel, &[u8])> {
         return None;
     };
     let level = match digit {
-        b'0'..=b'3' => LogLevel::Error,
+        b'0'..=b'2' => LogLevel::Critical,
+        b'3' => LogLevel::Error,
         b'4' => LogLevel::Warn,
         b'5' | b'6' => LogLevel::Info,
         _ => LogLevel::Debug,
@@ -142,7 +143,8 @@ mod tests {
     fn a_level_prefix_counts_at_the_start_of_a_line_only() {
         use LogLevel::{Debug, Error, Info, Warn};
         for (text, level, rest) in [
-            ("<0>x", Error, "x"),
+            ("<0>x", LogLevel::Critical, "x"),
+            ("<2>x", LogLevel::Critical, "x"),
             ("<3>x", Error, "x"),
             ("<4>x", Warn, "x"),
             ("<5>x", Info, "x"),

@@ -226,7 +226,7 @@ mod tests {
                     OwnedFd::from(theirs)
                 });
                 let event = KeepEvent::SpawnFailed {
-                    at: Address { daemon: number, incarnation: 1 },
+                    at: Address::of(number, 1),
                     errno: 2,
                     reason: "r".repeat(4_000),
                 };

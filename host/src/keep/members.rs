@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::cgroup::{self, Group};
-use super::marker::{Marker, is_marked};
+use super::marker::{self, Marker};
 
 /// How often the processes are listed for a signal after which they start no others.
 const PASSES_MAX: usize = 16;
@@ -128,27 +128,33 @@ impl Members {
 /// Ask at once: a process that has ended belongs to nobody.
 #[derive(Clone, Debug)]
 pub struct Belonging {
-    pid: u32,
     cgroup: Option<String>,
+    marker: Option<String>,
 }
 
 impl Belonging {
     /// Of this process.
     #[must_use]
     pub fn of(pid: u32) -> Self {
-        Self { pid, cgroup: cgroup::of_process(pid) }
+        Self { cgroup: cgroup::of_process(pid), marker: marker::of_process(pid) }
     }
 
     /// Whether it is of the daemon with this cgroup, as
     /// [`KeepEvent::Spawned`](super::KeepEvent::Spawned) told it; without one, of the daemon with this
-    /// marker, which is `<fleet>/<name>/<incarnation>`.
+    /// [`marker`](super::marker_of).
     #[must_use]
     pub fn is(&self, cgroup: Option<&str>, marker: &str) -> bool {
         match (cgroup, &self.cgroup) {
             (Some(above), Some(own)) => cgroup::is_below(own, above),
             (Some(_), None) => false,
-            (None, _) => variable(marker).is_some_and(|variable| is_marked(self.pid, &variable)),
+            (None, _) => self.marker.as_deref() == Some(marker),
         }
+    }
+
+    /// The slot of the daemon that it is of, if it is in a cgroup of this `keep`.
+    #[must_use]
+    pub fn slot(&self, keep: u32) -> Option<u32> {
+        cgroup::slot_of(self.cgroup.as_deref()?, keep)
     }
 }
 
@@ -159,4 +165,28 @@ pub(super) fn variable(marker: &str) -> Option<CString> {
 
 pub(super) fn as_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By its cgroup, if the daemon has one, and else by its marker.
+    #[test]
+    fn a_process_is_of_the_daemon_whose_cgroup_or_marker_it_has() {
+        let text = |text: &str| Some(text.to_owned());
+        for (cgroup, marker, of_cgroup, expected) in [
+            (None, text("m"), None, true),
+            (text("/a"), text("m"), None, true),
+            (None, text("x"), None, false),
+            (None, None, None, false),
+            (None, text("m"), Some("/a"), false),
+            (text("/a"), None, Some("/a"), true),
+            (text("/a/b"), None, Some("/a"), true),
+            (text("/ab"), text("m"), Some("/a"), false),
+        ] {
+            let belonging = Belonging { cgroup, marker };
+            assert_eq!(belonging.is(of_cgroup, "m"), expected, "{belonging:?} {of_cgroup:?}");
+        }
+    }
 }

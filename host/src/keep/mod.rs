@@ -31,6 +31,7 @@ mod ending;
 mod hangup;
 mod held;
 mod launch;
+mod left;
 mod lines;
 mod link;
 mod lock;
@@ -52,12 +53,14 @@ mod table;
 mod tests;
 
 pub use client::KeepClient;
+pub(crate) use left::Left;
 pub use lock::wait_for_previous;
 pub use members::Belonging;
 pub use options::KeepOptions;
 pub(crate) use output::{Drained, Stream};
+pub(crate) use pid_file::remove_pid_file;
 pub use protocol::{Exit, KeepEvent, KeepRequest, RunAs, SpawnRequest, StopRule};
-pub(crate) use sys::{Which, dead_child, reap_ended};
+pub(crate) use sys::{Which, dead_child, outlive_file_limit, reap_ended};
 
 use std::ffi::OsString;
 use std::io;
@@ -67,12 +70,16 @@ use std::path::PathBuf;
 use duende_core::wire::{EncodeError, FrameError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-/// Environment variable that tells a daemon the number of its link's descriptor.
-pub const LINK_FD_VARIABLE: &str = "DUENDE_LINK_FD";
-
 /// Environment variable by which the processes of a daemon are known where there are no cgroups:
-/// `<fleet>/<name>/<incarnation>`.
+/// `<fleet>/<name>/<incarnation>/<keep>`, the last being a process id: fleets of other users, or in other
+/// directories, may have the same names.
 pub const DAEMON_VARIABLE: &str = "DUENDE_DAEMON";
+
+/// The marker of the processes of one incarnation.
+#[must_use]
+pub fn marker_of(fleet: &str, name: &str, incarnation: u32, keep: u32) -> String {
+    format!("{fleet}/{name}/{incarnation}/{keep}")
+}
 
 /// Why `keep`, or the manager's side of it, can't go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,18 @@
 //! A file with the id of a daemon's main process, for programs that look for one.
 //!
 //! It is written to a file beside it and renamed, so nobody reads half a number. What is there already
-//! is never believed: it is overwritten if it is a regular file, else the start fails; and it is
+//! is never believed: it is replaced if it could be a pid file, else the start fails; and it is
 //! removed at the end only while it says what was written here
-//! (`stop_tests::a_pid_file_says_who_runs_and_goes_with_it`).
+//! (`stop_tests::a_pid_file_says_who_runs_and_goes_with_it`). Of a `keep` that was killed, the manager
+//! removes it, by the same rule ([`remove_pid_file`]).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use crate::config::not_a_pid_file;
+use crate::own_file;
 
 /// Everybody may read which process it is.
 const MODE: u32 = 0o644;
@@ -25,10 +27,9 @@ pub(super) struct PidFile {
 impl PidFile {
     /// Whether a file can be written there, before there is something to write.
     pub(super) fn check(path: &Path) -> io::Result<()> {
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(_) | Err(_) => Ok(()),
+        match not_a_pid_file(path)? {
+            Some(problem) => Err(io::Error::other(problem)),
+            None => Ok(()),
         }
     }
 
@@ -40,12 +41,9 @@ impl PidFile {
         // What an earlier process of this id left half done. No link is followed: the directory may be
         // one that others write into.
         let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&temporary)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(MODE);
+        let mut file = own_file::no_link(&mut options).open(&temporary)?;
         let written = file.write_all(content(pid).as_bytes());
         if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
             let _ = fs::remove_file(&temporary);
@@ -57,10 +55,15 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // The program may have written its own number there, or somebody else's.
-        if fs::read(&self.path).is_ok_and(|found| found == content(self.pid).as_bytes()) {
-            let _ = fs::remove_file(&self.path);
-        }
+        remove_pid_file(&self.path, self.pid);
+    }
+}
+
+/// Removes the file if it is the one of this process: the program may have written its own number there,
+/// or somebody else's.
+pub(crate) fn remove_pid_file(path: &Path, pid: u32) {
+    if fs::read(path).is_ok_and(|found| found == content(pid).as_bytes()) {
+        let _ = fs::remove_file(path);
     }
 }
 

@@ -16,6 +16,7 @@ use super::KeepError;
 use super::cgroup::Tree;
 use super::ending::Event;
 use super::launch::Launcher;
+use super::left::Left;
 use super::link::{Inbox, Received};
 use super::lock::Lock;
 use super::marker::children;
@@ -39,6 +40,8 @@ const READ_BYTES: usize = 64 << 10;
 /// How often a log that can't be written is tried again.
 const LOG_RETRY: Duration = Duration::from_secs(1);
 
+/// How long what a `keep` that was killed has left may take to be gone once it was killed.
+const LEFT_TIME: Duration = Duration::from_secs(5);
 /// How long `keep` waits, once every daemon has ended, for processes that are nobody's.
 const STRAYS_GRACE: Duration = Duration::from_secs(5);
 
@@ -61,7 +64,7 @@ pub(super) struct Keeper {
     table: Table,
     phase: Phase,
     log_retry_at: Option<Instant>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Keeper {
@@ -80,6 +83,9 @@ impl Keeper {
         // Without either, no tree is told from another's.
         let owner = lock.identity().filter(|_| crate::config::names_a_fleet(&fleet));
         let tree = owner.and_then(|owner| Tree::make(&format!("{fleet}.{owner}")));
+        if let Some(keep) = lock.killed_before() {
+            Left::of(&fleet, keep, Vec::new()).end(LEFT_TIME);
+        }
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
         let open_files = OpenFilesLimit::raise(open_files);
         Ok(Self {
@@ -90,7 +96,7 @@ impl Keeper {
             table: Table::new(fleet, tree, launcher, open_files, buffer),
             phase: Phase::Serving,
             log_retry_at: None,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -111,6 +117,9 @@ impl Keeper {
             }
         }
         self.end_strays();
+        if self.table.is_empty() {
+            self.lock.clear();
+        }
         self.reports.flush();
         result
     }

@@ -43,7 +43,7 @@ pub struct SpawnRequest {
     /// The program and its arguments. A program without a slash is looked up in the `PATH` of
     /// `env`; a relative path starts at `working_dir`.
     pub argv: Vec<String>,
-    /// The complete environment; nothing is added but [`LINK_FD_VARIABLE`](super::LINK_FD_VARIABLE)
+    /// The complete environment; nothing is added but [`LINK_FD_VARIABLE`](duende_core::wire::link::LINK_FD_VARIABLE)
     /// for a link, and [`DAEMON_VARIABLE`](super::DAEMON_VARIABLE) where there are no cgroups.
     pub env: Environment,
     /// Where it runs; `keep`'s own directory when absent.

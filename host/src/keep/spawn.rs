@@ -9,16 +9,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use duende_core::wire::link::LINK_FD_VARIABLE;
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Resource, Rlimit, Uid, getegid, geteuid, getrlimit, setrlimit};
 
-use super::LINK_FD_VARIABLE;
 use super::cgroup::Group;
 use super::launch::{Failed, Identity, LINK_FD, Launch, Launcher, Step};
 use super::protocol::{RunAs, SpawnRequest};
 use crate::config::keep_open_files_needed;
+use crate::reach;
 
 /// What a clone into a cgroup says where that is not possible, or not allowed.
 const NO_CGROUP: [Errno; 8] = [
@@ -194,12 +195,16 @@ impl Prepared {
             Err(failed) => Err(Failure {
                 errno: failed.errno.raw_os_error(),
                 reason: explain(failed, &self.path, request),
-                no_cgroup: cgroup.is_some()
-                    && failed.step == Step::Clone
-                    && NO_CGROUP.contains(&failed.errno),
+                no_cgroup: is_for_cgroup(cgroup.is_some(), failed),
             }),
         }
     }
+}
+
+/// Whether it is its cgroup that it can't be born in: then it can be without one. What fails after that, or
+/// without one, is told as it is.
+fn is_for_cgroup(has_cgroup: bool, failed: Failed) -> bool {
+    has_cgroup && failed.step == Step::Clone && NO_CGROUP.contains(&failed.errno)
 }
 
 /// A user with its groups. None for the own one, which only root could take on again.
@@ -274,6 +279,12 @@ fn in_working_dir(path: &Path, request: &SpawnRequest) -> PathBuf {
         .map_or_else(|| path.to_owned(), |directory| Path::new(directory).join(path))
 }
 
+/// Whom a daemon runs as, if it is another user.
+fn user(request: &SpawnRequest) -> Option<reach::User<'_>> {
+    let run_as = request.run_as.as_ref()?;
+    Some(reach::User { uid: run_as.uid, gid: run_as.gid, groups: &run_as.groups })
+}
+
 fn not_executable(path: &Path) -> String {
     let path = path.display();
     format!("`{path}` is not executable for this user: `chmod +x {path}`, or name another program")
@@ -291,6 +302,12 @@ fn explain(failed: Failed, program: &Path, request: &SpawnRequest) -> String {
                 Errno::NOTDIR => format!(
                     "working directory `{directory}` of `{name}` is not a directory; change `working_dir`"
                 ),
+                Errno::ACCESS => {
+                    let inside = Path::new(directory).join(".");
+                    let why = reach::barred_for(&inside, user(request))
+                        .unwrap_or_else(|| "permission denied".to_owned());
+                    format!("working directory `{directory}` of `{name}`: {why}; {}", reach::HELP)
+                }
                 _ => format!(
                     "working directory `{directory}` of `{name}`: {error}; create it or change `working_dir`"
                 ),
@@ -321,12 +338,21 @@ fn explain(failed: Failed, program: &Path, request: &SpawnRequest) -> String {
     match errno {
         Errno::NOENT | Errno::NOTDIR => match std::fs::read(&path) {
             Ok(content) => missing_interpreter(&shown.to_string(), &content),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                format!("`{shown}`: {}; {}", reach::said(&path, &error), reach::HELP)
+            }
             Err(_) => format!("`{shown}` does not exist: check the path in `command`"),
         },
         Errno::ACCESS if path.is_dir() => {
             format!("`{shown}` is a directory: name a program in `command`")
         }
-        Errno::ACCESS => not_executable(&path),
+        Errno::ACCESS if reach::is_noexec(&path) => format!(
+            "`{shown}` lies on a file system that is mounted noexec: move it, or mount that with exec"
+        ),
+        Errno::ACCESS => match reach::barred_for(&path, user(request)) {
+            Some(why) => format!("`{shown}`: {why}; {}", reach::HELP),
+            None => not_executable(&path),
+        },
         Errno::NOEXEC => format!(
             "`{shown}` is neither a program for this machine nor a script: a script's first line names its interpreter, as in `#!/bin/sh`"
         ),
@@ -349,5 +375,24 @@ fn missing_interpreter(path: &str, content: &[u8]) -> String {
         None => format!(
             "`{path}` exists, but the loader that it asks for does not: it was built for another system"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_birth_into_a_cgroup_is_tried_without_one() {
+        for (has_cgroup, step, errno, expected) in [
+            (true, Step::Clone, Errno::BUSY, true),
+            (true, Step::Clone, Errno::NOENT, false),
+            (true, Step::Program, Errno::ACCESS, false),
+            (false, Step::Clone, Errno::PERM, false),
+            (false, Step::Program, Errno::NOENT, false),
+        ] {
+            let failed = Failed { step, errno };
+            assert_eq!(is_for_cgroup(has_cgroup, failed), expected, "{step:?} {errno:?}");
+        }
     }
 }

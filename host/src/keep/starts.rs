@@ -154,7 +154,7 @@ fn begin(
             started => return Ok((started?, Members::Grouped(group))),
         }
     }
-    let text = format!("{fleet}/{}/{}", request.name, at.incarnation);
+    let text = super::marker_of(fleet, &request.name, at.incarnation, std::process::id());
     let variable = members::variable(&text)
         .ok_or_else(|| Failure::without_errno("its name contains a NUL byte".to_owned()))?;
     let started = prepared.start(request, link, None, Some(&variable), launcher)?;

@@ -261,6 +261,14 @@ fn a_pid_file_says_who_runs_and_goes_with_it() {
     fs::write(&path, "mine\n").unwrap();
     fleet.kill(request.at);
     assert_eq!(content(&path), "mine\n");
+    // A program that was named by mistake is neither replaced nor removed, and nothing runs then.
+    request.at.incarnation += 1;
+    fleet.send(&request, None);
+    match fleet.next().unwrap() {
+        KeepEvent::SpawnFailed { reason, .. } => assert!(reason.contains("holds"), "{reason}"),
+        event => panic!("{event:?}"),
+    }
+    assert_eq!(content(&path), "mine\n");
     // What is no file is neither followed nor replaced, and nothing runs then.
     let target = fleet.directory.path().join("target");
     fs::write(&target, "").unwrap();

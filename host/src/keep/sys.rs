@@ -87,10 +87,18 @@ fn set_action(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()
     }
 }
 
+/// From now on a file that would grow beyond `RLIMIT_FSIZE` is an error of that write, as a full disk is,
+/// and not the end of this process. What is started by it has the default again.
+pub(crate) fn outlive_file_limit() {
+    // Fails for no signal that exists.
+    let _ =
+        set_action(libc::SIGXFSZ, do_nothing as extern "C" fn(libc::c_int) as libc::sighandler_t);
+}
+
 /// Signals as a daemon must find them: none blocked, and at its default what is caught here and what
 /// the runtime of the language ignores. Makes system calls only.
 pub(super) fn forget_signals() -> io::Result<()> {
-    for signal in CAUGHT.into_iter().chain([libc::SIGPIPE]) {
+    for signal in CAUGHT.into_iter().chain([libc::SIGPIPE, libc::SIGXFSZ]) {
         set_action(signal, libc::SIG_DFL)?;
     }
     set_mask(&signal_set(&[]))

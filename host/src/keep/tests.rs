@@ -11,12 +11,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use duende_core::wire::link::{Address, LogLevel};
+use duende_core::wire::{FRAME_BYTES_MAX, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process, pidfd_open};
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::config::StopScope;
+use crate::config::{NativeConfig, Ready, StopScope, native_env, words_too_long};
 use crate::daemon_log::{LogEntry, LogOrigin};
 
 /// Set in the process that is `keep`. Also something that must not leak into a daemon.
@@ -33,6 +34,75 @@ fn keep_itself() {
             eprintln!("duende: {error}");
             std::process::exit(1);
         }
+    }
+}
+
+/// The longest that a configuration may have, in every shape, with the longest of all that goes with it.
+#[test]
+fn what_the_configuration_takes_fits_into_a_request() {
+    type Words = (Vec<String>, Vec<(String, String)>);
+    let words = |bytes: usize, each: usize| vec!["x".repeat(each); bytes / (each + 1)];
+    let named = |words: Vec<String>| {
+        let named = words.into_iter().enumerate();
+        named.map(|(number, word)| (format!("V{number}"), word)).collect::<Vec<_>>()
+    };
+    let shapes: [&dyn Fn(usize) -> Words; 7] = [
+        &|bytes| (words(bytes, bytes.saturating_sub(1)), Vec::new()),
+        &|bytes| (words(bytes, 0), Vec::new()),
+        &|bytes| (words(bytes, 128), Vec::new()),
+        &|bytes| (words(bytes, 16_384), Vec::new()),
+        &|bytes| (Vec::new(), named(words(bytes, bytes.saturating_sub(1)))),
+        &|bytes| (Vec::new(), named(words(bytes, 0))),
+        &|bytes| (Vec::new(), named(words(bytes, 128))),
+    ];
+    let path = "/".repeat(4_095);
+    for (number, shape) in shapes.into_iter().enumerate() {
+        let native = |bytes: usize| {
+            let (args, env) = shape(bytes);
+            NativeConfig {
+                program: PathBuf::from("/bin/true"),
+                args,
+                env: env.into_iter().collect(),
+                env_file: None,
+                working_dir: PathBuf::from(&path),
+                user: None,
+                ready: Ready::Notify,
+                link: None,
+                open_files_max: Some(u64::MAX),
+                stop_signal: 15,
+                stop_scope: StopScope::Group,
+                notify_access: None,
+                pid_file: Some(PathBuf::from(&path)),
+            }
+        };
+        let fits = |bytes: usize| words_too_long(&native(bytes), []).is_none();
+        let (mut least, mut most) = (0, 130_000);
+        assert!(fits(least) && !fits(most), "shape {number}");
+        while most - least > 1 {
+            let middle = usize::midpoint(least, most);
+            *if fits(middle) { &mut least } else { &mut most } = middle;
+        }
+        let native = native(least);
+        let mut argv = vec!["/bin/true".to_owned()];
+        argv.extend(native.args.iter().cloned());
+        let mut env = native_env(&native, []).unwrap();
+        env.push((b"NOTIFY_SOCKET".into(), vec![b'/'; 107]));
+        env.push((b"WATCHDOG_USEC".into(), u64::MAX.to_string().into_bytes()));
+        let request = KeepRequest::Spawn(Box::new(SpawnRequest {
+            at: Address::of(u32::MAX, u32::MAX),
+            name: "n".repeat(64),
+            argv,
+            env,
+            working_dir: Some(path.clone()),
+            run_as: None,
+            open_files_max: Some(u64::MAX),
+            log_path: path.clone(),
+            stop: StopRule { signal: i32::MAX, scope: StopScope::Group, grace_ms: u64::MAX },
+            pid_file: Some(path.clone()),
+            link: false,
+        }));
+        let encoded = encode(&request, &mut vec![0; FRAME_BYTES_MAX]);
+        assert!(matches!(encoded, Ok(100_000..)), "shape {number}: {encoded:?}");
     }
 }
 
@@ -99,7 +169,7 @@ impl Fleet {
 
     pub(super) fn request(&mut self, argv: &[&str]) -> SpawnRequest {
         self.starts += 1;
-        let at = Address { daemon: 100 + self.starts, incarnation: 1 };
+        let at = Address::of(100 + self.starts, 1);
         SpawnRequest {
             at,
             name: "web".into(),
@@ -279,9 +349,35 @@ fn a_start_that_fails_says_why_and_what_to_do() {
     let plain = file("plain", "#!/bin/sh\n", 0o644);
     let text = file("text", "just text\n", 0o755);
     let orphan = file("orphan", "#!/no/such/interpreter -x\n", 0o755);
+    // As root it is another user who may not pass it.
+    let bars = format!("{directory}/barred");
+    std::fs::create_dir(&bars).unwrap();
+    let barred = file("barred/program", "#!/bin/sh\n", 0o755);
+    let mode = |path: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&directory, 0o755);
+    mode(&bars, 0o000);
+    let is_root = rustix::process::geteuid().is_root();
+    let user = if is_root { 65_534 } else { rustix::process::geteuid().as_raw() };
+    let may_not = format!("permission denied: user {user} may not pass {bars}");
+    let as_other = |request: &mut SpawnRequest| {
+        if is_root {
+            request.run_as = Some(RunAs { uid: user, gid: user, groups: Vec::new() });
+        }
+    };
+    let in_barred = |request: &mut SpawnRequest| {
+        as_other(request);
+        request.working_dir = Some(format!("{bars}/program"));
+    };
+    let of_proc = match crate::reach::is_noexec(std::path::Path::new("/proc/version")) {
+        true => "`/proc/version` lies on a file system that is mounted noexec",
+        false => "is not executable",
+    };
     let change_nothing = |_: &mut SpawnRequest| {};
     type Change<'a> = &'a dyn Fn(&mut SpawnRequest);
-    let cases: [(&[&str], Change<'_>, i32, &str); 12] = [
+    let cases: [(&[&str], Change<'_>, i32, &str); 15] = [
         (&[], &change_nothing, 0, "`command` is empty"),
         (
             &["no-such-program"],
@@ -303,6 +399,9 @@ fn a_start_that_fails_says_why_and_what_to_do() {
         ),
         (&[&plain], &change_nothing, libc::EACCES, "is not executable"),
         (&["/tmp"], &change_nothing, libc::EACCES, "is a directory"),
+        (&["/proc/version"], &change_nothing, libc::EACCES, of_proc),
+        (&[&barred], &as_other, libc::EACCES, &may_not),
+        (&["/bin/true"], &in_barred, libc::EACCES, &may_not),
         (
             &[&text],
             &change_nothing,
@@ -347,6 +446,7 @@ fn a_start_that_fails_says_why_and_what_to_do() {
             event => panic!("{argv:?}: {event:?}"),
         }
     }
+    mode(&bars, 0o755);
 }
 
 #[test]
@@ -355,7 +455,7 @@ fn what_was_started_is_started_again_under_a_new_address() {
     let again = |fleet: &mut Fleet, at| {
         fleet.keep.send(&KeepRequest::SpawnAgain { at }, None).unwrap();
     };
-    let unknown = Address { daemon: 8, incarnation: 1 };
+    let unknown = Address::of(8, 1);
     again(&mut fleet, unknown);
     match fleet.next().unwrap() {
         KeepEvent::SpawnFailed { at, errno: 0, .. } if at == unknown => {}

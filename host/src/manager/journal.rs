@@ -1,10 +1,11 @@
 //! What happened to the fleet: the recent events, those who follow them, and the fleet's own log.
 //!
 //! What readers of other kernels know too is told as a [`KernelEvent`] beside the record that it
-//! belongs to: health that changes, a crash, and the end.
+//! belongs to: health that changes, a crash, another configuration, and the end.
 //!
-//! Whoever decides only hands over what is to be logged and printed: it is written by threads of their
-//! own (`scribe`, `printer`), in the words of one decision at a time ([`Journal::flush`]).
+//! Whoever decides only hands over what is to be logged and printed: threads of their own write it
+//! (`scribe`, `printer`). A line goes to the log's thread at once; what is printed goes to the printer's
+//! after each event that was decided about, in one piece ([`Journal::flush`]).
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -16,7 +17,7 @@ use duende_core::{
 };
 
 use super::{
-    control_server::CONNECTIONS_MAX,
+    control_places::CONNECTIONS_MAX,
     printer::{self, Printer},
     scribe::Log,
 };
@@ -25,6 +26,7 @@ use crate::{
     clock::unix_us,
     control::protocol::{EventKind, EventRecord},
     daemon_log::LogOrigin,
+    terminal::{harmless, harmless_json},
 };
 
 /// Events that are kept, for `duende events` and for those who follow.
@@ -72,7 +74,7 @@ impl Journal {
     /// A journal that also writes to `log`, and prints as it is told.
     ///
     /// # Errors
-    /// Never: there is room for events.
+    /// There is room for no event, or for no follower: one of the constants above is zero.
     pub(crate) fn new(log: Log, print: Print) -> Result<Self, NoCapacity> {
         Ok(Self {
             recent: Recorder::new(vec![Slot::EMPTY; EVENTS_MAX].into_boxed_slice()),
@@ -133,7 +135,7 @@ impl Journal {
         if let Print::Json = self.print
             && let Ok(document) = serde_json::to_string(&record)
         {
-            self.print_later(&document);
+            self.print_later(&harmless_json(&document));
         }
         self.say(level_of(kind), line.trim_start());
         // Each carries its time of day: the order is the recorder's, its clock is not used.
@@ -146,7 +148,8 @@ impl Journal {
     pub(crate) fn say(&mut self, level: LogLevel, line: &str) {
         self.log.append(level, LogOrigin::Duende, line.as_bytes());
         if let Print::Lines = self.print {
-            self.print_later(line);
+            // What daemons, files and peers say is in it.
+            self.print_later(&harmless(line));
         }
     }
 
@@ -184,7 +187,7 @@ impl Drop for Journal {
 /// What stands in the place of documents that nobody read: one too.
 fn dropped_document(documents: u64) -> String {
     let document = serde_json::to_string(&lagged(documents)).unwrap_or_default();
-    format!("{document}\n")
+    format!("{}\n", harmless_json(&document))
 }
 
 /// What a follower is told that was too slow for some events.
@@ -226,7 +229,12 @@ fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEve
         | EventKind::ReloadTimedOut
         | EventKind::Paused
         | EventKind::ConfigUpdated
-        | EventKind::Halted => None,
+        | EventKind::Halted
+        | EventKind::LeftBehind
+        | EventKind::Rejected
+        | EventKind::StateFault
+        | EventKind::StateRestored
+        | EventKind::Other(_) => None,
     }
 }
 
@@ -240,18 +248,23 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Stopping
         | EventKind::Stopped
         | EventKind::Healthy
-        | EventKind::Shutdown => LogLevel::Info,
+        | EventKind::StateRestored
+        | EventKind::Shutdown
+        | EventKind::Other(_) => LogLevel::Info,
         EventKind::Exited
         | EventKind::Backoff
         | EventKind::Blocked
         | EventKind::Unhealthy
         | EventKind::SourceGap
         | EventKind::ReloadTimedOut
+        | EventKind::Rejected
         | EventKind::Lagged => LogLevel::Warn,
         EventKind::Failed
         | EventKind::Quarantined
         | EventKind::WorkerExited
         | EventKind::KeepExited
-        | EventKind::Halted => LogLevel::Error,
+        | EventKind::StateFault
+        | EventKind::Halted
+        | EventKind::LeftBehind => LogLevel::Error,
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Rules:
 //! 1. One datagram socket serves the fleet. Who sent a datagram is told by the kernel
-//!    (`SCM_CREDENTIALS`), so no daemon can speak for another. Whoever runs as another user can write
-//!    to the socket too: its file has mode 0666.
+//!    (`SCM_CREDENTIALS`); to name another process the sender needs `CAP_SYS_ADMIN`, so that a daemon
+//!    that runs as root could speak for another. Whoever runs as another user can write to the socket
+//!    too: its file has mode 0666.
 //! 2. The descriptors of a datagram are taken out of it, whatever it says and however many they are,
 //!    and closed; the one of `BARRIER=1` is handed over in [`Datagram::barrier`], and whoever drops it
 //!    has handled everything that came before.
-//! 3. Nothing is lost because the manager is slow: a datagram socket of this family holds
-//!    `net.unix.max_dgram_qlen` datagrams, and a sender beyond that waits in `sendmsg`. (`SO_RCVBUF`
-//!    has no say here.)
+//! 3. Nothing is dropped because the manager is slow: a datagram socket of this family holds
+//!    `net.unix.max_dgram_qlen` datagrams, and a sender beyond that waits in `sendmsg`, as long as it
+//!    wants to. (`SO_RCVBUF` has no say here.)
 //! 4. A socket file that was removed is made again by [`NotifySocket::ensure_present`], and what had
-//!    come before is still read. What is no socket is never removed to make room for one.
+//!    come before is still read, until the file is removed once more. What is no socket is left where it
+//!    stands (`tests::a_removed_socket_is_made_again_and_nothing_is_lost`).
 
 use std::{
     fs, io,

@@ -55,7 +55,7 @@ fn spec(config: &DaemonConfig, depends_on: Vec<u32>) -> DaemonSpec {
                 Ready::Notify if linked => ReadyBy::Link,
                 Ready::Notify => ReadyBy::Datagram,
             };
-            let access = match native.notify_access {
+            let access = match native.notify_access.unwrap_or_default() {
                 config::NotifyAccess::None => NotifyAccess::None,
                 // Nothing is started for a daemon beside its main process yet.
                 config::NotifyAccess::Main | config::NotifyAccess::Exec => NotifyAccess::Main,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Batch, SourceError};
+use super::{Batch, Position, SourceError};
 use crate::schedule::Schedule;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Interval {
         loop {
             let elapsed = self.start.elapsed();
             if let Some(tick) = self.schedule.take(elapsed) {
-                return batch.push(tick.to_string().into_bytes(), Vec::new());
+                return batch.push(tick.to_string().into_bytes(), Position::default());
             }
             tokio::time::sleep(self.schedule.wait(elapsed)).await;
         }
@@ -46,9 +46,10 @@ mod tests {
                 tokio::time::timeout(Duration::from_secs(10), interval.fill(&mut batch))
                     .await
                     .unwrap();
-                let tick: u64 =
-                    String::from_utf8(batch.items.remove(0).payload).unwrap().parse().unwrap();
-                assert!(tick > last && batch.items.is_empty());
+                let items = batch.into_items();
+                let [item] = &items[..] else { panic!("{items:?}") };
+                let tick: u64 = std::str::from_utf8(&item.payload).unwrap().parse().unwrap();
+                assert!(tick > last);
                 last = tick;
             }
         });

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::{Batch, ITEM_BYTES_MAX, Notice, Notices, SourceError};
+use super::{Batch, ITEM_BYTES_MAX, Notice, Notices, Position, SourceError};
 
 /// Most bytes read at once.
 const CHUNK_BYTES: usize = 65_536;
@@ -53,7 +53,7 @@ impl Stdin {
     ) -> Result<(), SourceError> {
         loop {
             let full = self.take_lines(batch, notices);
-            if full || !batch.items.is_empty() {
+            if full || !batch.is_empty() {
                 return Ok(());
             }
             if self.ended {
@@ -87,7 +87,7 @@ impl Stdin {
             if piece && !self.within_line {
                 notices.push(Notice::LineTooLong { offset_bytes: 0 });
             }
-            batch.push(rest[..length].to_vec(), Vec::new());
+            batch.push(rest[..length].to_vec(), Position::default());
             self.taken += length + newline;
             self.within_line = piece;
         }
@@ -138,8 +138,9 @@ mod tests {
             let mut batch = Batch::new(items_max, usize::MAX);
             match runtime.block_on(stdin.fill(&mut batch, &mut notices)) {
                 Ok(()) => {
-                    assert!(!batch.items.is_empty() && batch.items.len() <= items_max);
-                    payloads.extend(batch.items.into_iter().map(|item| item.payload));
+                    let items = batch.into_items();
+                    assert!(!items.is_empty() && items.len() <= items_max);
+                    payloads.extend(items.into_iter().map(|item| item.payload));
                 }
                 Err(SourceError::Ended) => break,
                 Err(error) => panic!("{error}"),

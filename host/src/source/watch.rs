@@ -1,114 +1,157 @@
-//! Wakes a reader when a followed file may have changed.
+//! Wakes readers when followed files may have changed.
 //!
-//! Two inotify watches: one on the directory, for files that come, go and are renamed; one on the
-//! open file itself, whatever its name is. A wake-up says only "look again". Looking again once a
-//! second as well makes every miss harmless: a file system that reports nothing, a directory that
-//! does not exist yet, a symbolic link whose target moved.
+//! One inotify instance serves all logs of the process: instances are few (128 for a user by default),
+//! watches are many. A thread reads it, and wakes who watches what an event is about; that says only
+//! "look again". A wake-up while nobody waits is kept, and several are one.
+//!
+//! A directory that was removed, or replaced by another of its name, takes its watch with it; whoever
+//! looks at it by the clock notices, as it does where a file system reports nothing.
 
-use std::fs::File;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+};
 
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
-/// Longest time between two looks, in milliseconds.
-const LOOK_MS_MAX: u64 = 1_000;
-
+/// The instance, and who watches what.
 #[derive(Debug)]
-pub(super) struct Watch {
-    /// None if the system has no more inotify instances to give: then it is the clock alone.
-    inotify: Option<AsyncFd<OwnedFd>>,
-    directory: PathBuf,
-    /// The watch on the open file.
-    file: Option<i32>,
+struct Hub {
+    inotify: OwnedFd,
+    /// By the number of a watch: who is woken. The system gives one number for one inode.
+    watches: Mutex<HashMap<i32, Vec<Weak<Notify>>>>,
 }
 
-impl Watch {
-    /// Watches a directory, and says why if it cannot.
-    pub(super) fn new(directory: &Path) -> (Self, Option<String>) {
-        let opened =
-            inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(io::Error::from);
-        let (inotify, reason) = match opened.and_then(register) {
-            Ok(inotify) => (Some(inotify), None),
-            Err(error) => (None, Some(format!("no inotify instance: {error}"))),
-        };
-        let mut watch = Self { inotify, directory: directory.to_owned(), file: None };
-        watch.watch_directory();
-        (watch, reason)
+/// Wakes one reader.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    woken: Arc<Notify>,
+}
+
+/// A watch. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Watch {
+    hub: Arc<Hub>,
+    number: i32,
+    woken: Arc<Notify>,
+}
+
+impl Watcher {
+    pub(super) fn new() -> Self {
+        Self { woken: Arc::new(Notify::new()) }
     }
 
-    /// Watches what has the directory's name now; for a directory that is watched this does nothing.
-    fn watch_directory(&mut self) {
-        let Some(inotify) = &self.inotify else { return };
+    /// Waits until something may have changed.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    /// Watches what comes to a directory and what goes.
+    pub(super) fn directory(&self, directory: &Path) -> io::Result<Watch> {
         let flags = WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVED_TO
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        // It may not exist yet, or the limit of watches is reached: the clock looks anyway.
-        let _ = inotify::add_watch(inotify.get_ref(), &self.directory, flags);
+        self.watch(directory, flags)
     }
 
-    /// Watches an open file, in place of the one before, and says why if it cannot.
-    pub(super) fn watch_file(&mut self, file: &File) -> Option<String> {
-        let inotify = self.inotify.as_ref()?;
-        if let Some(before) = self.file.take() {
-            // It vanishes by itself when its file does.
-            let _ = inotify::remove_watch(inotify.get_ref(), before);
-        }
-        // The open file and no other, whatever happens to its name.
+    /// Watches an open file, whatever its name is.
+    pub(super) fn file(&self, file: &File) -> io::Result<Watch> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        match inotify::add_watch(inotify.get_ref(), path, WatchFlags::MODIFY) {
-            Ok(watch) => {
-                self.file = Some(watch);
-                None
-            }
-            Err(errno) => Some(format!("no inotify watch: {}", io::Error::from(errno))),
-        }
+        self.watch(Path::new(&path), WatchFlags::MODIFY | WatchFlags::ATTRIB)
     }
 
-    /// Waits until something may have changed, for `at_most` at the longest. Cancelling it loses no
-    /// wake-up.
-    pub(super) async fn changed(&mut self, at_most: Option<Duration>) {
-        let look = Duration::from_millis(LOOK_MS_MAX);
-        let wait = at_most.map_or(look, |at_most| at_most.min(look));
-        let event = async {
-            match &self.inotify {
-                Some(inotify) => wait_and_drain(inotify).await,
-                None => std::future::pending().await,
-            }
-        };
-        if tokio::time::timeout(wait, event).await.is_err() {
-            self.watch_directory();
+    fn watch(&self, path: &Path, flags: WatchFlags) -> io::Result<Watch> {
+        let hub = hub()?;
+        // Held until the number is known: an event for it finds its watcher.
+        let mut watches = hub.watches();
+        let number = inotify::add_watch(&hub.inotify, path, flags | WatchFlags::MASK_ADD).map_err(
+            |errno| io::Error::other(format!("no inotify watch: {}", io::Error::from(errno))),
+        )?;
+        watches.entry(number).or_default().push(Arc::downgrade(&self.woken));
+        drop(watches);
+        Ok(Watch { hub, number, woken: self.woken.clone() })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watches = self.hub.watches();
+        let Some(watchers) = watches.get_mut(&self.number) else { return };
+        // One watch for each reader, though several may share its number.
+        if let Some(own) =
+            watchers.iter().position(|other| other.as_ptr() == Arc::as_ptr(&self.woken))
+        {
+            watchers.swap_remove(own);
+        }
+        if watchers.is_empty() {
+            watches.remove(&self.number);
+            // It is gone already if its file is.
+            let _ = inotify::remove_watch(&self.hub.inotify, self.number);
         }
     }
 }
 
-fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the `AsyncFd` owns the descriptor, and nobody replaces or closes it: an `OwnedFd` is
-    // closed when it is dropped and at no other time.
-    Ok(unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) }?)
-}
+impl Hub {
+    fn watches(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<Notify>>>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-async fn wait_and_drain(inotify: &AsyncFd<OwnedFd>) {
-    // An error means that the runtime is shutting down; the caller is not polled again.
-    let Ok(mut ready) = inotify.readable().await else {
-        return std::future::pending().await;
-    };
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut reader = Reader::new(inotify.get_ref(), &mut buffer);
-    loop {
-        match reader.next() {
-            // What it was does not matter: the files themselves are looked at.
-            Ok(_) | Err(Errno::INTR) => {}
-            // Would block, or a failure that leaves the clock to look.
-            Err(_) => return ready.clear_ready(),
+    /// Wakes until the process ends.
+    fn run(&self) {
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            let (number, flags) = match reader.next() {
+                Ok(event) => (event.wd(), event.events()),
+                Err(Errno::INTR) => continue,
+                // A failure that leaves the clock to look.
+                Err(_) => return,
+            };
+            let mut watches = self.watches();
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                watches.values().flatten().for_each(wake);
+            }
+            let watchers = watches.get(&number).into_iter().flatten();
+            watchers.for_each(wake);
+            if flags.contains(ReadFlags::IGNORED) {
+                // The system may give the number again.
+                watches.remove(&number);
+            }
         }
     }
+}
+
+fn wake(watcher: &Weak<Notify>) {
+    if let Some(watcher) = watcher.upgrade() {
+        watcher.notify_one();
+    }
+}
+
+/// The process's instance; made when it is first asked for, and again if that failed.
+fn hub() -> io::Result<Arc<Hub>> {
+    static HUB: OnceLock<Arc<Hub>> = OnceLock::new();
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(hub) = HUB.get() {
+        return Ok(hub.clone());
+    }
+    let inotify = inotify::init(CreateFlags::CLOEXEC).map_err(|errno| {
+        io::Error::other(format!("no inotify instance: {}", io::Error::from(errno)))
+    })?;
+    let hub = Arc::new(Hub { inotify, watches: Mutex::default() });
+    let running = hub.clone();
+    std::thread::Builder::new().name("duende-watch".to_owned()).spawn(move || running.run())?;
+    Ok(HUB.get_or_init(|| hub).clone())
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::database::Database;
+use super::tests::unlocked;
 use super::{Commit, Loaded, Store, Write};
 
 /// Set in the child: the path of its database.
@@ -92,12 +94,20 @@ fn kill_at_any_instant_leaves_whole_slices() {
         child.wait().unwrap();
         durable = durable.max(durable_before);
 
-        let store = Store::open(&path).unwrap();
+        // Whoever only looks at what the kill left sees whole slices too, and mends nothing on the disk.
+        let left = std::fs::read(&path).unwrap();
+        let mut looked = unlocked(|| Database::look(&path)).unwrap();
+        let seen = DAEMONS.map(|daemon| value_of(&looked.load(daemon).unwrap()));
+        drop(looked);
+        assert!(std::fs::read(&path).unwrap() == left, "looking changed the file");
+
+        let store = unlocked(|| Store::open(&path)).unwrap();
         runtime.block_on(async {
             let mut values = Vec::new();
             for daemon in DAEMONS {
                 values.push(value_of(&store.load(daemon).await.unwrap()));
             }
+            assert_eq!(values, seen);
             // In the order of commits: a is first in each round, c last.
             assert!(values.is_sorted_by(|left, right| left >= right), "{values:?}");
             assert!(values[0] - values[2] <= 1, "{values:?}");

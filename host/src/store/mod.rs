@@ -5,11 +5,11 @@
 //!    become durable together or not at all.
 //! 2. **Order is kept.** Commits become durable in the order in which [`Store::commit`] accepted
 //!    them; a later one is never durable without the earlier ones.
-//! 3. **Groups.** The first commit that arrives opens a group; it closes after
-//!    [`GROUP_WINDOW_MS_MAX`] or [`GROUP_COMMITS_MAX`] commits, whichever is first, and costs one
-//!    fsync. A lone commit waits out its window too: it delays only what its slice sent, never the
-//!    next slice, and it bounds the fsyncs at 200 a second however many daemons there are.
-//!    [`load`](Store::load), [`flush`](Store::flush), [`forget`](Store::forget) and
+//! 3. **Groups.** The first commit that arrives opens a group; it closes after the store's window
+//!    ([`GROUP_WINDOW`], unless it was opened with another) or [`GROUP_COMMITS_MAX`] commits, whichever is
+//!    first, and costs one fsync. A lone commit waits out its window too, which
+//!    bounds the fsyncs (`a_window_is_how_long_a_lone_commit_waits`); nothing that a daemon does waits for it.
+//!    [`load`](Store::load), [`snapshot`](Store::snapshot), [`flush`](Store::flush), [`forget`](Store::forget) and
 //!    [`close`](Store::close) close the group at once, because somebody waits for them.
 //! 4. **A failing disk reorders nothing, and loses nothing while the store is open.** The writer keeps
 //!    the group, says so through [`Store::fault`], and tries again until it succeeds. Meanwhile commits
@@ -20,29 +20,57 @@
 //! 6. **The end comes in time.** [`Store::close`] does not wait for a disk longer than it is told to;
 //!    what may not be on it then is counted.
 //!
-//! `database` holds the tables and the file; `writer` the thread, its groups and its retries.
+//! `writer` is the thread, its groups and its retries. `database` is the open file, on a `disk` as redb sees it;
+//! `tables` is its layout, `seal` how damage is found, `rows` what is done to them, `record` who a daemon is in
+//! it, `migrate` the way from older layouts, `fault` what a failure of redb means. `export` is the form in which a daemon leaves a file, and `state_file` what the command
+//! line does with the file of a fleet that does not run.
 
 mod database;
+mod disk;
+mod export;
+mod fault;
+mod migrate;
+mod record;
+mod rows;
+mod seal;
+mod snapshot;
+mod state_file;
+mod tables;
 mod writer;
 
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod migrate_tests;
+#[cfg(test)]
+mod state_file_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
 use database::Database;
-use writer::{Request, Writer};
+use writer::{Request, Says, Writer};
 
-/// Longest time that a group stays open, in milliseconds.
-pub const GROUP_WINDOW_MS_MAX: u64 = 5;
+pub use export::{EXPORT_BYTES_MAX, Export, ExportError};
+pub use record::{DaemonId, Record};
+pub use rows::{Kept, Listed};
+pub use snapshot::{Snapshot, SnapshotError};
+pub use state_file::{Checked, ImportError, StateFile};
+
+/// The state of a fleet is this file in its state directory.
+pub const STATE_FILE: &str = "state.redb";
+
+/// How long a group stays open, unless the store is told otherwise.
+pub const GROUP_WINDOW: Duration = Duration::from_millis(5);
 /// Most commits in one group.
 pub const GROUP_COMMITS_MAX: usize = 1_000;
 /// Most commits accepted and not yet durable.
@@ -157,6 +185,8 @@ pub enum FaultKind {
     Io,
     /// What was read back is not what was written.
     Damaged,
+    /// It is what another version wrote.
+    OtherFormat,
 }
 
 impl fmt::Display for StoreFault {
@@ -175,6 +205,10 @@ impl fmt::Display for StoreFault {
             FaultKind::Damaged => {
                 "stop the manager and put a copy of the file in its place, or move it away to start \
                  without state; what was committed since the file can't be written is lost then"
+            }
+            FaultKind::OtherFormat => {
+                "it is not damaged, but another version wrote it: stop the manager, and use the version of \
+                 duende that wrote the file; what was committed since the file can't be written is lost then"
             }
         };
         write!(f, "cannot write state to {path}: {detail} (attempt {attempts}): {way_out}")
@@ -204,23 +238,73 @@ pub enum StoreError {
     },
     /// The file was made by another version of this program.
     #[error(
-        "{path} has schema {found}, and this version of duende reads schema {supported}: use the version that wrote it, or move the file away to start without state"
+        "{path} is not damaged, but has schema {found}, written by {writer}, and this version of duende ({ours}) \
+         reads schemas up to {supported}: leave the file where it is, and use the version that wrote it, to run \
+         the fleet or to `duende state export` its daemons",
+        ours = env!("CARGO_PKG_VERSION")
     )]
     Schema {
         /// The database file.
         path: PathBuf,
         /// The file's schema.
         found: u64,
-        /// The one schema that is understood.
+        /// The newest schema that is understood.
         supported: u64,
+        /// The program that wrote it last.
+        writer: String,
+    },
+    /// The file is redb's in a format, or has tables of a form, that this version does not read.
+    #[error(
+        "{path} is not damaged, but in a format that this version of duende ({ours}) does not read ({detail}), \
+         written by {writer}: leave the file where it is, and use the version that wrote it, to run the fleet or \
+         to `duende state export` its daemons",
+        ours = env!("CARGO_PKG_VERSION")
+    )]
+    OtherFormat {
+        /// The database file.
+        path: PathBuf,
+        /// How that shows.
+        detail: String,
+        /// The program that wrote it last.
+        writer: String,
+    },
+    /// The file holds the state of a fleet that is not the one that asks.
+    #[error(
+        "{path} holds the state of fleet `{found}`, not of `{asking}`: give `{asking}` another state directory; to \
+         take daemons over, `duende state export` them from `{found}` and `duende state import` them here; if the \
+         fleet was renamed, name it `{found}` again"
+    )]
+    OtherFleet {
+        /// The database file.
+        path: PathBuf,
+        /// The fleet whose state it is.
+        found: String,
+        /// The fleet that was to use it.
+        asking: String,
     },
     /// The file's content contradicts itself.
     #[error(
-        "{path} is damaged ({detail}): put a copy in its place, or move it away to start without state"
+        "{path} is damaged ({detail}): put a copy in its place, or move it away to start without state; `duende \
+         state check` says more, and `duende state export` what can still be read"
     )]
     Damaged {
         /// The database file.
         path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// What is kept of one daemon contradicts itself; of the others it does not.
+    #[error(
+        "{path} is damaged in what it keeps of daemon `{name}` ({detail}), and of that alone: with the fleet down, \
+         `duende state import --replace` puts a backup in its place, and `duende state reset {name}` lets it begin \
+         anew",
+        name = daemon.escape_debug()
+    )]
+    DamagedDaemon {
+        /// The database file.
+        path: PathBuf,
+        /// The daemon's name.
+        daemon: String,
         /// What was found.
         detail: String,
     },
@@ -256,6 +340,23 @@ pub enum StoreError {
         /// How long it was waited for.
         within: Duration,
     },
+    /// What was written is not where the next manager looks for it.
+    #[error(
+        "{detail} while the manager had it open: what daemons kept since is in a file that is no longer there, or is \
+         lost; if it was moved, put it back before the fleet starts again"
+    )]
+    Astray {
+        /// What became of the file.
+        detail: String,
+    },
+    /// The writer's thread has panicked.
+    #[error("the store of {path} has died: {commits} commits are lost")]
+    Died {
+        /// The database file.
+        path: PathBuf,
+        /// How many accepted commits are lost.
+        commits: usize,
+    },
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -281,6 +382,9 @@ pub struct Store {
     /// [`room`](Store::room) was waited for.
     wanted_units: AtomicU32,
     fault: watch::Receiver<Option<StoreFault>>,
+    astray: watch::Receiver<Option<String>>,
+    /// Commits that were accepted and are not durable.
+    unwritten: Arc<AtomicUsize>,
     /// Ends when the writer has, and with it the lock on the file.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
     path: PathBuf,
@@ -299,18 +403,43 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`Foreign`](StoreError::Foreign), [`Schema`](StoreError::Schema),
-    /// [`Damaged`](StoreError::Damaged) or [`Io`](StoreError::Io). The file is left as it was.
+    /// [`OtherFormat`](StoreError::OtherFormat), [`Damaged`](StoreError::Damaged) or [`Io`](StoreError::Io).
+    /// The file is left as it was.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        Self::start(Database::open(path)?)
+        Self::open_gathering(path, None, GROUP_WINDOW)
     }
 
-    fn start(database: Database) -> Result<Self, StoreError> {
+    /// As [`open`](Self::open), for a fleet: a file that nobody's was is this fleet's from now on.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`StoreError::OtherFleet`].
+    pub fn open_for(path: impl AsRef<Path>, fleet: &str) -> Result<Self, StoreError> {
+        Self::open_gathering(path, Some(fleet), GROUP_WINDOW)
+    }
+
+    /// As [`open_for`](Self::open_for), or [`open`](Self::open) without a fleet, with groups that stay open for
+    /// `window`.
+    ///
+    /// # Errors
+    /// As they.
+    pub fn open_gathering(
+        path: impl AsRef<Path>,
+        fleet: Option<&str>,
+        window: Duration,
+    ) -> Result<Self, StoreError> {
+        Self::start(Database::open(path.as_ref(), fleet)?, window)
+    }
+
+    fn start(database: Database, window: Duration) -> Result<Self, StoreError> {
         let path = database.path().to_owned();
         let (requests, inbox) = mpsc::channel();
         let (fault_sender, fault) = watch::channel(None);
+        let (astray_sender, astray) = watch::channel(None);
         let (end, ended) = oneshot::channel();
-        let writer = Writer::new(database, inbox, fault_sender);
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let says =
+            Says { fault: fault_sender, astray: astray_sender, unwritten: unwritten.clone() };
+        let writer = Writer::new(database, inbox, says, window);
         std::thread::Builder::new()
             .name("duende-store".to_owned())
             .spawn(move || {
@@ -324,6 +453,8 @@ impl Store {
             room_units: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / QUEUE_UNIT_BYTES)),
             wanted_units: AtomicU32::new(0),
             fault,
+            astray,
+            unwritten,
             ended: Mutex::new(Some(ended)),
             path,
         })
@@ -341,7 +472,7 @@ impl Store {
             _commit: Arc::clone(&self.room_commits).acquire_owned().await.map_err(closed)?,
             _units: Arc::clone(&self.room_units).acquire_many_owned(units).await.map_err(closed)?,
         };
-        self.send(Request::Commit { commit, done, room })
+        self.send_commit(commit, done, room)
     }
 
     /// Hands over a commit if the queue has room now. Never waits.
@@ -359,7 +490,20 @@ impl Store {
             return Err(self.full(commit, units));
         };
         let room = Room { _commit: one, _units: all };
-        self.send(Request::Commit { commit, done: None, room }).map_err(|_| Refused::Closed)
+        self.send_commit(commit, None, room).map_err(|_| Refused::Closed)
+    }
+
+    fn send_commit(
+        &self,
+        commit: Commit,
+        done: Option<Done>,
+        room: Room,
+    ) -> Result<(), StoreError> {
+        // Before it is sent: the writer may be done with it at once.
+        self.unwritten.fetch_add(1, Ordering::SeqCst);
+        self.send(Request::Commit { commit, done, room }).inspect_err(|_| {
+            self.unwritten.fetch_sub(1, Ordering::SeqCst);
+        })
     }
 
     fn full(&self, commit: Commit, units: u32) -> Refused {
@@ -386,11 +530,20 @@ impl Store {
     /// be written it waits.
     ///
     /// # Errors
-    /// [`StoreError::Io`] or [`Damaged`](StoreError::Damaged) if it cannot be read,
-    /// [`StoreError::Closed`].
+    /// [`StoreError::Io`], [`Damaged`](StoreError::Damaged) or [`OtherFormat`](StoreError::OtherFormat) if it
+    /// cannot be read, [`StoreError::Closed`].
     pub async fn load(&self, daemon: &str) -> Result<Loaded, StoreError> {
         let daemon = daemon.to_owned();
         self.ask(|reply| Request::Load { daemon, reply }).await?
+    }
+
+    /// A daemon as it is on the disk, to be read while the store goes on; none if nothing is kept of it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn snapshot(&self, daemon: &str) -> Result<Option<Snapshot>, StoreError> {
+        let daemon = daemon.to_owned();
+        self.ask(|reply| Request::Snapshot { daemon, reply }).await?
     }
 
     /// Returns once every earlier commit is durable.
@@ -416,16 +569,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unwritten`] if a fault lasts; [`StoreError::NoAnswer`] if the disk does not
-    /// answer; [`StoreError::Closed`] on a second call.
+    /// answer; [`StoreError::Astray`] if the file is not at its path any more; [`StoreError::Died`] if the writer
+    /// has panicked; [`StoreError::Closed`] on a second call.
     pub async fn close(&self, within: Duration) -> Result<(), StoreError> {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         let ended = ended.ok_or(StoreError::Closed)?;
         self.room_commits.close();
         self.room_units.close();
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Close { reply })?;
+        let died =
+            |_| StoreError::Died { path: self.path.clone(), commits: self.unwritten_commits() };
+        self.send(Request::Close { reply }).map_err(died)?;
         let closed = async {
-            let outcome = answer.await.unwrap_or(Err(StoreError::Closed));
+            let outcome = answer.await.unwrap_or_else(|_| Err(died(StoreError::Closed)));
             // Nothing is ever sent: it ends with the thread, after the file was closed.
             let _ = ended.await;
             outcome
@@ -439,7 +595,13 @@ impl Store {
     /// Commits that were accepted and are not known to be durable.
     #[must_use]
     pub fn unwritten_commits(&self) -> usize {
-        QUEUE_COMMITS_MAX.saturating_sub(self.room_commits.available_permits())
+        self.unwritten.load(Ordering::SeqCst)
+    }
+
+    /// What became of the file, if it is not the one at its path any more; a change wakes the receiver.
+    #[must_use]
+    pub fn astray(&self) -> watch::Receiver<Option<String>> {
+        self.astray.clone()
     }
 
     /// The fault that keeps the store from writing, if there is one; a change wakes the receiver.

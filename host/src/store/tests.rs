@@ -12,7 +12,11 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::database::Database;
-use super::{Commit, FaultKind, Loaded, Refused, Store, StoreError, StoreFault, Write};
+use super::tables::{META, META_ABOUT, ORIGIN, ROWS, sum_of_about};
+use super::{
+    Commit, FaultKind, GROUP_WINDOW, Loaded, Refused, StateFile, Store, StoreError, StoreFault,
+    Write,
+};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -21,6 +25,33 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async {
         tokio::time::timeout(DEADLINE, future).await.expect("within the deadline")
     })
+}
+
+/// Opens a file that was closed a moment ago. What another test starts has our descriptors, and with them the
+/// lock, until it becomes its program.
+pub(super) fn unlocked<T>(open: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let began = std::time::Instant::now();
+    loop {
+        match open() {
+            Err(StoreError::Locked { .. }) if began.elapsed() < DEADLINE => {
+                std::thread::yield_now();
+            }
+            other => return other,
+        }
+    }
+}
+
+/// As [`unlocked`], for redb alone.
+pub(super) fn raw(path: &Path) -> redb::Database {
+    let began = std::time::Instant::now();
+    loop {
+        match redb::Database::open(path) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) if began.elapsed() < DEADLINE => {
+                std::thread::yield_now();
+            }
+            other => return other.unwrap(),
+        }
+    }
 }
 
 fn count_one(daemon: &str, value: u8) -> Commit {
@@ -166,52 +197,180 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
     Store::open(&path).unwrap();
 }
 
+/// A redb database with these numbers in its table `meta`, and these texts in `origin`.
+fn with_meta(path: &Path, numbers: &[(&str, u64)], texts: &[(&str, &str)]) {
+    let database = redb::Database::create(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for (key, number) in numbers {
+        transaction.open_table(META).unwrap().insert(key, number).unwrap();
+    }
+    for (key, text) in texts {
+        transaction.open_table(ORIGIN).unwrap().insert(key, text).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+/// Changes bytes of a file.
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Neither opening nor looking gets further than an error that says this, and no byte changes.
+#[track_caller]
+fn check_refused(make: impl FnOnce(&Path), expected: &[&str]) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    make(&path);
+    let before = fs::read(&path).ok();
+    let names = || fs::read_dir(&directory).unwrap().count();
+    let count = names();
+    let opened = unlocked(|| Store::open_for(&path, "edge")).unwrap_err().to_string();
+    let looked = unlocked(|| StateFile::look(&path)).err().map(|error| error.to_string());
+    for refused in looked.iter().chain([&opened]) {
+        for expected in expected {
+            assert!(refused.contains(expected), "{expected:?} is not said: {refused}");
+        }
+    }
+    assert!(fs::read(&path).ok() == before, "the file was changed");
+    assert_eq!(names(), count, "something was made beside it");
+}
+
 /// What lies at the path is refused with the way out, and is not changed.
 #[test]
 fn files_that_are_not_ours_are_refused_and_left_alone() {
-    fn check(make: impl FnOnce(&Path), expected: &str) {
-        let directory = TempDir::new().unwrap();
-        let path = directory.path().join("state.redb");
-        make(&path);
-        let before = fs::read(&path).ok();
-        let refused = Store::open(&path).unwrap_err().to_string();
-        assert!(refused.contains(expected), "{refused}");
-        // redb notes in its own header that it opened the file.
-        if !before.as_ref().is_some_and(|bytes| bytes.starts_with(b"redb")) {
-            assert!(fs::read(&path).ok() == before, "the file was changed");
-        }
+    let ours = |path: &Path| drop(Database::open(path, Some("edge")).unwrap());
+    let foreign = "is not a state database";
+    check_refused(|path| fs::write(path, "").unwrap(), &[foreign]);
+    let text = "not a database, but longer than its header";
+    check_refused(|path| fs::write(path, text).unwrap(), &[foreign, "move it away"]);
+    check_refused(|path| with_meta(path, &[], &[]), &["without a schema number"]);
+    check_refused(|path| with_meta(path, &[("group", 1)], &[]), &["without a schema number"]);
+    check_refused(|path| fs::create_dir(path).unwrap(), &["cannot use"]);
+    for length in [10, 100, 320, 5_000] {
+        let cut = |path: &Path| {
+            ours(path);
+            change(path, |bytes| bytes.truncate(length));
+        };
+        check_refused(cut, &["is damaged", "put a copy in its place"]);
     }
-    check(|path| fs::write(path, "").unwrap(), "is not a state database");
-    check(
-        |path| fs::write(path, "not a database, but longer than its header").unwrap(),
-        "move it away",
-    );
-    check(
-        |path| {
-            let database = redb::Database::create(path).unwrap();
-            database.begin_write().unwrap().commit().unwrap();
-        },
-        "without a schema number",
-    );
-    check(
-        |path| {
-            let database = redb::Database::create(path).unwrap();
-            let transaction = database.begin_write().unwrap();
-            let meta = redb::TableDefinition::<&str, u64>::new("meta");
-            transaction.open_table(meta).unwrap().insert("schema", 2).unwrap();
-            transaction.commit().unwrap();
-        },
-        "has schema 2, and this version of duende reads schema 1",
-    );
-    check(
-        |path| {
-            drop(Database::open(path).unwrap());
-            let whole = fs::read(path).unwrap();
-            fs::write(path, &whole[..100]).unwrap();
-        },
-        "is damaged",
-    );
-    check(|path| fs::create_dir(path).unwrap(), "cannot use");
+    check_refused(|path| drop(Database::open(path, Some("other")).unwrap()), &["of fleet `other`"]);
+}
+
+/// What is whole, and another version's, is refused in words that cost nobody the state.
+#[test]
+fn another_format_is_not_called_damaged() {
+    #[track_caller]
+    fn check(make: impl FnOnce(&Path), expected: &[&str]) {
+        check_refused(
+            make,
+            &[&["is not damaged", "leave the file where it is"], expected].concat(),
+        );
+    }
+    let ours = |path: &Path| drop(Database::open(path, Some("edge")).unwrap());
+    let redb = |versions: [u8; 2]| {
+        move |path: &Path| {
+            ours(path);
+            change(path, |bytes| (bytes[64], bytes[192]) = (versions[0], versions[1]));
+        }
+    };
+    // As older ones wrote it, one of the two alone, and as a newer one may.
+    check(redb([2, 2]), &["redb's file format 2, where this version has 3"]);
+    check(redb([2, 3]), &["file is version 2"]);
+    check(redb([3, 2]), &["file is version 2"]);
+    check(redb([4, 4]), &["redb's file format 4"]);
+
+    let schema = |number: u64, reader_min: u64| {
+        move |path: &Path| {
+            let numbers = [("schema", number), ("reader_min", reader_min)];
+            with_meta(path, &numbers, &[("writer", "duende 7.0.0")]);
+        }
+    };
+    check(schema(4, 4), &["has schema 4", "duende 7.0.0", "schemas up to 3"]);
+    check(schema(9, 4), &["has schema 9"]);
+    check(schema(0, 0), &["has schema 0"]);
+    check(|path| with_meta(path, &[("schema", 4)], &[]), &["has schema 4", "another version"]);
+
+    // The types of a table are others: redb says that, not damage.
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    ours(&path);
+    let database = raw(&path);
+    let transaction = database.begin_write().unwrap();
+    transaction.delete_table(ROWS).unwrap();
+    let other = redb::TableDefinition::<u64, u64>::new("rows");
+    transaction.open_table(other).unwrap();
+    transaction.open_table(ORIGIN).unwrap().insert("writer", "duende 7.0.0").unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let refused = unlocked(|| StateFile::look(&path)).unwrap().check(None).unwrap();
+    let refused = refused.damages[0].to_string();
+    for expected in ["is not damaged", "rows", "written by duende 7.0.0"] {
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+/// A newer file that says that this version may use it is used, and stays what it is.
+#[test]
+fn a_newer_file_may_say_that_it_can_be_used() {
+    let later = redb::TableDefinition::<u64, u64>::new("later");
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    drop(Database::open(&path, Some("edge")).unwrap());
+    let database = raw(&path);
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(META).unwrap();
+        meta.insert("schema", 4).unwrap();
+        let sum = sum_of_about(&meta, &transaction.open_table(ORIGIN).unwrap()).unwrap();
+        meta.insert(META_ABOUT, sum).unwrap();
+    }
+    transaction.open_table(later).unwrap().insert(1, 2).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    block_on(async {
+        let store = unlocked(|| Store::open_for(&path, "edge")).unwrap();
+        store.commit(count_one("d", 1), None).await.unwrap();
+        store.close(DEADLINE).await.unwrap();
+        let store = unlocked(|| Store::open(&path)).unwrap();
+        assert_eq!(store.load("d").await.unwrap().counters, [("commits".to_owned(), 1)]);
+        store.close(DEADLINE).await.unwrap();
+    });
+    let database = raw(&path);
+    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let schema = transaction.open_table(META).unwrap().get("schema").unwrap().unwrap().value();
+    assert_eq!(schema, 4);
+    assert_eq!(transaction.open_table(later).unwrap().get(1).unwrap().unwrap().value(), 2);
+}
+
+/// What comes after under the same name gets nothing of what was forgotten, its identity least of all.
+#[test]
+fn a_forgotten_daemon_gets_another_id() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let id = || {
+        let daemons = unlocked(|| StateFile::look(&path)).unwrap().daemons().unwrap();
+        let [(_, Ok(daemon))] = daemons.as_slice() else { panic!("{daemons:?}") };
+        assert_eq!(daemon.record().name(), "d");
+        assert!(daemon.record().created_s().is_some_and(|created| created > 1_700_000_000));
+        daemon.id()
+    };
+    let commit = |forget: bool| {
+        block_on(async {
+            let store = unlocked(|| Store::open(&path)).unwrap();
+            store.commit(count_one("d", 1), None).await.unwrap();
+            if forget {
+                store.forget("d").await.unwrap();
+                store.commit(count_one("d", 1), None).await.unwrap();
+            }
+            store.close(DEADLINE).await.unwrap();
+        });
+        id()
+    };
+    let first = commit(false);
+    assert_eq!(commit(false), first);
+    assert_ne!(commit(true), first);
 }
 
 /// A creation that was killed half-way leaves its file beside the path; the next one starts over.
@@ -230,9 +389,9 @@ fn an_unfinished_creation_is_started_over() {
 #[test]
 fn a_group_of_unknown_fate_is_applied_once() {
     let directory = TempDir::new().unwrap();
-    let database = Database::open(&directory.path().join("state.redb")).unwrap();
+    let database = Database::open(&directory.path().join("state.redb"), None).unwrap();
     let lying_syncs = database.failures.lying_syncs.clone();
-    let store = Store::start(database).unwrap();
+    let store = Store::start(database, GROUP_WINDOW).unwrap();
     block_on(async {
         for value in 1..=5 {
             lying_syncs.store(u32::from(value), Ordering::SeqCst);
@@ -327,9 +486,9 @@ fn a_full_disk_loses_nothing() {
 fn closing_during_a_fault_tells_the_loss() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("state.redb");
-    let database = Database::open(&path).unwrap();
+    let database = Database::open(&path, None).unwrap();
     let lying_syncs = database.failures.lying_syncs.clone();
-    let store = Store::start(database).unwrap();
+    let store = Store::start(database, GROUP_WINDOW).unwrap();
     block_on(async {
         lying_syncs.store(u32::MAX, Ordering::SeqCst);
         store.commit(count_one("d", 1), None).await.unwrap();
@@ -349,9 +508,9 @@ fn closing_during_a_fault_tells_the_loss() {
 #[test]
 fn a_full_queue_waits() {
     let directory = TempDir::new().unwrap();
-    let database = Database::open(&directory.path().join("state.redb")).unwrap();
+    let database = Database::open(&directory.path().join("state.redb"), None).unwrap();
     let lying_syncs = database.failures.lying_syncs.clone();
-    let store = Store::start(database).unwrap();
+    let store = Store::start(database, GROUP_WINDOW).unwrap();
     block_on(async {
         lying_syncs.store(u32::MAX, Ordering::SeqCst);
         let half = || Commit {
@@ -376,11 +535,11 @@ fn a_full_queue_waits() {
     });
 }
 
-fn with_failures() -> (TempDir, Store, super::database::Failures) {
+fn with_failures() -> (TempDir, Store, super::disk::Failures) {
     let directory = TempDir::new().unwrap();
-    let database = Database::open(&directory.path().join("state.redb")).unwrap();
+    let database = Database::open(&directory.path().join("state.redb"), None).unwrap();
     let failures = database.failures.clone();
-    let store = Store::start(database).unwrap();
+    let store = Store::start(database, GROUP_WINDOW).unwrap();
     (directory, store, failures)
 }
 
@@ -396,7 +555,7 @@ async fn is_pending<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> b
 /// concern; whoever it concerns reads all that was committed once it is over.
 #[test]
 fn a_load_waits_for_its_own_daemon_only() {
-    fn check(set: impl Fn(&super::database::Failures, u32)) {
+    fn check(set: impl Fn(&super::disk::Failures, u32)) {
         let (_directory, store, failures) = with_failures();
         block_on(async {
             for value in 1..=3 {
@@ -488,16 +647,7 @@ fn a_disk_that_does_not_answer_holds_nobody_up() {
     });
     drop(hangs);
     // The writer that was left behind unlocks the file once it is done.
-    let began = std::time::Instant::now();
-    let store = loop {
-        match Store::open(directory.path().join("state.redb")) {
-            Ok(store) => break store,
-            Err(StoreError::Locked { .. }) if began.elapsed() < DEADLINE => {
-                std::thread::yield_now();
-            }
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let store = unlocked(|| Store::open(directory.path().join("state.redb"))).unwrap();
     let loaded = block_on(store.load("d")).unwrap();
     assert_eq!(loaded.counters, [("commits".to_owned(), 2)]);
 }
@@ -509,6 +659,7 @@ fn a_fault_promises_nothing_that_it_does_not_keep() {
         (FaultKind::Full, "if the manager ends before, it is lost"),
         (FaultKind::Io, "if the manager ends before it is written, it is lost"),
         (FaultKind::Damaged, "is lost then"),
+        (FaultKind::OtherFormat, "is not damaged"),
     ] {
         let fault = StoreFault { kind, path: "/s".into(), detail: "disk".to_owned(), attempts: 3 };
         let text = fault.to_string();
@@ -516,4 +667,36 @@ fn a_fault_promises_nothing_that_it_does_not_keep() {
         let lost = StoreError::Unwritten { commits: 2, fault }.to_string();
         assert!(!lost.contains("try") && lost.contains("2 commits are lost"), "{lost}");
     }
+}
+
+/// Whoever waits for a commit alone waits as long as groups are open; whoever asks for something does not.
+#[test]
+fn a_window_is_how_long_a_lone_commit_waits() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let (short, long) = (Duration::from_millis(60), Duration::from_secs(600));
+    for (window, is_waited_out) in [(short, true), (long, false)] {
+        block_on(async {
+            let store = unlocked(|| Store::open_gathering(&path, None, window)).unwrap();
+            let began = std::time::Instant::now();
+            let (sender, mut durable) = oneshot::channel();
+            let done = Box::new(move || {
+                let _ = sender.send(());
+            });
+            store.commit(count_one("d", 1), Some(done)).await.unwrap();
+            if is_waited_out {
+                durable.await.unwrap();
+                assert!(began.elapsed() >= window);
+            } else {
+                assert!(durable.try_recv().is_err());
+                store.flush().await.unwrap();
+                durable.await.unwrap();
+                store.commit(count_one("d", 1), None).await.unwrap();
+                store.close(DEADLINE).await.unwrap();
+                assert!(began.elapsed() < window);
+            }
+        });
+    }
+    let mut database = unlocked(|| Database::open(&path, None)).unwrap();
+    assert_eq!(database.load("d").unwrap().counters, [("commits".to_owned(), 3)]);
 }

@@ -8,16 +8,18 @@
 //!   it reads is durable, whatever became of the failed attempt: that concerned other daemons.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use duende_core::backoff::{Backoff, Curve, Jitter};
 use tokio::sync::{oneshot, watch};
 
-use super::database::{Database, Fault};
-use super::{
-    Commit, Done, GROUP_COMMITS_MAX, GROUP_WINDOW_MS_MAX, Loaded, Room, StoreError, StoreFault,
-};
+use super::database::Database;
+use super::fault::Fault;
+use super::snapshot::Snapshot;
+use super::{Commit, Done, GROUP_COMMITS_MAX, Loaded, Room, StoreError, StoreFault};
 
 /// The wait after a failed attempt. Its cap is how late the store notices that there is room again.
 /// Nobody else waits for the same disk, so there is nothing to spread.
@@ -26,10 +28,24 @@ const RETRY: Backoff = Backoff {
     jitter: Jitter::None,
 };
 
+/// How often it is looked whether the file is still the one at its path.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// What the writer tells without being asked.
+pub(super) struct Says {
+    /// Why it can't write.
+    pub(super) fault: watch::Sender<Option<StoreFault>>,
+    /// What became of the file.
+    pub(super) astray: watch::Sender<Option<String>>,
+    /// Commits that were accepted and are not durable.
+    pub(super) unwritten: Arc<AtomicUsize>,
+}
+
 /// What the writer is asked for.
 pub(super) enum Request {
     Commit { commit: Commit, done: Option<Done>, room: Room },
     Load { daemon: String, reply: oneshot::Sender<Result<Loaded, StoreError>> },
+    Snapshot { daemon: String, reply: oneshot::Sender<Result<Option<Snapshot>, StoreError>> },
     Forget { daemon: String, reply: oneshot::Sender<()> },
     Flush { reply: oneshot::Sender<()> },
     Close { reply: oneshot::Sender<Result<(), StoreError>> },
@@ -41,7 +57,9 @@ impl Request {
         match self {
             Self::Commit { commit, .. } => commit.daemon == daemon,
             Self::Forget { daemon: forgotten, .. } => forgotten == daemon,
-            Self::Load { .. } | Self::Flush { .. } | Self::Close { .. } => false,
+            Self::Load { .. } | Self::Snapshot { .. } | Self::Flush { .. } | Self::Close { .. } => {
+                false
+            }
         }
     }
 }
@@ -58,35 +76,41 @@ pub(super) struct Writer {
     inbox: Receiver<Request>,
     /// What was received and not served, the oldest first.
     queue: VecDeque<Request>,
-    fault: watch::Sender<Option<StoreFault>>,
+    says: Says,
     group: Group,
     /// Nobody can send any more: the store was dropped.
     abandoned: bool,
     /// The request to close was served.
     closed: bool,
+    looked: Instant,
+    /// How long a group stays open.
+    window: Duration,
 }
 
 impl Writer {
     pub(super) fn new(
         database: Database,
         inbox: Receiver<Request>,
-        fault: watch::Sender<Option<StoreFault>>,
+        says: Says,
+        window: Duration,
     ) -> Self {
         Self {
             database,
             inbox,
             queue: VecDeque::new(),
-            fault,
+            says,
             group: Group::default(),
             abandoned: false,
             closed: false,
+            looked: Instant::now(),
+            window,
         }
     }
 
     /// Serves until [`Request::Close`], or until the store is dropped and all that it sent is done.
     pub(super) fn run(mut self) {
         while !self.closed
-            && let Some(request) = self.queue.pop_front().or_else(|| self.inbox.recv().ok())
+            && let Some(request) = self.next()
         {
             let waiting = self.gather(request);
             let served = match waiting {
@@ -105,10 +129,39 @@ impl Writer {
         }
     }
 
+    /// The next request; none: nobody can send any more.
+    fn next(&mut self) -> Option<Request> {
+        loop {
+            let left = LOOK_PERIOD.saturating_sub(self.looked.elapsed());
+            if left.is_zero() {
+                self.look();
+                continue;
+            }
+            if let Some(request) = self.queue.pop_front() {
+                return Some(request);
+            }
+            match self.inbox.recv_timeout(left) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Looks whether the file is still the one at its path.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let astray = self.database.astray();
+        self.says.astray.send_if_modified(|said| {
+            let changed = *said != astray;
+            *said = astray;
+            changed
+        });
+    }
+
     /// Fills the group, from its first request on. Returns the request that closed it, if it was not
     /// time or number.
     fn gather(&mut self, first: Request) -> Option<Request> {
-        let window = Duration::from_millis(GROUP_WINDOW_MS_MAX);
         let opened = Instant::now();
         let mut next = first;
         loop {
@@ -124,7 +177,7 @@ impl Writer {
                 next = request;
                 continue;
             }
-            match self.inbox.recv_timeout(window.saturating_sub(opened.elapsed())) {
+            match self.inbox.recv_timeout(self.window.saturating_sub(opened.elapsed())) {
                 Ok(request) => next = request,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
             }
@@ -145,6 +198,7 @@ impl Writer {
             return written;
         }
         for (done, room) in self.group.tickets.drain(..) {
+            self.says.unwritten.fetch_sub(1, Ordering::SeqCst);
             drop(room);
             if let Some(done) = done {
                 done();
@@ -160,6 +214,9 @@ impl Writer {
             Request::Load { daemon, reply } => {
                 let _ = reply.send(self.load(&daemon));
             }
+            Request::Snapshot { daemon, reply } => {
+                let _ = reply.send(self.snapshot(&daemon));
+            }
             Request::Forget { daemon, reply } => {
                 self.persist(|other| other == daemon, |database| database.forget(&daemon))?;
                 let _ = reply.send(());
@@ -169,15 +226,20 @@ impl Writer {
             }
             Request::Close { reply } => {
                 self.closed = true;
-                let _ = reply.send(Ok(()));
+                let astray = self.database.astray();
+                let closed = astray.map_or(Ok(()), |detail| Err(StoreError::Astray { detail }));
+                let _ = reply.send(closed);
             }
         }
         Ok(())
     }
 
     fn load(&mut self, daemon: &str) -> Result<Loaded, StoreError> {
-        let path = self.database.path().to_owned();
-        self.database.load(daemon).map_err(|fault| fault.into_error(path))
+        self.database.load(daemon).map_err(|fault| self.database.error(fault))
+    }
+
+    fn snapshot(&mut self, daemon: &str) -> Result<Option<Snapshot>, StoreError> {
+        self.database.snapshot(daemon).map_err(|fault| self.database.error(fault))
     }
 
     /// Writes until it succeeds; gives up only if the store is closing. `concerns` says which daemons
@@ -188,22 +250,22 @@ impl Writer {
         mut write: impl FnMut(&mut Database) -> Result<(), Fault>,
     ) -> Result<(), StoreFault> {
         let mut attempts = 0_u32;
-        while let Err(Fault { kind, detail }) = write(&mut self.database) {
+        while let Err(Fault { kind, detail, .. }) = write(&mut self.database) {
             let wait = RETRY.ceiling(attempts);
             attempts = attempts.saturating_add(1);
             let fault =
                 StoreFault { kind, path: self.database.path().to_owned(), detail, attempts };
             let same = |known: &StoreFault| (known.kind, &known.detail) == (kind, &fault.detail);
             // Told when it begins, when it changes, and ever more rarely while it lasts.
-            if attempts.is_power_of_two() || !self.fault.borrow().as_ref().is_some_and(same) {
-                self.fault.send_replace(Some(fault.clone()));
+            if attempts.is_power_of_two() || !self.says.fault.borrow().as_ref().is_some_and(same) {
+                self.says.fault.send_replace(Some(fault.clone()));
             }
             if self.listen(wait, &concerns) {
                 return Err(fault);
             }
         }
         if attempts > 0 {
-            self.fault.send_replace(None);
+            self.says.fault.send_replace(None);
         }
         Ok(())
     }
@@ -230,6 +292,13 @@ impl Writer {
     fn serve_loads(&mut self, concerns: impl Fn(&str) -> bool) {
         let mut at = 0;
         while let Some(request) = self.queue.get(at) {
+            // It is of what is on the disk, whatever is not.
+            if matches!(request, Request::Snapshot { .. }) {
+                if let Some(Request::Snapshot { daemon, reply }) = self.queue.remove(at) {
+                    let _ = reply.send(self.snapshot(&daemon));
+                }
+                continue;
+            }
             let Request::Load { daemon, .. } = request else {
                 at += 1;
                 continue;
@@ -253,7 +322,10 @@ impl Writer {
                 Request::Commit { .. } => commits += 1,
                 Request::Close { reply } => closer = Some(reply),
                 // Their replies are dropped, which reads as closed.
-                Request::Load { .. } | Request::Forget { .. } | Request::Flush { .. } => {}
+                Request::Load { .. }
+                | Request::Snapshot { .. }
+                | Request::Forget { .. }
+                | Request::Flush { .. } => {}
             }
         }
         if let Some(reply) = closer {

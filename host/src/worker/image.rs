@@ -8,7 +8,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -24,8 +25,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use wasmtime::{Engine, component::Component};
 use wos_kernel::{
     ImageState,
-    engine::{CONTRACT_VERSION, ContractError, Image, ImageLinker, ImageSource, describe_imports},
+    engine::{ContractError, Image, ImageLinker, ImageSource, describe_imports},
 };
+
+use crate::{own_file, regular_file};
 
 /// Largest component, in bytes.
 pub(super) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
@@ -99,7 +102,7 @@ pub enum ImageError {
 pub struct ImageReport {
     /// Its content address, `b3:<hex>`.
     pub id: String,
-    /// The version of the contract that it fits.
+    /// The series of the contract that it is built for, as `0.2`.
     pub contract: &'static str,
     /// The interfaces that it imports, by their short names.
     pub imports: Vec<String>,
@@ -116,13 +119,13 @@ pub fn inspect_image(path: &Path) -> Result<ImageReport, ImageError> {
     let invalid = |error: wasmtime::Error| invalid(path, &error);
     let engine = super::hosted_engine(1).map_err(invalid)?;
     let component = Component::new(&engine, &bytes).map_err(invalid)?;
-    ImageLinker::new(&engine)
+    let image = ImageLinker::new(&engine)
         .map_err(invalid)?
         .link(&component)
         .map_err(|error| ImageError::Contract { path: path.display().to_string(), error })?;
     Ok(ImageReport {
         id: format!("b3:{}", blake3::hash(&bytes).to_hex()),
-        contract: CONTRACT_VERSION,
+        contract: image.series().name(),
         imports: describe_imports(&component),
         bytes: bytes.len() as u64,
     })
@@ -231,7 +234,8 @@ fn write_whole(dir: &Path, entry: &Path, code: &[u8]) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(code.len() + DIGEST_BYTES);
     bytes.extend_from_slice(code);
     bytes.extend_from_slice(blake3::hash(code).as_bytes());
-    let written = fs::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, entry));
+    let written =
+        own_file::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, entry));
     if written.is_err() {
         // Nothing is lost if this fails too: the next start makes another unfinished file.
         let _ = fs::remove_file(&unfinished);
@@ -242,11 +246,16 @@ fn write_whole(dir: &Path, entry: &Path, code: &[u8]) -> io::Result<()> {
 fn read_component(path: &Path) -> Result<Vec<u8>, ImageError> {
     let name = || path.display().to_string();
     let read = |source| ImageError::Read { path: name(), source };
-    let bytes = fs::metadata(path).map_err(read)?.len();
-    if bytes > COMPONENT_BYTES_MAX {
-        return Err(ImageError::TooLarge { path: name(), bytes });
+    let file = regular_file::open(path).map_err(read)?;
+    let length = file.metadata().map_err(read)?.len();
+    let mut bytes = Vec::new();
+    if length <= COMPONENT_BYTES_MAX {
+        file.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
     }
-    let bytes = fs::read(path).map_err(read)?;
+    let length = length.max(bytes.len() as u64);
+    if length > COMPONENT_BYTES_MAX {
+        return Err(ImageError::TooLarge { path: name(), bytes: length });
+    }
     match bytes.get(..8) {
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(ImageError::CoreModule { path: name() }),
         Some([0, b'a', b's', b'm', ..]) => Ok(bytes),

@@ -3,7 +3,6 @@
 use std::{
     fs,
     sync::atomic::{AtomicBool, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime};
@@ -31,9 +30,9 @@ impl Machine for HostMachine {
             .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
     }
 
-    fn wall_ns(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    fn wall_ns(&self) -> i64 {
+        let now = clock_gettime(ClockId::Realtime);
+        now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
     }
 
     fn entropy(&self, bytes: &mut [u8]) {

@@ -55,6 +55,9 @@ pub enum WorkerError {
     /// The manager's bytes are no frames of this version.
     #[error("the manager speaks another protocol: {0}")]
     Frame(#[from] duende_core::wire::FrameError),
+    /// The manager speaks no version of the link that is spoken here.
+    #[error("the manager: {0}")]
+    Hello(#[from] duende_core::wire::HelloError),
     /// The manager broke the link protocol.
     #[error("the manager broke the link protocol: {0}")]
     Protocol(#[from] wos_kernel::ProtocolError),

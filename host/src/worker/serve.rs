@@ -5,11 +5,12 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use duende_core::wire::{self, Decoder, FRAME_BYTES_MAX, link::Command, link::Event};
+use duende_core::wire::{self, Decoder, FRAME_BYTES_MAX, Hello, Message, Role, link::Command};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{RecvFlags, SendFlags, recv, send},
 };
+use serde::Serialize;
 use wos_kernel::{Kernel, Machine, engine::WasmtimeExecutor};
 
 use super::{
@@ -40,13 +41,15 @@ pub(super) fn serve(
 ) -> Result<(), WorkerError> {
     let mut decoder = Decoder::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice());
     let mut outbox = Outbox::new(link);
-    kernel.hello(&mut |event| outbox.push(&event));
+    outbox.push(&Hello::of(Role::WORKER));
+    outbox.flush()?;
+    let mut is_greeted = false;
     loop {
         machine.set_attention(false);
         for image in settled.take() {
             kernel.image_settled(&image, &mut |event| outbox.push(&event));
         }
-        if !read_commands(link, &mut decoder, &mut kernel, &mut outbox)? {
+        if !read_commands(link, &mut decoder, &mut is_greeted, &mut kernel, &mut outbox)? {
             return Ok(());
         }
         let round_over_ns = machine.monotonic_ns().saturating_add(ROUND_NS);
@@ -78,11 +81,15 @@ fn halted(kernel: &HostedKernel) -> WorkerError {
 fn read_commands(
     link: &OwnedFd,
     decoder: &mut Decoder<Box<[u8]>>,
+    is_greeted: &mut bool,
     kernel: &mut HostedKernel,
     outbox: &mut Outbox<'_>,
 ) -> Result<bool, WorkerError> {
     loop {
-        while let Some(command) = decoder.next::<Command<'_>>()? {
+        if !*is_greeted {
+            *is_greeted = Hello::of(Role::WORKER).hear(decoder)?.is_some();
+        }
+        while *is_greeted && let Some(command) = decoder.next::<Command<'_>>()? {
             kernel.command(command, &mut |event| outbox.push(&event))?;
         }
         match recv(link, decoder.spare(), RecvFlags::DONTWAIT) {
@@ -139,8 +146,8 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    fn push(&mut self, event: &Event<'_>) {
-        match wire::encode(event, &mut self.frame) {
+    fn push<M: Message + Serialize>(&mut self, message: &M) {
+        match wire::encode(message, &mut self.frame) {
             Ok(count) => self.bytes.extend(self.frame.get(..count).unwrap_or_default()),
             // Every text and value was bounded where it came in, far under a frame.
             Err(error) => self.failed = Some(io::Error::other(error.to_string())),

@@ -82,7 +82,7 @@ fn frames(report: &mut Report) -> Result<()> {
     const ENCODE: &str = "encode";
     const DECODE: &str = "decode";
     let event = Event::Log {
-        at: Address { daemon: 7, incarnation: 3 },
+        at: Address::of(7, 3),
         level: duende_core::wire::link::LogLevel::Info,
         text: "GET /index.html 200 in 3.1 ms, 5,120 bytes",
     };

@@ -14,7 +14,7 @@ use duende_core::{
     supervise::Spec,
 };
 
-use crate::draw::Draw;
+use duende_history::Draw;
 
 /// Most daemons of one fleet: enough for chains and bystanders.
 const DAEMONS_MAX: usize = 5;

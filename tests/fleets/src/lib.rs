@@ -9,13 +9,16 @@
 //! ask anything at any moment.
 //!
 //! - `world` is everything around the machine, and performs its effects.
+//! - `turns` is the loop around it: who is heard when, by [`Turns`](duende::manager::turn::Turns), also
+//!   while somebody floods.
 //! - `oracle` is what must hold after each step, said independently of the machine.
 //! - `run` plays a history, and then lets all faults end: every daemon that may run must run, every
 //!   question must be answered, and the fleet must end when it is told to.
-//! - `draw` is where randomness comes from; a history is a list of numbers, and is shrunk as one.
+//!
+//! A history is a list of numbers, and is drawn and shrunk as one: `duende-history`.
 
-pub mod draw;
 mod fleet;
 mod oracle;
 pub mod run;
+mod turns;
 mod world;

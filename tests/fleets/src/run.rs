@@ -3,7 +3,10 @@
 
 use duende::{
     backend::Place,
-    manager::decide::{Daemon, Event, Notice, ReadyBy, Verb},
+    manager::{
+        decide::{Daemon, Event, Notice, ReadyBy, Verb},
+        turn::SOURCES,
+    },
 };
 use duende_core::{
     lifecycle::{FailureReason, State},
@@ -11,10 +14,11 @@ use duende_core::{
     wire::link::Address,
 };
 
+use duende_history::{Draw, Failure, Fault, shrink};
+
 use crate::{
-    draw::Draw,
     fleet::draw_fleet,
-    world::{Fault, OnLink, World, key},
+    world::{OnLink, World, key},
 };
 
 /// Steps of one history.
@@ -26,15 +30,6 @@ const PEACE_MS: u64 = 40_000;
 const END_MS: u64 = 5_000;
 /// Within what time it ends after the second signal, whatever hangs: a few kills of each.
 const END_AT_ONCE_MS: u64 = 1_000;
-
-/// A history that went wrong.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The shortest history found.
-    pub history: Vec<u64>,
-    /// What went wrong in it.
-    pub fault: String,
-}
 
 /// What was played.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,31 +57,11 @@ pub fn run(seed: u64, events: u64) -> Result<Played, Failure> {
         let history = history(seed.wrapping_add(played.histories));
         match play(&history) {
             Ok(events) => played.events += events,
-            Err(fault) => return Err(shrink(history, fault)),
+            Err(fault) => return Err(shrink(history, fault, play)),
         }
         played.histories += 1;
     }
     Ok(played)
-}
-
-/// Leaves out steps as long as something goes wrong, perhaps something else.
-#[must_use]
-pub fn shrink(mut history: Vec<u64>, mut fault: Fault) -> Failure {
-    let mut length = history.len() / 2;
-    while length > 0 {
-        let mut from = 1;
-        while from < history.len() {
-            let mut shorter = history.clone();
-            shorter.drain(from..(from + length).min(history.len()));
-            if let Err(found) = play(&shorter) {
-                (history, fault) = (shorter, found);
-            } else {
-                from += length;
-            }
-        }
-        length /= 2;
-    }
-    Failure { history, fault }
 }
 
 /// Plays one history. How many events the machine took.
@@ -147,7 +122,11 @@ fn act(world: &mut World, step: u64) -> Result<(), Fault> {
             }
         }
         51 | 52 => place(world, &mut draw),
-        53 => world.store_down = !world.store_down,
+        53 => {
+            world.store_down = !world.store_down;
+            let fault = world.store_down.then(|| "no space left on device".to_owned());
+            world.event(Event::Store(fault))?;
+        }
         54 => {
             let errors = [StartError::NoDescriptors, StartError::NotFound, StartError::NoProcesses];
             let error = errors[draw.below(errors.len())];
@@ -159,12 +138,15 @@ fn act(world: &mut World, step: u64) -> Result<(), Fault> {
             world.datagram(pid, Notice { ready: true, ..Notice::default() });
         }
         56..=62 => operator(world, slot, &mut draw)?,
-        _ => {
-            if draw.once_in(8) {
+        _ => match draw.below(32) {
+            0..=3 => {
                 world.asked_to_end += 1;
                 world.event(Event::Interrupted { signal: "SIGTERM" })?;
             }
-        }
+            5..=8 => world.forget()?,
+            4 => world.flooded(SOURCES[draw.below(SOURCES.len())], slot)?,
+            _ => {}
+        },
     }
     Ok(())
 }
@@ -180,7 +162,7 @@ fn misbehave(world: &mut World, at: Address, draw: &mut Draw) {
         4 => proc.hung = true,
         5 => proc.link_kept = true,
         6 if own_link => {
-            let other = Address { daemon: at.daemon.wrapping_add(1) % 3, incarnation: 1 };
+            let other = Address::of(at.daemon.wrapping_add(1) % 3, 1);
             world
                 .on_link(at, if draw.once_in(2) { OnLink::Log(other) } else { OnLink::End(other) });
         }
@@ -200,13 +182,14 @@ fn place(world: &mut World, draw: &mut Draw) {
 
 fn operator(world: &mut World, slot: u32, draw: &mut Draw) -> Result<(), Fault> {
     let slots = if draw.once_in(4) { Vec::new() } else { vec![slot] };
-    world.operator(match draw.below(9) {
+    world.operator(match draw.below(10) {
         0 | 1 => Verb::Start(slots),
         2 => Verb::Stop(slots),
         3 | 4 => Verb::Restart(slots),
         5 => Verb::Pause(slots),
         6 => Verb::Resume(slots),
         7 => Verb::Reload(slots),
+        8 => Verb::Settled,
         _ => Verb::Figures(slot),
     })
 }

@@ -4,23 +4,28 @@
 //! history's choice. A place that hangs does nothing of what it is told until it is ended; what it had
 //! said before is still heard.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use duende::{
     backend::{Ask, Heard, News, Obstacle, Place, PlaceNews},
     manager::{
         decide::{Answer, DaemonSpec, Decider, Effect, Event, Notice, QuestionId, ReadyBy, Verb},
-        link::session::{Session, Sessions, Taken},
+        link::session::{self, Session, Sessions},
+        turn::{Source, Taken, Turns, Woken, is_end},
     },
 };
 use duende_core::{
     lifecycle::State,
     restart::{Exit, StartError, Unavailable},
     time::Instant,
-    wire::link::{Address, Event as LinkEvent, HealthReport, LINK_VERSION, LogLevel, Outcome},
+    wire::{
+        Hello, Role,
+        link::{Address, Event as LinkEvent, HealthReport, LogLevel, Outcome},
+    },
 };
+use duende_history::{Draw, Fault};
 
-use crate::{draw::Draw, fleet::ms};
+use crate::fleet::ms;
 
 /// A process, or an instance in a place without processes.
 #[derive(Clone, Debug)]
@@ -59,11 +64,6 @@ pub(crate) enum OnLink {
 
 /// Most news at one instant.
 const HEARD_MAX: u64 = 20_000;
-/// Most ticks at one instant: a deadline that is served is one no longer.
-const TICKS_MAX: u32 = 1_000;
-
-/// What went wrong, in words.
-pub(crate) type Fault = String;
 
 /// See the module.
 pub(crate) struct World {
@@ -79,6 +79,9 @@ pub(crate) struct World {
     /// The worker's link.
     worker: (VecDeque<(Address, OnLink)>, Sessions),
     datagrams: VecDeque<(u32, Notice)>,
+    /// Whose turn it is, and what it keeps back.
+    pub(crate) turns: Turns,
+    pub(crate) held: Option<Heard>,
     preparing: Vec<Address>,
     pub(crate) hung: [bool; 2],
     /// Its loss is not heard yet: nothing starts there.
@@ -88,6 +91,12 @@ pub(crate) struct World {
     next_pid: u32,
     pub(crate) questions: BTreeMap<QuestionId, (Instant, Verb)>,
     last_question: u64,
+    /// By slot: the process that is looked at.
+    pub(crate) watched: BTreeMap<u32, Option<u32>>,
+    /// By slot: its state, and whether it was blocked, before the event that is handled.
+    pub(crate) before: Vec<Option<(State, bool)>>,
+    /// What was recorded since, with the words of whoever crashed.
+    pub(crate) recorded: BTreeSet<(u32, String, Option<String>)>,
     /// By slot: ends that were the daemon's own doing.
     pub(crate) own_ends: Vec<u32>,
     pub(crate) asked_to_end: u32,
@@ -111,7 +120,7 @@ const fn place_index(place: Place) -> usize {
 fn greeted() -> Sessions {
     let mut sessions = Sessions::default();
     // The version that is spoken here is taken.
-    let _ = sessions.take(LinkEvent::Hello { version: LINK_VERSION });
+    let _ = sessions.greet(Hello::of(Role::WORKER));
     sessions
 }
 
@@ -121,7 +130,6 @@ impl World {
         Ok(Self {
             decider,
             own_ends: vec![0; specs.len()],
-            specs,
             now: Instant::from_ns(1_000_000_000),
             draw: Draw::new(seed),
             procs: BTreeMap::new(),
@@ -129,6 +137,8 @@ impl World {
             links: BTreeMap::new(),
             worker: (VecDeque::new(), greeted()),
             datagrams: VecDeque::new(),
+            turns: Turns::default(),
+            held: None,
             preparing: Vec::new(),
             hung: [false; 2],
             lost: [false; 2],
@@ -137,10 +147,14 @@ impl World {
             next_pid: 100,
             questions: BTreeMap::new(),
             last_question: 0,
+            watched: BTreeMap::new(),
+            before: vec![None; specs.len()],
+            recorded: BTreeSet::new(),
             asked_to_end: 0,
             over: false,
             told: false,
             steps: 0,
+            specs,
         })
     }
 
@@ -155,6 +169,11 @@ impl World {
         if self.told {
             println!("{:>9} ms <- {event:?}", self.now.as_ns() / 1_000_000);
         }
+        for (slot, before) in (0_u32..).zip(&mut self.before) {
+            let view = self.decider.view(slot);
+            *before = view.map(|view| (view.state, view.blocked_by.is_some()));
+        }
+        self.recorded.clear();
         for effect in self.decider.handle(self.now, entropy, event) {
             if self.told {
                 println!("             -> {effect:?}");
@@ -181,10 +200,13 @@ impl World {
             }
             Effect::Answer(question, answer) => self.answered(question, &answer)?,
             Effect::End => self.over = true,
-            Effect::Record { .. }
+            Effect::Watch(at, pid) => drop(self.watched.insert(at.daemon, pid)),
+            Effect::Record { slot: Some(slot), kind, crash, .. } => {
+                self.recorded.insert((slot, kind.as_str().to_owned(), crash));
+            }
+            Effect::Record { slot: None, .. }
             | Effect::Say(..)
             | Effect::Log { .. }
-            | Effect::Watch(..)
             | Effect::Dump(_) => {}
         }
         Ok(())
@@ -314,6 +336,9 @@ impl World {
         }
         // A place that hangs does not notice, and will not.
         if !self.hung[place_index(Place::Native)] {
+            if self.draw.once_in(4) {
+                self.say(Place::Native, at, News::MainEnded { how: reason.to_owned() });
+            }
             self.say(Place::Native, at, News::Exited { exit, reason: reason.to_owned() });
         }
     }
@@ -369,26 +394,16 @@ impl World {
         let links = self.links.len();
         match descriptor % (5 + links) {
             0 | 1 => {
-                let place = descriptor % (5 + links);
-                let is_end = |heard: &Heard| {
-                    matches!(heard, Heard::Of(_, News::Exited { .. }) | Heard::Place(..))
+                let Some(heard) = self.from_places[descriptor % (5 + links)].pop_front() else {
+                    return Ok(false);
                 };
-                // What had arrived is handed over before an end.
-                if self.from_places[place].front().is_some_and(is_end) {
-                    while !self.datagrams.is_empty() {
-                        self.hear(2)?;
-                    }
+                if is_end(&heard) {
+                    self.held = Some(heard);
+                    self.turns.woken(Woken::End);
+                    self.release()?;
+                } else {
+                    self.heard_of_place(heard)?;
                 }
-                let Some(heard) = self.from_places[place].pop_front() else { return Ok(false) };
-                if let Heard::Place(place, PlaceNews::Lost { .. }) = &heard {
-                    self.lost[place_index(*place)] = false;
-                }
-                if let Heard::Of(at, News::Started { .. }) = &heard
-                    && let Some(proc) = self.procs.get_mut(&key(*at))
-                {
-                    proc.known = true;
-                }
-                self.event(Event::Heard(heard))?;
                 Ok(true)
             }
             2 => {
@@ -396,7 +411,7 @@ impl World {
                 let of = self.procs.iter_mut().rev().find(|(_, proc)| proc.pid == pid);
                 let part_of = of.filter(|(_, proc)| proc.alive).map(|(key, proc)| {
                     proc.ready_heard |= notice.ready;
-                    Address { daemon: key.0, incarnation: key.1 }
+                    Address::of(key.0, key.1)
                 });
                 self.event(Event::Noticed { pid, part_of, notice })?;
                 Ok(true)
@@ -411,7 +426,7 @@ impl World {
                 let Some(key) = self.links.keys().nth(link - 5).copied() else { return Ok(false) };
                 let Some((queue, sessions)) = self.links.get_mut(&key) else { return Ok(false) };
                 let Some(said) = queue.pop_front() else { return Ok(false) };
-                let at = Address { daemon: key.0, incarnation: key.1 };
+                let at = Address::of(key.0, key.1);
                 let heard = take(sessions, said, at, true);
                 self.heard_on_link(heard, Some(at))
             }
@@ -485,26 +500,88 @@ impl World {
         }
     }
 
-    /// Lets time pass until `until`, with every tick that is due; what had arrived is heard before.
-    pub(crate) fn pass(&mut self, until: Instant) -> Result<(), Fault> {
-        // A step of the clock at a time: whoever lives acts in between.
-        let mut ticks = 0;
-        while let Some(at) = self.decider.next_deadline()
-            && at <= until
-            && !self.over
-        {
-            ticks = if at > self.now { 0 } else { ticks + 1 };
-            if ticks > TICKS_MAX {
-                return Err(format!("{ticks} ticks, and {at:?} is still due"));
+    /// What a place says comes to the machine.
+    pub(crate) fn heard_of_place(&mut self, heard: Heard) -> Result<(), Fault> {
+        match &heard {
+            // From now on something can start there again.
+            Heard::Place(place, PlaceNews::Lost { .. }) => self.lost[place_index(*place)] = false,
+            Heard::Of(at, News::Started { .. }) => {
+                if let Some(proc) = self.procs.get_mut(&key(*at)) {
+                    proc.known = true;
+                }
             }
-            self.now = self.now.max(at);
-            self.hear_all()?;
-            if self.decider.next_deadline().is_some_and(|at| at <= self.now) {
-                self.event(Event::Tick)?;
+            _ => {}
+        }
+        self.event(Event::Heard(heard))
+    }
+
+    /// Takes one of the news of a source, as the loop does.
+    pub(crate) fn take(&mut self, source: Source) -> Result<Taken, Fault> {
+        let any = match source {
+            Source::Places => {
+                let first = self.draw.below(2);
+                let place = if self.from_places[first].is_empty() { 1 - first } else { first };
+                match self.from_places[place].pop_front() {
+                    Some(heard) if is_end(&heard) => {
+                        self.held = Some(heard);
+                        return Ok(Taken::End);
+                    }
+                    Some(heard) => {
+                        self.heard_of_place(heard)?;
+                        true
+                    }
+                    None => false,
+                }
+            }
+            Source::Datagrams => self.hear(2)?,
+            Source::Preparations => self.hear(3)?,
+            Source::Links => {
+                let links = 1 + self.links.len();
+                let first = self.draw.below(links);
+                let mut any = false;
+                for next in 0..links {
+                    any = self.hear(4 + (first + next) % links)?;
+                    if any {
+                        break;
+                    }
+                }
+                any
+            }
+        };
+        Ok(if any { Taken::News } else { Taken::Nothing })
+    }
+
+    /// Whether a source has something to be heard.
+    pub(crate) fn has(&self, source: Source) -> bool {
+        match source {
+            Source::Places => self.from_places.iter().any(|queue| !queue.is_empty()),
+            Source::Datagrams => !self.datagrams.is_empty(),
+            Source::Preparations => !self.store_down && !self.preparing.is_empty(),
+            Source::Links => {
+                !self.worker.0.is_empty() || self.links.values().any(|(queue, _)| !queue.is_empty())
             }
         }
-        self.now = self.now.max(until);
-        Ok(())
+    }
+
+    /// Keeps a source full; false if nobody is there who could say anything.
+    pub(crate) fn flood(&mut self, source: Source) -> bool {
+        let living = self.living();
+        let one = living.get(self.draw.below(living.len())).copied();
+        match (source, one) {
+            (Source::Datagrams, _) => {
+                // One of the living, or nobody that is known.
+                let pid = one.and_then(|at| self.procs.get(&key(at))).map_or(7, |proc| proc.pid);
+                self.datagram(pid, Notice::default());
+            }
+            (Source::Links, Some(at)) if self.spec(at.daemon).abilities.speaks => {
+                self.on_link(at, OnLink::Log(at));
+            }
+            (Source::Places, Some(at)) if self.spec(at.daemon).abilities.has_process => {
+                self.say(Place::Native, at, News::OutputLost { lines: 1 });
+            }
+            _ => return self.has(source),
+        }
+        true
     }
 
     // Operators.
@@ -520,10 +597,29 @@ impl World {
         self.event(Event::Asked { question, verb })
     }
 
+    /// One who asked does not wait any more.
+    pub(crate) fn forget(&mut self) -> Result<(), Fault> {
+        let which = self.draw.below(self.questions.len());
+        let Some(question) = self.questions.keys().nth(which).copied() else { return Ok(()) };
+        self.questions.remove(&question);
+        self.event(Event::Forgotten(question))
+    }
+
     fn answered(&mut self, question: QuestionId, answer: &Answer) -> Result<(), Fault> {
         let Some((_, verb)) = self.questions.remove(&question) else {
             return Err(format!("{question:?} was answered twice, or never asked"));
         };
+        // Whoever is refused something is told of whom, and why.
+        if let Answer::Outcomes(outcomes) = answer {
+            for outcome in outcomes.iter().filter(|outcome| outcome.refused.is_some()) {
+                let name = &self.spec(outcome.slot).name;
+                let is_told =
+                    outcome.detail.contains(name) || outcome.detail.contains("another operator");
+                if !is_told {
+                    return Err(format!("{verb:?} of {name} was refused: {outcome:?}"));
+                }
+            }
+        }
         // Who asked for a start is told "done" only of what is up.
         if let (Verb::Start(_) | Verb::Restart(_), Answer::Outcomes(outcomes)) = (&verb, answer) {
             for outcome in outcomes.iter().filter(|outcome| outcome.refused.is_none()) {
@@ -568,7 +664,7 @@ impl World {
     /// The living, by address.
     pub(crate) fn living(&self) -> Vec<Address> {
         let living = self.procs.iter().filter(|(_, proc)| proc.alive);
-        living.map(|(key, _)| Address { daemon: key.0, incarnation: key.1 }).collect()
+        living.map(|(key, _)| Address::of(key.0, key.1)).collect()
     }
 
     /// Whoever was given up may not keep its number for ever: forgets the dead.
@@ -601,15 +697,17 @@ fn take(
         }
         OnLink::Samples(token) => LinkEvent::SamplesEnd { at, token },
         OnLink::Log(of) => LinkEvent::Log { at: of, level: LogLevel::Info, text: "x" },
-        OnLink::End(of) => LinkEvent::Exited { at: of, outcome: Outcome::Error, reason: "it says" },
+        OnLink::End(of) => {
+            LinkEvent::Exited { at: of, outcome: Outcome::Error, code: 1, reason: "it says" }
+        }
     };
     match sessions.take(event) {
         // The process ends next, and that is what counts.
-        Ok(Taken::News(at, News::Exited { reason, .. })) if own => {
+        Ok(session::Taken::News(at, News::Exited { reason, .. })) if own => {
             Ok(Some((at, News::Said { reason })))
         }
-        Ok(Taken::News(at, news)) => Ok(Some((at, news))),
-        Ok(Taken::Gathered | Taken::Closed(_) | Taken::Overfull(_)) => Ok(None),
+        Ok(session::Taken::News(at, news)) => Ok(Some((at, news))),
+        Ok(_) => Ok(None),
         Err(violation) => Err(violation.to_string()),
     }
 }

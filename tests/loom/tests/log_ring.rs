@@ -17,7 +17,7 @@ fn every_line_is_popped_once_or_counted_as_dropped() {
                 let ring = Arc::clone(&ring);
                 thread::spawn(move || {
                     for incarnation in 0..2 {
-                        let at = Address { daemon, incarnation };
+                        let at = Address::of(daemon, incarnation);
                         ring.push(LogLine { at, level: LogLevel::Info, text: String::new() });
                     }
                 })

@@ -19,6 +19,7 @@
 // Panicking is how a broken promise is told here.
 #![allow(clippy::panic)]
 
+pub mod access_line;
 pub mod control;
 pub mod fleet;
 pub mod link;
@@ -33,6 +34,7 @@ pub type Parser = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const PARSERS: &[Parser] = &[
+    ("access_line", access_line::check),
     ("control", control::check),
     ("fleet", fleet::check),
     ("link", link::check),

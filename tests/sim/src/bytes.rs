@@ -33,12 +33,13 @@ fn frame(draw: &mut Draw) -> Vec<u8> {
     let at = Address {
         daemon: u32::try_from(draw.below(9)).unwrap_or(0),
         incarnation: u32::try_from(draw.below(1 << 20)).unwrap_or(0),
+        process: 0,
     };
     let text = "a line of some length for the log"
         .get(..usize::try_from(draw.below(33)).unwrap_or(0))
         .unwrap_or_default();
     let event = match draw.below(8) {
-        0 => Event::Hello { version: 1 },
+        0 => Event::Reloaded { at },
         1 => Event::Running { at, pid: at.incarnation },
         2 => Event::Log { at, level: LogLevel::Info, text },
         3 => Event::StateSet { at, key: text, value: text.as_bytes() },
@@ -50,7 +51,7 @@ fn frame(draw: &mut Draw) -> Vec<u8> {
             report: HealthReport::Degraded(text),
             memory_bytes: 0,
         },
-        _ => Event::Exited { at, outcome: Outcome::Trap, reason: text },
+        _ => Event::Exited { at, outcome: Outcome::Trap, code: 0, reason: text },
     };
     let mut bytes = vec![0; 256];
     let written = encode(&event, &mut bytes).unwrap_or(0);

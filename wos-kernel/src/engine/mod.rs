@@ -10,34 +10,69 @@
 
 mod bindings;
 mod contract;
+mod series;
 
-use alloc::{boxed::Box, format, string::String, string::ToString};
+use alloc::{
+    boxed::Box,
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
 use core::{
     future::Future,
-    pin::Pin,
     task::{self, Poll, Waker},
 };
 use wasmtime::{
     Engine, Error, ResourceLimiter, Store, Trap, UpdateDeadline,
-    component::{Component, HasSelf, Linker},
+    component::{Component, Linker},
 };
 
-pub use self::contract::{CONTRACT_VERSION, ContractError, describe_imports};
+pub use self::contract::{CONTRACT_VERSION, ContractError, Series, describe_imports};
+use self::{
+    bindings::SERIES,
+    series::{Idle, Row, Slice},
+};
 use crate::{
     context::Context,
-    executor::{Call, Executor, Fault, ImageState, Progress, Return},
+    executor::{Call, Executor, Fault, ImageState, Progress, WakeReasons},
     meter::Tick,
 };
 
 /// A component that is linked against the kernel's syscalls: the image of a process.
 #[derive(Clone)]
-pub struct Image {
-    pre: bindings::DaemonPre<Data>,
+pub struct Image(Arc<dyn series::Image>);
+
+impl Image {
+    /// The series of the contract that it is built for.
+    #[must_use]
+    pub fn series(&self) -> Series {
+        self.0.series()
+    }
 }
 
 /// What a store holds.
 pub struct Data {
     context: Box<Context>,
+    numbers: Numbers,
+}
+
+/// The numbers of messages in contract 0.1, which begin with 1 in each incarnation.
+#[derive(Default)]
+struct Numbers {
+    /// By channel: the first number that the incarnation received.
+    first: BTreeMap<String, u64>,
+}
+
+impl Numbers {
+    fn of(&mut self, channel: &str, sequence: u64) -> u64 {
+        let first = match self.first.get(channel) {
+            Some(first) => *first,
+            None => *self.first.entry(channel.into()).or_insert(sequence),
+        };
+        sequence.saturating_sub(first).saturating_add(1)
+    }
 }
 
 impl ResourceLimiter for Data {
@@ -70,6 +105,7 @@ pub trait ImageSource {
 /// Links components against the syscalls.
 pub struct ImageLinker {
     linker: Linker<Data>,
+    rows: Vec<Row>,
 }
 
 impl ImageLinker {
@@ -78,9 +114,16 @@ impl ImageLinker {
     /// # Errors
     /// The engine's configuration does not fit: it has no async support.
     pub fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        Self::of(engine, &SERIES)
+    }
+
+    /// One for these series of the contract.
+    fn of(engine: &Engine, rows: &[Row]) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
-        bindings::Daemon::add_to_linker::<Data, HasSelf<Data>>(&mut linker, |data| data)?;
-        Ok(Self { linker })
+        for row in rows {
+            row.add_to_linker(&mut linker)?;
+        }
+        Ok(Self { linker, rows: rows.to_vec() })
     }
 
     /// Checks a component against the contract and links it.
@@ -88,13 +131,12 @@ impl ImageLinker {
     /// # Errors
     /// It imports or exports what the contract does not have: the error names it.
     pub fn link(&self, component: &Component) -> Result<Image, ContractError> {
-        contract::check(component)?;
-        let link = |component| {
-            let pre = self.linker.instantiate_pre(component)?;
-            bindings::DaemonPre::new(pre)
-        };
-        let pre = link(component).map_err(|error| ContractError::Mismatch(format!("{error:#}")))?;
-        Ok(Image { pre })
+        let runs: Vec<Series> = self.rows.iter().map(Row::series).collect();
+        let series = contract::check(component, &runs)?;
+        let misfit = |text| ContractError::Mismatch { series, text };
+        let row = self.rows.iter().find(|row| row.series() == series);
+        let row = row.ok_or_else(|| misfit("no such series".into()))?;
+        row.link(&self.linker, component).map(Image).map_err(misfit)
     }
 }
 
@@ -116,20 +158,14 @@ impl<S: ImageSource> WasmtimeExecutor<S> {
     }
 }
 
-/// A store and, after `init`, its instance.
-struct Idle {
-    store: Store<Data>,
-    image: Image,
-    daemon: Option<bindings::Daemon>,
+/// One process.
+pub struct Instance {
+    reasons: WakeReasons,
+    state: State,
 }
 
-type Slice = Pin<Box<dyn Future<Output = (Box<Idle>, wasmtime::Result<Return>)> + Send>>;
-
-/// One process.
-pub struct Instance(State);
-
 enum State {
-    Boundary(Box<Idle>),
+    Boundary(Box<dyn Idle>),
     Slice(Slice),
     /// The last slice failed.
     Gone,
@@ -144,7 +180,7 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
     }
 
     fn create(&mut self, image: Image, context: Box<Context>) -> Instance {
-        let mut store = Store::new(&self.engine, Data { context });
+        let mut store = Store::new(&self.engine, Data { context, numbers: Numbers::default() });
         store.limiter(|data| data);
         store.epoch_deadline_callback(|mut store| {
             let context = &mut store.data_mut().context;
@@ -154,42 +190,41 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
                 Tick::OverBudget => Err(Error::new(OverBudget)),
             }
         });
-        Instance(State::Boundary(Box::new(Idle { store, image, daemon: None })))
+        let reasons = image.0.reasons();
+        Instance { reasons, state: State::Boundary(image.0.create(store)) }
     }
 
     fn context<'a>(&self, instance: &'a mut Instance) -> Option<&'a mut Context> {
-        match &mut instance.0 {
-            State::Boundary(idle) => Some(&mut idle.store.data_mut().context),
+        match &mut instance.state {
+            State::Boundary(idle) => Some(idle.context()),
             State::Slice(_) | State::Gone => None,
         }
     }
 
+    fn reasons(&self, instance: &Instance) -> WakeReasons {
+        instance.reasons
+    }
+
     fn enter(&mut self, instance: &mut Instance, call: Call) {
-        match core::mem::replace(&mut instance.0, State::Gone) {
-            State::Boundary(mut idle) => {
-                idle.store.set_epoch_deadline(1);
-                instance.0 = State::Slice(Box::pin(async move {
-                    let returned = invoke(&mut idle, call).await;
-                    (idle, returned)
-                }));
-            }
-            other @ (State::Slice(_) | State::Gone) => instance.0 = other,
+        match core::mem::replace(&mut instance.state, State::Gone) {
+            State::Boundary(idle) => instance.state = State::Slice(idle.enter(call)),
+            other @ (State::Slice(_) | State::Gone) => instance.state = other,
         }
     }
 
     fn resume(&mut self, instance: &mut Instance) -> Progress {
-        let State::Slice(slice) = &mut instance.0 else {
+        let State::Slice(slice) = &mut instance.state else {
             return Progress::Failed(Fault::Refused("no slice is open".into()));
         };
         match slice.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Pending => Progress::Preempted,
             Poll::Ready((idle, Ok(returned))) => {
-                instance.0 = State::Boundary(idle);
+                instance.state = State::Boundary(idle);
                 Progress::Returned(returned)
             }
-            Poll::Ready((idle, Err(error))) => {
-                instance.0 = State::Gone;
-                let refusal = idle.store.data().context.memory_refusal();
+            Poll::Ready((mut idle, Err(error))) => {
+                instance.state = State::Gone;
+                let refusal = idle.context().memory_refusal();
                 Progress::Failed(fault(&error, refusal.as_deref()))
             }
         }
@@ -201,33 +236,6 @@ fn yield_once() -> impl Future<Output = ()> + Send {
     let mut yielded = false;
     core::future::poll_fn(move |_| {
         if core::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
-    })
-}
-
-async fn invoke(idle: &mut Idle, call: Call) -> wasmtime::Result<Return> {
-    let Idle { store, image, daemon } = idle;
-    let Some(daemon) = daemon else {
-        let made = image.pre.instantiate_async(&mut *store).await?;
-        let made = daemon.insert(made);
-        let returned = made.duende_daemon_lifecycle().call_init(store).await?;
-        return Ok(Return::Init(returned));
-    };
-    let lifecycle = daemon.duende_daemon_lifecycle();
-    Ok(match call {
-        // The kernel calls `init` once; an instance that has it behind itself has nothing to do.
-        Call::Init => Return::Init(Ok(())),
-        Call::Run(wake) => {
-            let returned = lifecycle.call_run(store, wake.into()).await?;
-            Return::Run(returned.map(Into::into))
-        }
-        Call::Shutdown { deadline_ns } => {
-            Return::Shutdown(lifecycle.call_shutdown(store, deadline_ns).await?)
-        }
-        Call::HealthCheck => Return::HealthCheck(lifecycle.call_health_check(store).await?.into()),
-        Call::Metrics => {
-            let samples = lifecycle.call_metrics(store).await?;
-            Return::Metrics(samples.into_iter().map(Into::into).collect())
-        }
     })
 }
 

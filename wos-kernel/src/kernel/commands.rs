@@ -1,12 +1,12 @@
 //! What the manager says: each command, and what of it waits for a slice boundary.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
 use duende_core::{
     epitaph::Epitaph,
     sched::Level,
     wire::link::{
-        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Command, Event, Grants, HealthReport, Limits,
-        Outcome,
+        Address, CHANNEL_MESSAGES_MAX, CHANNELS_MAX, Command, Event, HealthReport, Outcome,
+        Payloads,
     },
 };
 
@@ -17,16 +17,6 @@ use crate::{
     inbox::Message,
     process::{Phase, Questions},
 };
-
-/// What [`Command::Create`] says.
-struct Description<'a> {
-    at: Address,
-    name: &'a str,
-    image: &'a str,
-    limits: Limits,
-    level: Level,
-    grants: Grants,
-}
 
 impl<E: Executor> Kernel<E> {
     /// Takes a command. A kernel that has halted takes none: see [`step`](Self::step).
@@ -41,17 +31,33 @@ impl<E: Executor> Kernel<E> {
             self.record(self.shared.machine.monotonic_ns(), entry);
         }
         match command {
-            Command::Create { at, name, image, limits, level, grants } => {
+            Command::Create { at, name, image, level } => {
                 if self.table.row_of(at).is_some() {
                     return Err(ProtocolError::AddressInUse(at));
                 }
                 let level = Level::new(level).ok_or(ProtocolError::NoSuchLevel(level))?;
-                self.create(&Description { at, name, image, limits, level, grants }, emit);
+                self.create(at, name, image, level, emit);
             }
-            Command::ConfigEntry { at, key, value } => {
+            Command::Setting { at, name, value, required } => {
+                if let Some(context) = self.described(at)?
+                    && !context.set_limit(name, value)
+                    && required
+                {
+                    self.refuse(at, format!("this WOS does not know the limit {name}"));
+                }
+            }
+            Command::Grant { at, capability, required } => {
+                if let Some(context) = self.described(at)?
+                    && !context.grant(capability)
+                    && required
+                {
+                    self.refuse(at, format!("this WOS does not know the capability {capability}"));
+                }
+            }
+            Command::ConfigEntry { at, key, value, kind } => {
                 if let Some(row) = self.table.row_of(at)
                     && let Some(process) = self.table.get_mut(row)
-                    && !process.configure(key, value)
+                    && !process.configure(key, value, kind)
                 {
                     return Err(ProtocolError::TooMany(at));
                 }
@@ -59,15 +65,14 @@ impl<E: Executor> Kernel<E> {
             Command::StateEntry { at, key, value } => {
                 if let Some(context) = self.described(at)?
                     && !context.load_state(key, value)
-                    && let Some(row) = self.table.row_of(at)
                 {
-                    let reason = "this WOS has no memory left for its state";
-                    self.end(row, Outcome::Refused, reason.into());
+                    self.refuse(at, "this WOS has no memory left for its state".into());
                 }
             }
-            Command::ChannelOpen { at, name, granted } => {
+            Command::ChannelOpen { at, name, granted, window } => {
+                let window = usize::try_from(window).unwrap_or(usize::MAX);
                 if let Some(context) = self.described(at)?
-                    && !context.open_channel(name, granted)
+                    && !context.open_channel(name, granted, window)
                 {
                     return Err(ProtocolError::TooMany(at));
                 }
@@ -81,8 +86,8 @@ impl<E: Executor> Kernel<E> {
                     self.load(row);
                 }
             }
-            Command::Message { at, channel, sequence, payload } => {
-                self.deliver(at, channel, Message { sequence, payload: payload.into() })?;
+            Command::Messages { at, channel, sequence, attempt, payloads } => {
+                self.deliver(at, channel, sequence, attempt, payloads)?;
             }
             Command::Pause { at } => self.pause(at, emit),
             Command::Resume { at } => self.resume(at),
@@ -119,12 +124,10 @@ impl<E: Executor> Kernel<E> {
         self.reap(emit);
     }
 
-    fn create(&mut self, description: &Description<'_>, emit: Emit<'_>) {
-        let Description { at, name, image, limits, level, grants } = *description;
-        let accounts = self.quotas.open(limits.memory_bytes_max);
-        let row = accounts.and_then(|accounts| {
+    fn create(&mut self, at: Address, name: &str, image: &str, level: Level, emit: Emit<'_>) {
+        let row = self.quotas.open().and_then(|accounts| {
             let groups = accounts.groups();
-            let context = Context::new(at, grants, limits, accounts, self.shared.clone());
+            let context = Context::new(at, name, accounts, self.shared.clone());
             self.table.insert(at, name, image, Box::new(context), groups)
         });
         let Some(row) = row else {
@@ -132,7 +135,7 @@ impl<E: Executor> Kernel<E> {
                 "the process table is full: {} processes run in this WOS",
                 self.table.rows_max()
             );
-            return emit(Event::Exited { at, outcome: Outcome::Refused, reason: &reason });
+            return emit(Event::Exited { at, outcome: Outcome::Refused, code: 0, reason: &reason });
         };
         // The scheduler has a slot for each row.
         if let Err(error) = self.scheduler.add(row, level) {
@@ -140,11 +143,20 @@ impl<E: Executor> Kernel<E> {
         }
     }
 
-    /// The context of a process that is still being described.
+    /// Ends a process that can't be what its description says.
+    fn refuse(&mut self, at: Address, reason: String) {
+        if let Some(row) = self.table.row_of(at) {
+            self.end(row, Outcome::Refused, reason);
+        }
+    }
+
+    /// The context of a process that is still being described; none if there is no such process, or its
+    /// description was refused.
     fn described(&mut self, at: Address) -> Result<Option<&mut Context>, ProtocolError> {
         let Some(row) = self.table.row_of(at) else { return Ok(None) };
         match self.table.get_mut(row).map(|process| &mut process.phase) {
             Some(Phase::Created { context, .. }) => Ok(Some(context)),
+            Some(Phase::Zombie { .. }) => Ok(None),
             Some(_) => Err(ProtocolError::AlreadyStarted(at)),
             None => Ok(None),
         }
@@ -167,23 +179,38 @@ impl<E: Executor> Kernel<E> {
         }
     }
 
-    fn deliver(&mut self, at: Address, channel: u8, message: Message) -> Result<(), ProtocolError> {
+    fn deliver(
+        &mut self,
+        at: Address,
+        channel: u8,
+        sequence: u64,
+        attempt: u32,
+        payloads: Payloads<'_>,
+    ) -> Result<(), ProtocolError> {
         let Some(row) = self.table.row_of(at) else { return Ok(()) };
         let Some(process) = self.table.get_mut(row) else { return Ok(()) };
+        let count = payloads.count().ok_or(ProtocolError::Malformed(at))?;
+        let numbers = sequence..=u64::MAX;
+        let messages = numbers.zip(payloads.iter()).map(|(sequence, payload)| Message {
+            sequence,
+            attempt,
+            payload: payload.into(),
+        });
         let in_window = match &mut process.phase {
             Phase::Created { context, .. } | Phase::Loading { context, .. } => {
-                context.deliver(channel, message)
+                context.deliver(channel, messages)
             }
             Phase::Boundary(instance) => self
                 .executor
                 .context(instance)
-                .is_some_and(|context| context.deliver(channel, message)),
+                .is_some_and(|context| context.deliver(channel, messages)),
             Phase::Open { .. } => {
                 // What one slice may find beside what it found at its beginning; each channel's own
                 // window is checked when the slice is over.
-                let has_room = process.arrived.len() < CHANNELS_MAX * CHANNEL_MESSAGES_MAX;
+                let has_room = process.arrived.len().saturating_add(count)
+                    <= CHANNELS_MAX * CHANNEL_MESSAGES_MAX;
                 if has_room {
-                    process.arrived.push((channel, message));
+                    process.arrived.extend(messages.map(|message| (channel, message)));
                 }
                 has_room
             }
@@ -216,6 +243,10 @@ impl<E: Executor> Kernel<E> {
             // There is nothing yet that could be asked.
             let reason = "it was asked to stop before its start";
             return self.end(row, Outcome::Graceful, reason.into());
+        }
+        if self.table.get(row).is_some_and(|process| process.stop_deadline_ns.is_some()) {
+            // It was asked, and goes on until it is done.
+            return;
         }
         // A pause must not keep anybody from being stopped.
         self.resume(at);

@@ -5,17 +5,32 @@ use alloc::{format, string::String};
 use duende_core::wire::link::{Event, LogLevel, Outcome, TEXT_BYTES_MAX};
 
 use super::{Emit, Kernel, record::Entry};
-use crate::{executor::Executor, log_ring::LogRing, process::Phase};
+use crate::{
+    executor::{Ending, Executor},
+    log_ring::LogRing,
+    process::Phase,
+};
 
 impl<E: Executor> Kernel<E> {
     /// Ends a process: it becomes a zombie, and its instance, with an open slice, is gone.
     pub(super) fn end(&mut self, row: u32, outcome: Outcome, reason: String) {
+        self.end_with(row, outcome, 0, reason);
+    }
+
+    /// The same, with what the daemon says itself of its end.
+    pub(super) fn end_as_said(&mut self, row: u32, ending: Ending) {
+        let Ending { code, text } = ending;
+        let outcome = if code == 0 { Outcome::Graceful } else { Outcome::Error };
+        self.end_with(row, outcome, code, text);
+    }
+
+    fn end_with(&mut self, row: u32, outcome: Outcome, code: u8, reason: String) {
         self.set_timer(row, None);
         self.scheduler.remove(row);
         self.open.retain(|open| *open != row);
         if let Some(process) = self.table.get_mut(row) {
             let at = process.at;
-            process.phase = Phase::Zombie { outcome, reason };
+            process.phase = Phase::Zombie { outcome, code, reason };
             self.zombies.push(row);
             self.record(self.shared.machine.monotonic_ns(), Entry::Ended { at, outcome });
         }
@@ -29,9 +44,9 @@ impl<E: Executor> Kernel<E> {
         self.drain_log(emit);
         while let Some(row) = self.zombies.pop() {
             if let Some(process) = self.table.remove(row)
-                && let Phase::Zombie { outcome, reason } = process.phase
+                && let Phase::Zombie { outcome, code, reason } = process.phase
             {
-                emit(Event::Exited { at: process.at, outcome, reason: bounded(&reason) });
+                emit(Event::Exited { at: process.at, outcome, code, reason: bounded(&reason) });
             }
         }
     }

@@ -24,7 +24,7 @@ impl<E: Executor> Kernel<E> {
     pub(super) fn pause(&mut self, at: Address, emit: Emit<'_>) {
         let Some(row) = self.table.row_of(at) else { return };
         let Some(process) = self.table.get_mut(row) else { return };
-        if process.hold != Hold::No || process.questions.shutdown_deadline_ns.is_some() {
+        if process.hold != Hold::No || process.stops_at_ns().is_some() {
             return;
         }
         process.hold = Hold::AtBoundary;

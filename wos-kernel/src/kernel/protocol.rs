@@ -17,6 +17,9 @@ pub enum ProtocolError {
     /// A message for a channel that was not opened, or more of them than its window.
     #[error("a message to {0:?} is outside its window")]
     OutsideWindow(Address),
+    /// Payloads that are cut, too long, or none.
+    #[error("messages to {0:?} that can't be read")]
+    Malformed(Address),
     /// A description or a start came after the start.
     #[error("{0:?} is started already")]
     AlreadyStarted(Address),

@@ -83,7 +83,9 @@ impl Entry {
             Command::StateEntry { at, .. } => ("state", at),
             Command::ChannelOpen { at, .. } => ("channel", at),
             Command::Start { at } => ("start", at),
-            Command::Message { .. } => return None,
+            Command::Setting { .. } | Command::Grant { .. } | Command::Messages { .. } => {
+                return None;
+            }
             Command::Pause { at } => ("pause", at),
             Command::Resume { at } => ("resume", at),
             Command::Reload { at } => ("reload", at),

@@ -6,19 +6,20 @@ use duende_core::{
     epitaph::Epitaph,
     sched::{self, Pick},
     time::Instant,
-    wire::{
-        check_metric_name,
-        link::{Address, Event, HealthReport, METRICS_MAX, Outcome},
-    },
+    wire::link::{Address, Event, HealthReport, Outcome},
 };
 
 use super::{
     Emit, Kernel, ProtocolError,
     ends::{bounded, drain},
     record::{Entry, How},
+    samples::emit_samples,
 };
 use crate::{
-    executor::{Call, Executor, Fault, Health, Next, Progress, Return, Sample, Wake, WakeReasons},
+    context::Opening,
+    executor::{
+        Call, Ending, Executor, Fault, HealthStatus, Next, Progress, Return, Wake, WakeReasons,
+    },
     limits::OPEN_SLICES_MAX,
     process::{Hold, Phase, Process},
 };
@@ -120,7 +121,12 @@ impl<E: Executor> Kernel<E> {
                 {
                     context.set_config(config);
                 }
-                context.begin_slice(process.behind_ns);
+                context.begin_slice(Opening {
+                    behind_ns: process.behind_ns,
+                    now_ns: process.on_its_clock_ns(now_ns),
+                    is_question: matches!(call, Call::HealthCheck | Call::Metrics),
+                    stop_deadline_ns: process.stops_at_ns().map(|at| process.on_its_clock_ns(at)),
+                });
                 process.slice_began_ns = now_ns;
                 self.executor.enter(&mut instance, call);
                 Some(Running { instance, call, at, was_open: false })
@@ -179,6 +185,9 @@ impl<E: Executor> Kernel<E> {
             return Call::Shutdown { deadline_ns: process.on_its_clock_ns(deadline_ns) };
         }
         process.again = false;
+        if process.stop_deadline_ns.is_some() {
+            process.reasons.insert(WakeReasons::STOPPING);
+        }
         let now_ns = process.on_its_clock_ns(now_ns);
         Call::Run(Wake { reasons: mem::take(&mut process.reasons), now_ns })
     }
@@ -214,39 +223,31 @@ impl<E: Executor> Kernel<E> {
                     process.reasons.insert(WakeReasons::MESSAGE);
                 }
                 if call.tells(WakeReasons::RELOAD) {
-                    emit(Event::Reloaded { at });
-                }
-                match next {
-                    Next::Exit => Some((Outcome::Graceful, "it has done its work".to_string())),
-                    Next::Again => {
-                        process.again = true;
-                        self.set_timer(row, None);
-                        None
-                    }
-                    Next::Wait => {
-                        self.set_timer(row, None);
-                        None
-                    }
-                    Next::Until(deadline_ns) => {
-                        self.set_timer(row, Some(deadline_ns));
-                        None
+                    match context.settle_config() {
+                        None => emit(Event::Reloaded { at }),
+                        Some(reason) => {
+                            emit(Event::ReloadRefused { at, reason: bounded(&reason) });
+                        }
                     }
                 }
+                self.go_on(row, next, "it has done its work")
             }
-            Return::Shutdown(Ok(())) => {
+            Return::Shutdown(Ok(next)) => {
                 context.commit(&mut process.slices, emit);
-                Some((Outcome::Graceful, "it was asked to stop".to_string()))
+                process.stop_deadline_ns = process.questions.shutdown_deadline_ns.take();
+                self.go_on(row, next, "it was asked to stop")
             }
-            Return::Init(Err(text)) => Some((Outcome::Error, format!("init: {text}"))),
-            Return::Run(Err(text)) => Some((Outcome::Error, format!("run: {text}"))),
-            Return::Shutdown(Err(text)) => Some((Outcome::Error, format!("shutdown: {text}"))),
+            Return::Init(Err(ending)) => Some(failed("init", &ending)),
+            Return::Run(Err(ending)) => Some(failed("run", &ending)),
+            Return::Shutdown(Err(ending)) => Some(failed("shutdown", &ending)),
             Return::HealthCheck(health) => {
                 let memory_bytes = process.memory_bytes;
                 if let Some(token) = process.questions.health.pop_front() {
-                    let report = match &health {
-                        Health::Healthy => HealthReport::Healthy,
-                        Health::Degraded(text) => HealthReport::Degraded(bounded(text)),
-                        Health::Unhealthy(text) => HealthReport::Unhealthy(bounded(text)),
+                    let line = health.line();
+                    let report = match health.status {
+                        HealthStatus::Healthy => HealthReport::Healthy,
+                        HealthStatus::Degraded => HealthReport::Degraded(bounded(&line)),
+                        HealthStatus::Unhealthy => HealthReport::Unhealthy(bounded(&line)),
                     };
                     emit(Event::Health { at, token, report, memory_bytes });
                 }
@@ -260,14 +261,31 @@ impl<E: Executor> Kernel<E> {
             }
         };
         self.set_phase(row, Phase::Boundary(instance));
-        if let Some((outcome, reason)) = ended {
-            self.end(row, outcome, reason);
+        if let Some(ending) = ended {
+            self.end_as_said(row, ending);
         } else {
             self.take_arrived(row);
             if self.table.get(row).is_some_and(|process| process.hold == Hold::AtBoundary) {
                 self.hold_still(row, emit);
             }
         }
+    }
+
+    /// Does what a slice that has committed said of the next one: how it ends, if it does.
+    fn go_on(&mut self, row: u32, next: Next, why: &str) -> Option<Ending> {
+        let timer_ns = match next {
+            Next::Exit(ending) if ending.code == 0 && ending.text.is_empty() => {
+                return Some(Ending { code: 0, text: why.to_string() });
+            }
+            Next::Exit(ending) => return Some(ending),
+            Next::Again | Next::Wait => None,
+            Next::Until(deadline_ns) => Some(deadline_ns),
+        };
+        if let (Next::Again, Some(process)) = (&next, self.table.get_mut(row)) {
+            process.again = true;
+        }
+        self.set_timer(row, timer_ns);
+        None
     }
 
     /// Moves what arrived during the slice into the inboxes.
@@ -280,7 +298,7 @@ impl<E: Executor> Kernel<E> {
         let Some(context) = self.executor.context(instance) else { return };
         let at = process.at;
         let overflow = process.arrived.drain(..).fold(false, |overflow, (channel, message)| {
-            !context.deliver(channel, message) | overflow
+            !context.deliver(channel, [message]) | overflow
         });
         if overflow {
             let reason = ProtocolError::OutsideWindow(at).to_string();
@@ -329,17 +347,7 @@ impl<E: Executor> Kernel<E> {
     }
 }
 
-/// Answers with the samples; what has no legal name, or is over the limit, is left out.
-fn emit_samples(at: Address, token: u64, samples: &[Sample], emit: Emit<'_>) {
-    let is_named = |sample: &&Sample| check_metric_name(&sample.name).is_ok();
-    for sample in samples.iter().filter(is_named).take(METRICS_MAX) {
-        emit(Event::Sample {
-            at,
-            token,
-            name: &sample.name,
-            counter: sample.counter,
-            value: sample.value,
-        });
-    }
-    emit(Event::SamplesEnd { at, token });
+/// An export returned an error. One that says that all is well did not mean it.
+fn failed(export: &str, ending: &Ending) -> Ending {
+    Ending { code: ending.code.max(1), text: format!("{export}: {}", ending.text) }
 }

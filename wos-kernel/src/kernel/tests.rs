@@ -3,6 +3,7 @@
 mod pause;
 mod pressure;
 mod record;
+mod stopping;
 mod turns;
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec, vec::Vec};
@@ -11,13 +12,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 
 use duende_core::wire::link::{
-    Address, CHANNEL_MESSAGES_MAX, Command, Event, Grants, HealthReport, Limits, Outcome,
+    Address, CHANNEL_MESSAGES_MAX, Command, Description, Event, Grants, HealthReport, Limits,
+    Outcome, Payloads, ValueKind, WINDOW_MAX,
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::context::Context;
-use crate::executor::{Call, Executor, Fault, Health, ImageState, Next, Progress, Return};
+use crate::executor::{
+    Call, Ending, Executor, Fault, Health, ImageState, Next, Progress, Return, WakeReasons,
+};
 use crate::machine::Machine;
 use crate::meter::Tick;
 use crate::process::Phase;
@@ -34,7 +38,7 @@ impl Machine for TestMachine {
     fn monotonic_ns(&self) -> u64 {
         self.now_ns.fetch_add(1_000, Ordering::Relaxed)
     }
-    fn wall_ns(&self) -> u64 {
+    fn wall_ns(&self) -> i64 {
         0
     }
     fn entropy(&self, bytes: &mut [u8]) {
@@ -56,8 +60,12 @@ enum Act {
     Trap,
     Fail,
     Exit,
+    ExitWith(u8),
     Again,
+    Wait,
     Until(u64),
+    /// Refuses its configuration.
+    Refuse,
     /// Runs until it is told to yield, or is over its budget.
     Compute,
 }
@@ -106,6 +114,10 @@ impl Executor for ScriptedExecutor {
         instance.call.is_none().then_some(&mut *instance.context)
     }
 
+    fn reasons(&self, _: &ScriptedInstance) -> WakeReasons {
+        WakeReasons::OF_0_1
+    }
+
     fn enter(&mut self, instance: &mut ScriptedInstance, call: Call) {
         self.entered.push(call);
         instance.call = Some(call);
@@ -124,8 +136,8 @@ impl Executor for ScriptedExecutor {
                 Return::Run(Ok(Next::Wait))
             }
             Some(Call::Init) | None => Return::Init(Ok(())),
-            Some(Call::Shutdown { .. }) => Return::Shutdown(Ok(())),
-            Some(Call::HealthCheck) => Return::HealthCheck(Health::Healthy),
+            Some(Call::Shutdown { .. }) => Return::Shutdown(Ok(Next::Exit(Ending::done()))),
+            Some(Call::HealthCheck) => Return::HealthCheck(Health::healthy()),
             Some(Call::Metrics) => Return::Metrics(Vec::new()),
         });
         let is_run = matches!(returned, Return::Run(_));
@@ -160,11 +172,18 @@ impl Executor for ScriptedExecutor {
                 Progress::Failed(Fault::SliceBudget)
             }
             Act::Trap => Progress::Failed(Fault::Trap("told to".into())),
-            Act::Fail if is_run => Progress::Returned(Return::Run(Err("told to".into()))),
-            Act::Exit if is_run => Progress::Returned(Return::Run(Ok(Next::Exit))),
-            Act::Again if is_run => Progress::Returned(Return::Run(Ok(Next::Again))),
-            Act::Until(at) if is_run => Progress::Returned(Return::Run(Ok(Next::Until(at)))),
-            Act::Return | Act::Fail | Act::Exit | Act::Again | Act::Until(_) => {
+            Act::Return => Progress::Returned(returned),
+            Act::Fail => Progress::Returned(said(returned, Err(Ending::failed("told to".into())))),
+            Act::Exit => Progress::Returned(said(returned, Ok(Next::Exit(Ending::done())))),
+            Act::ExitWith(code) => {
+                let ending = Ending { code, text: "told to".into() };
+                Progress::Returned(said(returned, Ok(Next::Exit(ending))))
+            }
+            Act::Again => Progress::Returned(said(returned, Ok(Next::Again))),
+            Act::Wait => Progress::Returned(said(returned, Ok(Next::Wait))),
+            Act::Until(at) => Progress::Returned(said(returned, Ok(Next::Until(at)))),
+            Act::Refuse => {
+                context.config_refuse("told to".into());
                 Progress::Returned(returned)
             }
         };
@@ -173,8 +192,33 @@ impl Executor for ScriptedExecutor {
     }
 }
 
+/// What `run` and `shutdown` are told to return, in the place of what they would.
+fn said(returned: Return, next: Result<Next, Ending>) -> Return {
+    match returned {
+        Return::Run(_) => Return::Run(next),
+        Return::Shutdown(_) => Return::Shutdown(next),
+        other => other,
+    }
+}
+
 const LIMITS: Limits =
     Limits { memory_bytes_max: 1 << 20, slice_budget_ns: 1_000_000_000, state_bytes_max: 1 << 20 };
+
+const AT_99: Address = Address::of(99, 1);
+
+/// One message, and an empty one.
+const ONE: Payloads<'_> = Payloads::new(b"\x01\0\0\0m");
+const EMPTY: Payloads<'_> = Payloads::new(b"\0\0\0\0");
+
+/// What describes a daemon.
+fn described<'a>(
+    at: Address,
+    image: &'a str,
+    level: u8,
+    grants: Grants,
+) -> impl Iterator<Item = Command<'a>> {
+    Description { at, name: "d", image, level, limits: LIMITS, grants }.commands()
+}
 
 /// A manager with one daemon: what it sent, and what was committed.
 struct Books {
@@ -216,7 +260,7 @@ impl Books {
     }
 
     fn at(&self) -> Address {
-        Address { daemon: 7, incarnation: self.incarnation }
+        Address::of(7, self.incarnation)
     }
 
     fn tell(&mut self, command: Command<'_>) {
@@ -231,11 +275,11 @@ impl Books {
         self.consumed = 0;
         let at = self.at();
         let grants = Grants::STATE.union(Grants::METRIC);
-        self.tell(Command::Create { at, name: "d", image: "i", limits: LIMITS, level: 4, grants });
+        described(at, "i", 4, grants).for_each(|command| self.tell(command));
         for (key, value) in self.state.clone() {
             self.tell(Command::StateEntry { at, key: &key, value: &value });
         }
-        self.tell(Command::ChannelOpen { at, name: "lines", granted: true });
+        self.tell(Command::ChannelOpen { at, name: "lines", granted: true, window: 512 });
         self.tell(Command::Start { at });
         for _ in 0..self.unconsumed {
             self.deliver();
@@ -245,7 +289,7 @@ impl Books {
     fn deliver(&mut self) {
         self.sequence += 1;
         let (at, sequence) = (self.at(), self.sequence);
-        self.tell(Command::Message { at, channel: 0, sequence, payload: b"m" });
+        self.tell(Command::Messages { at, channel: 0, sequence, attempt: 1, payloads: ONE });
     }
 
     fn send(&mut self) {
@@ -382,7 +426,7 @@ proptest! {
                 Move::Resume => { let at = books.at(); books.tell(Command::Resume { at }); }
                 Move::Reload => {
                     let at = books.at();
-                    books.tell(Command::ConfigEntry { at, key: "k", value: "v" });
+                    books.tell(Command::ConfigEntry { at, key: "k", value: "v", kind: ValueKind::Text });
                     books.tell(Command::Reload { at });
                 }
             }
@@ -454,11 +498,9 @@ fn the_table_is_bounded_and_a_bad_image_is_refused() {
     let mut books = Books::new();
     let mut outcomes = Vec::new();
     for daemon in 100..104 {
-        let at = Address { daemon, incarnation: 1 };
+        let at = Address::of(daemon, 1);
         let image = if daemon == 100 { "bad" } else { "i" };
-        let create =
-            Command::Create { at, name: "d", image, limits: LIMITS, level: 0, grants: Grants::LOG };
-        for command in [create, Command::Start { at }] {
+        for command in described(at, image, 0, Grants::LOG).chain([Command::Start { at }]) {
             books
                 .kernel
                 .command(command, &mut |event| {
@@ -473,6 +515,44 @@ fn the_table_is_bounded_and_a_bad_image_is_refused() {
     assert_eq!(outcomes, [(100, Outcome::Refused), (103, Outcome::Refused)]);
     assert_eq!(books.kernel.processes().len(), 4);
     assert_eq!(books.kernel.processes()[0].name, "init");
+}
+
+/// A limit or a capability that nobody here knows ends the daemon if it is required, in words; and is nothing
+/// if it is not. So is a window that is larger than this side's.
+#[test]
+fn what_is_not_known_by_name_is_refused_if_it_is_required() {
+    let setting = |required| Command::Setting { at: AT_99, name: "rockets", value: 1, required };
+    let grant = |required| Command::Grant { at: AT_99, capability: "rocket", required };
+    let cases = [
+        (setting(true), Some("this WOS does not know the limit rockets")),
+        (grant(true), Some("this WOS does not know the capability rocket")),
+        (setting(false), None),
+        (grant(false), None),
+    ];
+    for (command, refusal) in cases {
+        let mut books = Books::new();
+        let mut reasons = Vec::new();
+        let described = described(AT_99, "i", 4, Grants::LOG);
+        // What is said after a refusal is said of nobody.
+        for command in described.chain([command, command, Command::Start { at: AT_99 }]) {
+            let mut emit = |event: Event<'_>| {
+                if let Event::Exited { at: AT_99, outcome, reason, .. } = event {
+                    reasons.push((outcome, String::from(reason)));
+                }
+            };
+            books.kernel.command(command, &mut emit).unwrap();
+        }
+        let expected: Vec<_> =
+            refusal.iter().map(|text| (Outcome::Refused, String::from(*text))).collect();
+        assert_eq!(reasons, expected, "{command:?}");
+        assert!(books.step(), "a bystander goes on");
+    }
+    let mut books = Books::new();
+    let open = |window| Command::ChannelOpen { at: AT_99, name: "c", granted: true, window };
+    books.tell(Command::Create { at: AT_99, name: "d", image: "i", level: 4 });
+    books.tell(open(WINDOW_MAX));
+    let refused = books.kernel.command(open(WINDOW_MAX + 1), &mut |_| {}).unwrap_err();
+    assert_eq!(refused, ProtocolError::TooMany(AT_99));
 }
 
 #[test]
@@ -508,23 +588,22 @@ fn what_has_not_started_ends_when_it_is_asked_to_stop() {
 fn what_breaks_the_protocol_is_an_error() {
     let mut books = Books::new();
     let at = books.at();
-    let create = |level| Command::Create {
-        at,
-        name: "d",
-        image: "i",
-        limits: LIMITS,
-        level,
-        grants: Grants::LOG,
-    };
+    let create = |level| Command::Create { at, name: "d", image: "i", level };
     let mut refused = |command| books.kernel.command(command, &mut |_| {}).unwrap_err();
     assert_eq!(refused(create(0)), ProtocolError::AddressInUse(at));
     assert_eq!(refused(Command::Start { at }), ProtocolError::AlreadyStarted(at));
-    let message = Command::Message { at, channel: 9, sequence: 1, payload: b"" };
+    let message = Command::Messages { at, channel: 9, sequence: 1, attempt: 1, payloads: EMPTY };
     assert_eq!(refused(message), ProtocolError::OutsideWindow(at));
+    // None at all, a prefix that is cut, a payload that is.
+    for bytes in [&b""[..], b"\x01\0\0", b"\x02\0\0\0m", b"\x01\0\0\0m\0"] {
+        let payloads = Payloads::new(bytes);
+        let message = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads };
+        assert_eq!(refused(message), ProtocolError::Malformed(at));
+    }
     for _ in 0..CHANNEL_MESSAGES_MAX {
         books.send();
     }
-    let over = Command::Message { at, channel: 0, sequence: 1, payload: b"" };
+    let over = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads: EMPTY };
     let refused = books.kernel.command(over, &mut |_| {}).unwrap_err();
     assert_eq!(refused, ProtocolError::OutsideWindow(at));
 }

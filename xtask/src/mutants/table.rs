@@ -1,10 +1,10 @@
-//! The report: a row for each module, and every survivor with its reason. It is read back before it
+//! The report of a crate: a row for each room, and every survivor with its reason. It is read back before it
 //! is written, so that what was tested earlier and what people wrote stays.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Outcomes, Summary};
+use super::{Crate, Outcomes, Summary};
 
 /// What is said of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,9 @@ fn per_mille(part: u64, whole: u64) -> u64 {
 }
 
 /// The whole report.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Table {
+    of: &'static Crate,
     rows: BTreeMap<String, Row>,
     /// Each survivor, by its module, and the reason why it may live; empty: none is known.
     survivors: BTreeMap<String, Vec<(String, String)>>,
@@ -87,8 +88,13 @@ pub(super) struct Table {
 
 impl Table {
     /// Reads a report; what is no row of it is not looked at.
-    pub(super) fn read(text: &str) -> Self {
-        let mut table = Self::default();
+    pub(super) fn read(of: &'static Crate, text: &str) -> Self {
+        let mut table = Self {
+            of,
+            rows: BTreeMap::new(),
+            survivors: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+        };
         let mut module = String::new();
         for line in text.lines() {
             if let Some(name) = line.strip_prefix("### ") {
@@ -118,18 +124,20 @@ impl Table {
         table
     }
 
-    /// Forgets modules that are no more.
-    pub(super) fn keep_modules(&mut self, modules: &[String]) {
-        self.rows.retain(|module, _| modules.contains(module));
-        self.survivors.retain(|module, _| modules.contains(module));
+    /// Forgets rooms that are no more.
+    pub(super) fn keep_rooms(&mut self, rooms: &[String]) {
+        self.rows.retain(|room, _| rooms.contains(room));
+        self.survivors.retain(|room, _| rooms.contains(room));
     }
 
     /// Puts the outcome of a module in place of an older one.
     pub(super) fn put(&mut self, module: &str, row: Row, outcomes: &Outcomes) {
+        let sources = self.of.sources;
         self.rows.insert(module.to_owned(), row);
         let missed = outcomes.iter().filter(|(_, summary)| **summary == Summary::MissedMutant);
         let survivors = missed.map(|(mutant, _)| {
-            let mutant = mutant.strip_prefix("core-nostd/src/").unwrap_or(mutant).to_owned();
+            let below = mutant.strip_prefix(sources).and_then(|file| file.strip_prefix('/'));
+            let mutant = below.unwrap_or(mutant).to_owned();
             let reason = self.reasons.get(&without_place(&mutant)).cloned().unwrap_or_default();
             (mutant, reason)
         });
@@ -149,7 +157,7 @@ const NO_REASON: &str = "(none given: a test is missing)";
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HEAD)?;
+        write!(f, "# Mutants of `{}`\n\n{HEAD}", self.of.package)?;
         let mut all = Row::new("", None, &Outcomes::new());
         for (module, row) in &self.rows {
             write_row(f, module, row)?;
@@ -185,8 +193,6 @@ fn write_row(f: &mut fmt::Formatter<'_>, name: &str, row: &Row) -> fmt::Result {
 }
 
 const HEAD: &str = "\
-# Mutants of `duende-core`
-
 Written by `cargo xtask mutants`; `xtask/src/mutants.rs` says how. A mutant is the crate with one
 operator, constant or function body changed. It is caught if a test fails or runs into its time limit,
 and unviable if it does not compile; the score is the share of viable ones that were caught. Each row
@@ -228,22 +234,24 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::{CORE, HOST};
 
     fn outcomes(list: &[(&str, Summary)]) -> Outcomes {
         list.iter().map(|(name, summary)| ((*name).to_owned(), *summary)).collect()
     }
 
-    /// The committed report is one that this module would write.
+    /// The committed reports are ones that this module would write.
     #[test]
-    fn the_report_is_well_formed() {
-        let path = crate::shell::root().join(super::super::REPORT);
-        let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(Table::read(&text).to_string(), text);
+    fn the_reports_are_well_formed() {
+        for of in [&CORE, &HOST] {
+            let text = std::fs::read_to_string(crate::shell::root().join(of.report)).unwrap();
+            assert_eq!(Table::read(of, &text).to_string(), text, "{}", of.report);
+        }
     }
 
     #[test]
     fn a_report_is_read_as_it_was_written_and_keeps_its_reasons() {
-        let mut table = Table::default();
+        let mut table = Table::read(&CORE, "");
         let some = outcomes(&[
             ("core-nostd/src/ring.rs:1:2: replace | with ^ in a", Summary::MissedMutant),
             ("core-nostd/src/ring.rs:3:4: replace || with && in b", Summary::MissedMutant),
@@ -262,7 +270,7 @@ mod tests {
         );
 
         let edited = text.replacen(NO_REASON, "the bits are disjoint", 1);
-        let mut read = Table::read(&edited);
+        let mut read = Table::read(&CORE, &edited);
         assert_eq!(read.to_string(), edited);
         // The same mutant elsewhere in its file keeps its reason; a new one has none.
         let later = outcomes(&[
@@ -275,7 +283,7 @@ mod tests {
             text.contains("| `ring.rs:8:8: replace \\| with ^ in a` | the bits are disjoint |")
         );
         assert!(text.contains(&format!("in d` | {NO_REASON} |")), "{text}");
-        read.keep_modules(&[]);
+        read.keep_rooms(&[]);
         assert_eq!(read.score_per_mille(), 1_000);
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::link::{
-    Address, Command, Event, Grants, HealthReport, Held, Limits, LogLevel, Outcome, Pressure,
+    Address, Command, Event, HealthReport, Held, LogLevel, Outcome, Payloads, Pressure, ValueKind,
 };
 
 /// What the fields of any message can be made of.
@@ -43,22 +43,17 @@ fn parts() -> impl Strategy<Value = Parts> {
 }
 
 fn commands(p: &Parts) -> Vec<Command<'_>> {
-    let at = Address { daemon: p.a, incarnation: u32::from(p.d) };
-    let limits = Limits { memory_bytes_max: p.b, slice_budget_ns: p.c, state_bytes_max: p.b };
+    let at = Address::of(p.a, u32::from(p.d));
+    let payloads = Payloads::new(&p.bytes);
     vec![
-        Command::Create {
-            at,
-            name: &p.text,
-            image: &p.other,
-            limits,
-            level: p.d,
-            grants: Grants(p.a),
-        },
-        Command::ConfigEntry { at, key: &p.text, value: &p.other },
+        Command::Create { at, name: &p.text, image: &p.other, level: p.d },
+        Command::Setting { at, name: &p.text, value: p.b, required: p.flag },
+        Command::Grant { at, capability: &p.other, required: p.flag },
+        Command::ConfigEntry { at, key: &p.text, value: &p.other, kind: ValueKind::Number },
         Command::StateEntry { at, key: &p.text, value: &p.bytes },
-        Command::ChannelOpen { at, name: &p.text, granted: p.flag },
+        Command::ChannelOpen { at, name: &p.text, granted: p.flag, window: p.a },
         Command::Start { at },
-        Command::Message { at, channel: p.d, sequence: p.b, payload: &p.bytes },
+        Command::Messages { at, channel: p.d, sequence: p.b, attempt: 1, payloads },
         Command::Pause { at },
         Command::Resume { at },
         Command::Reload { at },
@@ -70,11 +65,10 @@ fn commands(p: &Parts) -> Vec<Command<'_>> {
 }
 
 fn events(p: &Parts) -> Vec<Event<'_>> {
-    let at = Address { daemon: p.a, incarnation: u32::from(p.d) };
+    let at = Address::of(p.a, u32::from(p.d));
     let report =
         if p.flag { HealthReport::Degraded(&p.text) } else { HealthReport::Busy { slice_ns: p.c } };
     vec![
-        Event::Hello { version: u16::from(p.d) },
         Event::Running { at, pid: p.a },
         Event::Log { at, level: LogLevel::Warn, text: &p.text },
         Event::StateSet { at, key: &p.text, value: &p.bytes },
@@ -89,7 +83,9 @@ fn events(p: &Parts) -> Vec<Event<'_>> {
         Event::Health { at, token: p.c, report: HealthReport::Paused, memory_bytes: p.b },
         Event::Pressure { at, held: Held::State, pressure: Pressure::Critical },
         Event::Reloaded { at },
-        Event::Exited { at, outcome: Outcome::Trap, reason: &p.other },
+        Event::Exited { at, outcome: Outcome::Trap, code: p.d, reason: &p.other },
+        Event::ReloadRefused { at, reason: &p.text },
+        Event::Rejected { at, channel: p.d, sequence: p.c, reason: &p.text },
     ]
 }
 
@@ -215,7 +211,7 @@ fn every_flipped_bit_is_refused() {
 
 #[test]
 fn each_fault_has_its_error() {
-    let at = Address { daemon: 1, incarnation: 1 };
+    let at = Address::of(1, 1);
     let good = frame_of(&Event::Running { at, pid: 9 });
     let reframed = |payload: &[u8]| {
         let header = Header {
@@ -251,7 +247,7 @@ fn each_fault_has_its_error() {
     check(64, &changed(0, b'X'), FrameError::Magic { found: u16::from_le_bytes(*b"Xu") });
     check(64, &changed(2, 2), FrameError::Version { found: 2 });
     check(64, &command, FrameError::Kind { found: 1, expected: 2 });
-    check(13, &good, FrameError::TooLarge { payload_bytes: 4, payload_bytes_max: 1 });
+    check(13, &good, FrameError::TooLarge { payload_bytes: 5, payload_bytes_max: 1 });
     check(64, &reframed(&long), FrameError::Trailing { kind: 2, bytes: 2 });
     check(64, &reframed(&[]), FrameError::Payload { kind: 2, reason });
     // The kind is under the checksum: a frame can't be relabelled.
@@ -263,7 +259,7 @@ fn each_fault_has_its_error() {
     };
     check(64, &relabelled, damage);
     let oversize = FrameError::TooLarge {
-        payload_bytes: 0x00ff_0004,
+        payload_bytes: 0x00ff_0005,
         payload_bytes_max: FRAME_BYTES_MAX - HEADER_BYTES,
     };
     check(2 * FRAME_BYTES_MAX, &changed(6, 0xff), oversize);
@@ -271,12 +267,17 @@ fn each_fault_has_its_error() {
 
 #[test]
 fn a_frame_is_never_longer_than_the_limit() {
-    let at = Address { daemon: 0, incarnation: 0 };
+    let at = Address::of(0, 0);
     let bytes = vec![7; FRAME_BYTES_MAX];
-    let message =
-        |length: usize| Command::Message { at, channel: 0, sequence: 0, payload: &bytes[..length] };
-    // Variant, address, channel, sequence and a length of three bytes.
-    let overhead = HEADER_BYTES + 5 + 3;
+    let message = |length: usize| Command::Messages {
+        at,
+        channel: 0,
+        sequence: 0,
+        attempt: 1,
+        payloads: Payloads::new(&bytes[..length]),
+    };
+    // Variant, address, channel, sequence, attempt and a length of three bytes.
+    let overhead = HEADER_BYTES + 7 + 3;
     let largest = message(FRAME_BYTES_MAX - overhead);
     let mut out = vec![0; 2 * FRAME_BYTES_MAX];
     assert_eq!(encode(&largest, &mut out), Ok(FRAME_BYTES_MAX));
@@ -291,4 +292,76 @@ fn a_frame_is_never_longer_than_the_limit() {
     let mut decoder = Decoder::new(vec![0; FRAME_BYTES_MAX]);
     feed(&mut decoder, &frame_of(&largest));
     assert_eq!(decoder.next::<Command<'_>>(), Ok(Some(largest)));
+}
+
+/// A payload that another encoding made arrives as it is, and what its reader makes of it does not end the
+/// stream; a frame of another kind does.
+#[test]
+fn payloads_of_another_encoding_are_left_as_they_are() {
+    const KIND: u8 = 50;
+    let mut decoder = Decoder::new([0; 256]);
+    for payload in [&b"{}"[..], b"", b"not JSON"] {
+        let mut frame = [0; 64];
+        let bytes = encode_payload(KIND, payload, &mut frame).unwrap();
+        assert_eq!(bytes, HEADER_BYTES + payload.len());
+        decoder.spare()[..bytes].copy_from_slice(&frame[..bytes]);
+        decoder.filled(bytes);
+        assert_eq!(decoder.next_payload(KIND), Ok(Some(payload)));
+        assert_eq!(decoder.next_payload(KIND), Ok(None));
+    }
+    let mut frame = [0; 64];
+    let bytes = encode_payload(KIND + 1, b"{}", &mut frame).unwrap();
+    decoder.spare()[..bytes].copy_from_slice(&frame[..bytes]);
+    decoder.filled(bytes);
+    let error = Err(FrameError::Kind { found: KIND + 1, expected: KIND });
+    assert_eq!(decoder.next_payload(KIND), error);
+    assert_eq!(decoder.next_payload(KIND), error);
+}
+
+#[test]
+fn a_payload_that_fits_no_frame_or_buffer_is_refused() {
+    let largest = vec![b'x'; FRAME_BYTES_MAX - HEADER_BYTES];
+    let mut out = vec![0; FRAME_BYTES_MAX + 1];
+    assert_eq!(encode_payload(1, &largest, &mut out), Ok(FRAME_BYTES_MAX));
+    let larger = vec![b'x'; FRAME_BYTES_MAX - HEADER_BYTES + 1];
+    assert_eq!(encode_payload(1, &larger, &mut out), Err(EncodeError::TooLarge));
+    let too_small = Err(EncodeError::BufferTooSmall { bytes: 20 });
+    assert_eq!(encode_payload(1, b"123456789", &mut [0; 20]), too_small);
+}
+
+/// What may be skipped is, whole and counted; what may not, and what is damaged, is an error.
+#[test]
+fn kinds_from_64_on_are_skipped_and_none_below() {
+    struct Strange<const KIND: u8>;
+    impl<const KIND: u8> Message for Strange<KIND> {
+        const KIND: u8 = KIND;
+    }
+    impl<const KIND: u8> Serialize for Strange<KIND> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(&[KIND; 40])
+        }
+    }
+    let at = Address::of(1, 1);
+    let known = Command::Start { at };
+    let mut decoder = Decoder::new(vec![0; 4_096]);
+    for frame in [frame_of(&Strange::<64>), frame_of(&Strange::<255>), frame_of(&known)] {
+        // In pieces: a frame that is skipped is waited for, too.
+        let (half, rest) = frame.split_at(14);
+        feed(&mut decoder, half);
+        assert_eq!(decoder.next::<Command<'_>>(), Ok(None));
+        feed(&mut decoder, rest);
+    }
+    assert_eq!(decoder.next::<Command<'_>>(), Ok(Some(known)));
+    assert_eq!(decoder.next::<Command<'_>>(), Ok(None));
+    assert_eq!(decoder.skipped(), 2);
+
+    let mut decoder = Decoder::new(vec![0; 4_096]);
+    feed(&mut decoder, &frame_of(&Strange::<63>));
+    let error = FrameError::Kind { found: 63, expected: 1 };
+    assert_eq!(decoder.next::<Command<'_>>(), Err(error));
+    let mut damaged = frame_of(&Strange::<64>);
+    *damaged.last_mut().unwrap() ^= 1;
+    let mut decoder = Decoder::new(vec![0; 4_096]);
+    feed(&mut decoder, &damaged);
+    assert!(matches!(decoder.next::<Command<'_>>(), Err(FrameError::Checksum { .. })));
 }

@@ -21,6 +21,8 @@ pub(super) struct Driver<T: Daemon> {
     machine: Arc<ProcessMachine>,
     inbox: Inbox,
     events: Events,
+    /// The manager has said which versions it speaks.
+    is_greeted: bool,
     /// SIGTERM arrived or the manager is gone: the daemon was asked to stop.
     is_stopping: bool,
 }
@@ -30,18 +32,22 @@ struct Events {
     outbox: Arc<Mutex<Outbox>>,
     /// Whose end is the end of this process: the first that was created.
     daemon: Option<Address>,
-    /// How it ended.
-    outcome: Option<Outcome>,
+    /// How it ended, and its exit code.
+    outcome: Option<(Outcome, u8)>,
 }
 
 impl Events {
     fn send(&mut self, event: &Event<'_>) {
-        if let Event::Exited { at, outcome, .. } = event
+        if let Event::Exited { at, outcome, code, .. } = event
             && self.daemon == Some(*at)
         {
-            self.outcome = Some(*outcome);
+            self.outcome = Some((*outcome, *code));
         }
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+    }
+
+    fn hello(&self) {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).hello();
     }
 
     /// Writes out what was sent. False if the manager is gone.
@@ -64,13 +70,14 @@ impl<T: Daemon> Driver<T> {
             machine,
             inbox: Inbox::new(socket, signals),
             events: Events { outbox, daemon: None, outcome: None },
+            is_greeted: false,
             is_stopping: false,
         })
     }
 
     /// Serves the link until the daemon is over.
-    pub(super) fn drive(mut self) -> Result<Outcome, NativeError> {
-        self.kernel.hello(&mut |event| self.events.send(&event));
+    pub(super) fn drive(mut self) -> Result<(Outcome, u8), NativeError> {
+        self.events.hello();
         loop {
             if !self.events.flush()? {
                 self.stop()?;
@@ -108,7 +115,12 @@ impl<T: Daemon> Driver<T> {
     /// Hands every command that has arrived to the kernel.
     fn take_commands(&mut self) -> Result<(), NativeError> {
         loop {
-            while let Some(command) = self.inbox.next_command()? {
+            if !self.is_greeted {
+                self.is_greeted = self.inbox.hear_hello()?;
+            }
+            while self.is_greeted
+                && let Some(command) = self.inbox.next_command()?
+            {
                 if let Command::Create { at, .. } = command {
                     self.events.daemon.get_or_insert(at);
                 }
@@ -129,7 +141,7 @@ impl<T: Daemon> Driver<T> {
         }
         let Some(at) = self.events.daemon else {
             // There is nothing to stop yet, and now there will not be.
-            self.events.outcome = Some(Outcome::Graceful);
+            self.events.outcome = Some((Outcome::Graceful, 0));
             return Ok(());
         };
         // Nobody has named a grace: it has the one that daemons have by default.

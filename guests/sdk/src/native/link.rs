@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use duende_core::wire::link::{Command, Event};
-use duende_core::wire::{Decoder, EncodeError, FRAME_BYTES_MAX, encode};
+use duende_core::wire::{Decoder, EncodeError, FRAME_BYTES_MAX, Hello, Role, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -42,6 +42,11 @@ impl Inbox {
     pub(super) fn new(socket: Arc<UnixStream>, signals: UnixStream) -> Self {
         let decoder = Decoder::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice());
         Self { socket, signals, decoder }
+    }
+
+    /// Whether the manager has said hello, and speaks a version of the link that is spoken here.
+    pub(super) fn hear_hello(&mut self) -> Result<bool, NativeError> {
+        Ok(Hello::of(Role::SDK).hear(&mut self.decoder)?.is_some())
     }
 
     /// The next command that has arrived whole.
@@ -99,9 +104,20 @@ impl Outbox {
         Self { socket, frame, gathered: Vec::new(), is_closed: false, failed: None }
     }
 
+    /// Gathers the first message.
+    pub(super) fn hello(&mut self) {
+        let encoded = encode(&Hello::of(Role::SDK), &mut self.frame);
+        self.gather(encoded);
+    }
+
     /// Gathers an event.
     pub(super) fn send(&mut self, event: &Event<'_>) {
-        match encode(event, &mut self.frame) {
+        let encoded = encode(event, &mut self.frame);
+        self.gather(encoded);
+    }
+
+    fn gather(&mut self, encoded: Result<usize, EncodeError>) {
+        match encoded {
             Ok(bytes) => {
                 self.gathered.extend_from_slice(self.frame.get(..bytes).unwrap_or_default());
             }

@@ -1,7 +1,6 @@
 //! This process, as the machine under its kernel.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use duende_core::wire::link::{Address, Event, LogLevel};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -29,9 +28,9 @@ impl Machine for ProcessMachine {
         seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
     }
 
-    fn wall_ns(&self) -> u64 {
-        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    fn wall_ns(&self) -> i64 {
+        let now = clock_gettime(ClockId::Realtime);
+        now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
     }
 
     fn entropy(&self, bytes: &mut [u8]) {

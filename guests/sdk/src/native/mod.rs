@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use duende_core::wire::link::Outcome;
-use duende_core::wire::{EncodeError, FrameError};
+use duende_core::wire::link::{LINK_FD_VARIABLE, Outcome};
+use duende_core::wire::{EncodeError, FrameError, HelloError};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{SocketType, sockopt};
 use wos_kernel::ProtocolError;
@@ -28,9 +28,6 @@ mod machine;
 
 use driver::Driver;
 
-/// Names the descriptor of the link to the manager.
-const LINK_FD: &str = "DUENDE_LINK_FD";
-
 /// Why the process could not be, or remain, a daemon.
 #[derive(Debug, thiserror::Error)]
 enum NativeError {
@@ -39,12 +36,16 @@ enum NativeError {
          `[[daemon]]` with `command = [\"{program}\"]` and run `duende up FILE`"
     )]
     NotStartedByDuende { program: String },
-    #[error("{LINK_FD}={value} is not the number of an open stream socket; duende sets it")]
+    #[error(
+        "{LINK_FD_VARIABLE}={value} is not the number of an open stream socket; duende sets it"
+    )]
     Descriptor { value: String },
     #[error("the link to the manager: {0}")]
     Link(#[from] io::Error),
     #[error("the manager sent what cannot be read ({0}); are both from the same release?")]
     Frame(#[from] FrameError),
+    #[error("the link to the manager: {0}")]
+    Hello(#[from] HelloError),
     #[error("an answer could not be written: {0}")]
     Encode(#[from] EncodeError),
     #[error("the manager broke the protocol of the link: {0}")]
@@ -55,7 +56,8 @@ enum NativeError {
 
 /// Runs the daemon `T` to its end: the whole of a native daemon's `main`.
 ///
-/// Exit codes: 0, it ended gracefully; 1, it failed; 2, it was not started by duende.
+/// Exit codes: 0, it ended gracefully; 1, or the code that it says ([`Failure`](crate::Failure)), it failed;
+/// 2, it was not started by duende.
 #[must_use]
 pub fn run<T: Daemon>() -> ExitCode {
     let served = inherited_link().and_then(|link| {
@@ -64,14 +66,16 @@ pub fn run<T: Daemon>() -> ExitCode {
         Driver::<T>::new(link, signals)?.drive()
     });
     match served {
-        Ok(Outcome::Graceful) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok((Outcome::Graceful, _)) => ExitCode::SUCCESS,
+        // What has no code of its own is a failure.
+        Ok((_, code)) => ExitCode::from(code.max(1)),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(match error {
                 NativeError::NotStartedByDuende { .. } | NativeError::Descriptor { .. } => 2,
                 NativeError::Link(_)
                 | NativeError::Frame(_)
+                | NativeError::Hello(_)
                 | NativeError::Encode(_)
                 | NativeError::Protocol(_)
                 | NativeError::Halted { .. } => 1,
@@ -82,7 +86,7 @@ pub fn run<T: Daemon>() -> ExitCode {
 
 /// Takes over the descriptor that the manager handed down.
 fn inherited_link() -> Result<UnixStream, NativeError> {
-    let Ok(value) = env::var(LINK_FD) else {
+    let Ok(value) = env::var(LINK_FD_VARIABLE) else {
         let program = env::args().next().unwrap_or_default();
         return Err(NativeError::NotStartedByDuende { program });
     };

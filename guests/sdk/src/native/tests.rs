@@ -6,14 +6,15 @@ use std::thread;
 use std::time::Duration;
 
 use duende_core::wire::link::{
-    Address, Command, Event, Grants, HealthReport, LINK_VERSION, Limits,
+    Address, Command, Description, Event, Grants, HealthReport, Limits, Payloads, ValueKind,
+    payload_prefix,
 };
-use duende_core::wire::{Decoder, FRAME_BYTES_MAX, encode};
+use duende_core::wire::{Decoder, FRAME_BYTES_MAX, Hello, Role, encode};
 
 use super::*;
-use crate::{Context, Health, Instant, Level, Next, Sample, SampleKind, Wake};
+use crate::{Context, Failure, Health, Instant, Level, Next, Sample, Wake};
 
-const AT: Address = Address { daemon: 7, incarnation: 2 };
+const AT: Address = Address::of(7, 2);
 
 /// While a test has it locked, a daemon that was told `hold` stays in its slice.
 static HELD: Mutex<()> = Mutex::new(());
@@ -24,60 +25,58 @@ struct Keeper {
 }
 
 impl Daemon for Keeper {
-    fn init(context: &mut Context<'_>) -> Result<Self, String> {
-        let greeting = context.config().get("greeting").ok_or("no greeting")?;
+    fn init(context: &mut Context<'_>) -> Result<Self, Failure> {
+        let greeting = context.config().text("greeting").ok_or(Failure::config("no greeting"))?;
         context.state().set("born", b"")?;
         Ok(Self { greeting })
     }
 
-    fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, String> {
+    fn run(&mut self, wake: &Wake, context: &mut Context<'_>) -> Result<Next, Failure> {
         for message in context.receive("lines", 1)? {
             context.state().set("last", &message.payload)?;
             context.metric().counter_add("lines_total", 1)?;
             match &*message.payload {
-                b"fail" => return Err("told to".to_owned()),
+                b"fail" => return Err(Failure::new("told to")),
                 b"hold" => {
-                    context.log(Level::Info, "in the slice")?;
+                    context.log(Level::Info, "in the slice");
                     drop(HELD.lock());
                 }
-                b"exit" => return Ok(Next::Exit),
+                b"exit" => return Ok(Next::done()),
                 b"nap" => return Ok(Next::Until(wake.now + Duration::from_millis(1))),
                 _ => {}
             }
         }
         if wake.reasons.contains(crate::WakeReasons::RELOAD) {
-            self.greeting = context.config().get("greeting").ok_or("no greeting any more")?;
+            self.greeting =
+                context.config().text("greeting").ok_or(Failure::config("no greeting any more"))?;
         }
         if wake.reasons.contains(crate::WakeReasons::RESUMED) {
-            context.log(Level::Info, "it goes on")?;
+            context.log(Level::Info, "it goes on");
         }
         if wake.reasons.contains(crate::WakeReasons::TIMER) {
-            context.log(Level::Info, "the timer rang")?;
+            context.log(Level::Info, "the timer rang");
         }
         Ok(Next::Wait)
     }
 
-    fn shutdown(&mut self, _: Instant, context: &mut Context<'_>) -> Result<(), String> {
+    fn shutdown(&mut self, _: Instant, context: &mut Context<'_>) -> Result<Next, Failure> {
         context.state().delete("born")?;
-        Ok(())
+        Ok(Next::done())
     }
 
     fn health_check(&self) -> Health {
-        Health::Degraded(self.greeting.clone())
+        Health::degraded(self.greeting.clone())
     }
 
     fn metrics(&self) -> Vec<Sample> {
-        let sample =
-            |name: &str| Sample { name: name.to_owned(), kind: SampleKind::Counter, value: 1.5 };
-        vec![sample("not a name"), sample("figure_total")]
+        vec![Sample::counter("not a name", 1.5), Sample::counter("figure_total", 1.5)]
     }
 }
 
-fn create(at: Address) -> Command<'static> {
-    let limits =
-        Limits { memory_bytes_max: u64::MAX, slice_budget_ns: u64::MAX, state_bytes_max: 1_000 };
+fn described(at: Address) -> impl Iterator<Item = Command<'static>> {
+    let limits = Limits { state_bytes_max: 1_000, ..Limits::NONE };
     let grants = Grants::LOG.union(Grants::STATE).union(Grants::METRIC);
-    Command::Create { at, name: "keeper", image: "", limits, level: 4, grants }
+    Description { at, name: "keeper", image: "", level: 4, limits, grants }.commands()
 }
 
 /// The manager's end of the link.
@@ -85,7 +84,7 @@ struct Manager {
     link: UnixStream,
     signals: UnixStream,
     decoder: Decoder<Vec<u8>>,
-    served: thread::JoinHandle<Result<Outcome, NativeError>>,
+    served: thread::JoinHandle<Result<(Outcome, u8), NativeError>>,
 }
 
 impl Manager {
@@ -96,24 +95,37 @@ impl Manager {
         let served = thread::spawn(move || Driver::<Keeper>::new(peer, on_signal)?.drive());
         let mut manager =
             Self { link, signals, decoder: Decoder::new(vec![0; FRAME_BYTES_MAX]), served };
-        manager.hear(&[&format!("{:?}", Event::Hello { version: LINK_VERSION })]);
+        manager.greet();
         manager
     }
 
     fn started() -> Self {
         let mut manager = Self::new();
         let at = AT;
-        manager.tell(&create(AT));
+        described(AT).for_each(|command| manager.tell(&command));
         for command in [
-            Command::ConfigEntry { at, key: "greeting", value: "good day" },
+            Command::ConfigEntry { at, key: "greeting", value: "good day", kind: ValueKind::Text },
             Command::StateEntry { at, key: "last", value: b"old" },
-            Command::ChannelOpen { at, name: "lines", granted: true },
+            Command::ChannelOpen { at, name: "lines", granted: true, window: 512 },
             Command::Start { at },
         ] {
             manager.tell(&command);
         }
         manager.hear(&["StateSet born", "SliceEnd 1", "Running"]);
         manager
+    }
+
+    /// Says the manager's hello, and hears the daemon's.
+    fn greet(&mut self) {
+        let ours = Hello::of(Role::MANAGER);
+        let mut frame = [0; 128];
+        let bytes = encode(&ours, &mut frame).unwrap();
+        self.link.write_all(&frame[..bytes]).unwrap();
+        while ours.hear(&mut self.decoder).unwrap().is_none() {
+            let bytes = io::Read::read(&mut self.link, self.decoder.spare()).unwrap();
+            assert!(bytes > 0);
+            self.decoder.filled(bytes);
+        }
     }
 
     fn tell(&mut self, command: &Command<'_>) {
@@ -123,7 +135,9 @@ impl Manager {
     }
 
     fn message(&mut self, sequence: u64, payload: &[u8]) {
-        self.tell(&Command::Message { at: AT, channel: 0, sequence, payload });
+        let joined = [&payload_prefix(payload.len())[..], payload].concat();
+        let payloads = Payloads::new(&joined);
+        self.tell(&Command::Messages { at: AT, channel: 0, sequence, attempt: 1, payloads });
     }
 
     /// The next events must be these.
@@ -148,7 +162,7 @@ impl Manager {
     }
 
     /// Nothing follows, and this is how it ended.
-    fn ended(mut self) -> Result<Outcome, NativeError> {
+    fn ended(mut self) -> Result<(Outcome, u8), NativeError> {
         assert_eq!(self.next_event(), None);
         self.served.join().unwrap()
     }
@@ -174,7 +188,7 @@ fn shown(event: &Event<'_>) -> String {
             format!("Health {token} paused")
         }
         Event::Reloaded { at: AT } => "Reloaded".to_owned(),
-        Event::Exited { at: AT, outcome, reason } => format!("Exited {outcome:?} {reason}"),
+        Event::Exited { at: AT, outcome, reason, .. } => format!("Exited {outcome:?} {reason}"),
         other => format!("{other:?}"),
     }
 }
@@ -195,7 +209,7 @@ fn a_slice_is_sent_whole_and_a_failed_one_not_at_all() {
     }
     manager.message(3, b"fail");
     manager.hear(&["Exited Error run: told to"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Error);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Error);
 }
 
 #[test]
@@ -217,7 +231,7 @@ fn the_timer_wakes_it_and_an_end_of_its_own_is_graceful() {
     manager.message(2, b"exit");
     manager.hear(&["StateSet last", "Consumed 0 2", "CounterAdd lines_total 1", "SliceEnd 3"]);
     manager.hear(&["Exited Graceful it has done its work"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Graceful);
 }
 
 #[test]
@@ -228,7 +242,7 @@ fn questions_are_answered() {
     manager.hear(&["Health 5 good day", "Sample 6 figure_total 1.5", "SamplesEnd 6"]);
     manager.tell(&Command::Kill { at: AT });
     manager.hear(&["Exited Killed killed"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Killed);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Killed);
 }
 
 #[test]
@@ -241,7 +255,12 @@ fn it_is_paused_resumed_and_reloaded_as_on_wos() {
     manager.tell(&Command::Resume { at: AT });
     manager.hear(&["Log it goes on"]);
     manager.hear(&["StateSet last", "Consumed 0 1", "CounterAdd lines_total 1", "SliceEnd 2"]);
-    manager.tell(&Command::ConfigEntry { at: AT, key: "greeting", value: "good night" });
+    manager.tell(&Command::ConfigEntry {
+        at: AT,
+        key: "greeting",
+        value: "good night",
+        kind: ValueKind::Text,
+    });
     manager.tell(&Command::Reload { at: AT });
     manager.hear(&["Reloaded"]);
     manager.tell(&Command::HealthCheck { at: AT, token: 2 });
@@ -251,7 +270,7 @@ fn it_is_paused_resumed_and_reloaded_as_on_wos() {
     manager.tell(&Command::Pause { at: AT });
     manager.signals.write_all(b"x").unwrap();
     manager.hear(&["StateDelete born", "SliceEnd 3", "Exited Graceful it was asked to stop"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Graceful);
 }
 
 #[test]
@@ -259,23 +278,24 @@ fn a_command_a_signal_and_the_managers_end_all_shut_it_down() {
     let mut manager = Manager::started();
     manager.tell(&Command::Shutdown { at: AT, grace_ns: 1 });
     manager.hear(&["StateDelete born", "SliceEnd 2", "Exited Graceful it was asked to stop"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Graceful);
 
     let mut manager = Manager::started();
     manager.signals.write_all(b"x").unwrap();
     manager.hear(&["StateDelete born", "SliceEnd 2", "Exited Graceful it was asked to stop"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Graceful);
 
     let manager = Manager::started();
     drop(manager.link);
-    assert_eq!(manager.served.join().unwrap().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.served.join().unwrap().unwrap().0, Outcome::Graceful);
 }
 
 #[test]
 fn what_breaks_the_protocol_is_named() {
-    let (at, payload) = (AT, &b""[..]);
-    let not_opened = Command::Message { at, channel: 1, sequence: 1, payload };
-    for command in [create(at), Command::Start { at }, not_opened] {
+    let (at, payloads) = (AT, Payloads::new(&[0; 4]));
+    let not_opened = Command::Messages { at, channel: 1, sequence: 1, attempt: 1, payloads };
+    let again = Command::Create { at, name: "keeper", image: "", level: 4 };
+    for command in [again, Command::Start { at }, not_opened] {
         let mut manager = Manager::started();
         manager.tell(&command);
         let ended = manager.ended();
@@ -293,7 +313,7 @@ fn what_is_told_to_another_is_not_heard() {
     manager.tell(&Command::Kill { at: other });
     manager.tell(&Command::HealthCheck { at: AT, token: 1 });
     manager.hear(&["Health 1 good day"]);
-    manager.tell(&create(other));
+    described(other).for_each(|command| manager.tell(&command));
     assert!(manager.next_event().unwrap().contains("Refused"), "there is room for one");
     manager.tell(&Command::HealthCheck { at: AT, token: 2 });
     manager.hear(&["Health 2 good day"]);
@@ -303,20 +323,20 @@ fn what_is_told_to_another_is_not_heard() {
 fn before_its_start_it_ends_at_once() {
     let mut manager = Manager::new();
     manager.signals.write_all(b"x").unwrap();
-    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Graceful);
 
     let mut manager = Manager::new();
-    manager.tell(&create(AT));
+    described(AT).for_each(|command| manager.tell(&command));
     manager.tell(&Command::Shutdown { at: AT, grace_ns: 1 });
     manager.hear(&["Exited Graceful it was asked to stop before its start"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Graceful);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Graceful);
 }
 
 #[test]
 fn an_init_that_fails_says_why() {
     let mut manager = Manager::new();
-    manager.tell(&create(AT));
+    described(AT).for_each(|command| manager.tell(&command));
     manager.tell(&Command::Start { at: AT });
     manager.hear(&["Exited Error init: no greeting"]);
-    assert_eq!(manager.ended().unwrap(), Outcome::Error);
+    assert_eq!(manager.ended().unwrap().0, Outcome::Error);
 }

@@ -15,8 +15,12 @@ use crate::{
     config::dirs::socket_path,
     control::{
         client::{Client, ClientError},
-        protocol::{CONTROL_VERSION, ErrorCode, FleetHealth, ManagerInfo, Request, Response},
+        message::{encode, next_response},
+        protocol::{
+            CONTROL_VERSION, CONTROL_VERSION_MIN, ErrorCode, ManagerInfo, Request, Response,
+        },
     },
+    manager::control_places::{CONNECTIONS_MAX, READERS_MAX, READERS_WAITING_MAX},
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,6 +54,10 @@ struct Manager {
 
 impl Manager {
     fn serve(path: &Path) -> Self {
+        Self::serve_readers(path, None)
+    }
+
+    fn serve_readers(path: &Path, readers: Option<ReadOnlySocket>) -> Self {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (opened, ready) = std::sync::mpsc::channel();
         let path = path.to_owned();
@@ -58,7 +66,8 @@ impl Manager {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (questions, asked) = mpsc::channel(8);
-                let server = ControlServer::open("f", &path, questions).unwrap();
+                let server = ControlServer::open("f", &path, readers.as_ref(), questions);
+                let server = server.unwrap();
                 opened.send(()).unwrap();
                 tokio::select! {
                     () = answer(asked) => {}
@@ -84,16 +93,14 @@ async fn answer(mut asked: mpsc::Receiver<Question>) {
     while let Some(Question { request, reply }) = asked.recv().await {
         match request {
             Request::Hello { .. } => {
-                let info = ManagerInfo {
+                let fleet = ManagerInfo {
                     version: CONTROL_VERSION,
                     fleet: "f".to_owned(),
                     pid: std::process::id(),
-                    uptime_ms: 0,
-                    log_dir: "/l".to_owned(),
-                    config_file: None,
-                    health: FleetHealth::unknown(),
+                    ..ManagerInfo::default()
                 };
-                reply.send(Response::Hello(Box::new(info))).await.unwrap();
+                let hello = Response::Hello { min: CONTROL_VERSION_MIN, fleet: Box::new(fleet) };
+                reply.send(hello).await.unwrap();
             }
             Request::Ps | Request::Down => reply.send(Response::Done).await.unwrap(),
             _ => waiting.push(reply),
@@ -118,7 +125,7 @@ fn code(error: &ClientError) -> Option<ErrorCode> {
 
 fn send(stream: &mut StdStream, request: &Request) {
     let mut frame = vec![0; wire::FRAME_BYTES_MAX];
-    let bytes = wire::encode(request, &mut frame).unwrap();
+    let bytes = encode(request, &mut frame).unwrap();
     stream.write_all(&frame[..bytes]).unwrap();
 }
 
@@ -127,8 +134,8 @@ fn hear(stream: &mut StdStream) -> Option<Response> {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut decoder = wire::Decoder::new(vec![0; wire::FRAME_BYTES_MAX]);
     loop {
-        if let Some(response) = decoder.next::<Response>().unwrap() {
-            return Some(response);
+        if let Some(response) = next_response(&mut decoder).unwrap() {
+            return Some(response.unwrap());
         }
         match stream.read(decoder.spare()).expect("before the deadline") {
             0 => return None,
@@ -229,7 +236,7 @@ fn a_second_manager_is_refused_and_told_of_the_first() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _within = runtime.enter();
     let manager = Manager::serve(&place.socket);
-    let open = || ControlServer::open("f", &place.socket, mpsc::channel(1).0);
+    let open = || ControlServer::open("f", &place.socket, None, mpsc::channel(1).0);
     let text = open().unwrap_err().to_string();
     assert!(text.contains(&format!("(manager {})", std::process::id())), "{text}");
     assert!(text.contains("duende down --fleet f"), "{text}");
@@ -252,7 +259,7 @@ fn what_stands_in_the_sockets_place_is_left_alone() {
         let place = place();
         make(&place.socket);
         let before = fs::symlink_metadata(&place.socket).unwrap().ino();
-        let error = ControlServer::open("f", &place.socket, mpsc::channel(1).0).unwrap_err();
+        let error = ControlServer::open("f", &place.socket, None, mpsc::channel(1).0).unwrap_err();
         assert!(error.to_string().contains("move it away"), "{error}");
         assert_eq!(fs::symlink_metadata(&place.socket).unwrap().ino(), before);
     }
@@ -267,7 +274,7 @@ fn what_stands_in_the_sockets_place_is_left_alone() {
 async fn a_socket_that_was_removed_is_made_again() {
     let place = place();
     let (questions, _asked) = mpsc::channel(1);
-    let server = ControlServer::open("f", &place.socket, questions).unwrap();
+    let server = ControlServer::open("f", &place.socket, None, questions).unwrap();
     let mut trouble = server.trouble();
     let there = || async {
         let began = Instant::now();
@@ -288,6 +295,112 @@ async fn a_socket_that_was_removed_is_made_again() {
     fs::remove_file(&place.socket).unwrap();
     there().await;
     tokio::time::timeout(DEADLINE, trouble.wait_for(Option::is_none)).await.unwrap().unwrap();
+}
+
+/// A read-only socket beside the directory of control sockets.
+fn readers(place: &Place) -> ReadOnlySocket {
+    ReadOnlySocket { path: place.directory.parent().unwrap().join("look.sock"), mode: 0o660 }
+}
+
+/// What is refused to a reader goes no further than its connection, and ends it not.
+#[test]
+fn a_reader_may_look_and_change_nothing() {
+    let place = place();
+    let readers = readers(&place);
+    let manager = Manager::serve_readers(&place.socket, Some(readers.clone()));
+    assert_eq!(fs::metadata(&readers.path).unwrap().mode() & 0o777, 0o660);
+    let mut reader = StdStream::connect(&readers.path).unwrap();
+    let names = || vec!["web".to_owned()];
+    for request in [
+        Request::Start { names: names() },
+        Request::Stop { names: names() },
+        Request::Restart { names: names() },
+        Request::Pause { names: names() },
+        Request::Resume { names: names() },
+        Request::Reload { names: names() },
+        Request::Down,
+    ] {
+        send(&mut reader, &request);
+        match hear(&mut reader) {
+            Some(Response::Error { code: ErrorCode::ReadOnly, message }) => {
+                assert!(message.contains(request.name().as_str()), "{message}");
+            }
+            other => panic!("{request:?}: {other:?}"),
+        }
+        send(&mut reader, &Request::Ps);
+        assert_eq!(hear(&mut reader), Some(Response::Done));
+    }
+    send(&mut reader, &Request::Hello { version: CONTROL_VERSION });
+    assert!(matches!(hear(&mut reader), Some(Response::Hello { .. })));
+    drop(manager);
+    assert!(!readers.path.exists(), "its file goes with it");
+}
+
+/// All places of readers taken and many more at the door: the operator is answered at once, waits and follows
+/// included.
+#[test]
+fn a_flood_of_readers_leaves_the_operator_its_places() {
+    let place = place();
+    let readers = readers(&place);
+    let _manager = Manager::serve_readers(&place.socket, Some(readers.clone()));
+    let mut flood = Vec::new();
+    for number in 0..CONNECTIONS_MAX {
+        let mut reader = StdStream::connect(&readers.path).unwrap();
+        // Whom the server has refused already can't be told anything.
+        let mut frame = vec![0; wire::FRAME_BYTES_MAX];
+        let follow = Request::Events { follow: number % 2 == 0 };
+        let bytes = encode(&follow, &mut frame).unwrap();
+        let _ = reader.write_all(&frame[..bytes]);
+        flood.push(reader);
+    }
+    let began = Instant::now();
+    let mut operators: Vec<_> =
+        (0..CONNECTIONS_MAX - READERS_MAX).map(|_| client(&place).unwrap()).collect();
+    for operator in &mut operators {
+        ask(operator, &Request::Ps).unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let mut refused = 0;
+    for reader in &mut flood {
+        reader.set_nonblocking(true).unwrap();
+        // It says why, and no more.
+        refused += usize::from(reader.read(&mut [0]).is_ok_and(|bytes| bytes > 0));
+    }
+    let places = CONNECTIONS_MAX - refused;
+    assert!((1..=READERS_MAX).contains(&places), "{places}");
+    assert!(places >= READERS_WAITING_MAX);
+    // One more of the operator's is one too many, and the readers did not make it so.
+    assert_eq!(code(&client(&place).unwrap_err()), Some(ErrorCode::Busy));
+}
+
+/// What can't be opened to readers is said, with the way out, and leaves nothing behind.
+#[test]
+fn a_read_only_socket_that_cannot_be_is_refused_in_words() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _within = runtime.enter();
+    fn check(path: impl FnOnce(&Place) -> PathBuf, expected: &str) {
+        let place = place();
+        let readers = ReadOnlySocket { path: path(&place), mode: 0o600 };
+        let (questions, _asked) = mpsc::channel(1);
+        let error = ControlServer::open("f", &place.socket, Some(&readers), questions).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(expected) && text.contains("read-only socket"), "{text}");
+        assert!(!place.socket.exists());
+    }
+    check(|place| place.directory.join("g.sock"), "name a path in another one");
+    check(|place| place.socket.join("nowhere/look.sock"), "look.sock");
+    check(
+        |place| {
+            let path = place.directory.parent().unwrap().join("file");
+            fs::write(&path, "mine").unwrap();
+            path
+        },
+        "move it away",
+    );
+    let other = tempfile::tempdir().unwrap();
+    let taken = other.path().join("taken.sock");
+    let _taken = std::os::unix::net::UnixListener::bind(&taken).unwrap();
+    check(|_| taken.clone(), "served already");
 }
 
 /// Runs a test of this module in a process of its own, and there only.
@@ -313,11 +426,13 @@ fn no_umask_opens_or_closes_the_socket() {
         let _within = runtime.enter();
         for umask in [0, 0o022, 0o777] {
             let place = place();
-            rustix::process::umask(Mode::from_raw_mode(umask));
-            let bound = Bound::claim(&place.socket).unwrap();
-            rustix::process::umask(Mode::from_raw_mode(0o022));
-            assert_eq!(fs::metadata(&place.socket).unwrap().mode() & 0o777, SOCKET_MODE);
-            drop(bound);
+            for mode in [SOCKET_MODE, 0o660, 0o666] {
+                rustix::process::umask(Mode::from_raw_mode(umask));
+                let bound = Bound::claim(&place.socket, Access::Control, mode).unwrap();
+                rustix::process::umask(Mode::from_raw_mode(0o022));
+                assert_eq!(fs::metadata(&place.socket).unwrap().mode() & 0o777, mode);
+                drop(bound);
+            }
         }
     });
 }
@@ -328,7 +443,8 @@ fn no_umask_opens_or_closes_the_socket() {
 fn a_lack_of_descriptors_locks_nobody_out() {
     in_a_process_of_its_own("a_lack_of_descriptors_locks_nobody_out", || {
         let place = place();
-        let _manager = Manager::serve(&place.socket);
+        let readers = readers(&place);
+        let _manager = Manager::serve_readers(&place.socket, Some(readers.clone()));
         let limit = 64;
         let found = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), ..found }).unwrap();
@@ -338,8 +454,21 @@ fn a_lack_of_descriptors_locks_nobody_out() {
         }
         // One for our side of each connection; the server's side has nothing but its reserve.
         taken.pop();
+        let is_refused = |response: Option<Response>| {
+            matches!(response, Some(Response::Error { code: ErrorCode::Busy, message })
+                if message.contains("no descriptor left"))
+        };
+        for _ in 0..3 {
+            // A reader gets none of it.
+            let mut reader = StdStream::connect(&readers.path).unwrap();
+            assert!(is_refused(hear(&mut reader)));
+            assert_eq!(hear(&mut reader), None);
+        }
         let mut ours = StdStream::connect(&place.socket).unwrap();
         for _ in 0..3 {
+            // By the reserve nobody stays.
+            send(&mut ours, &Request::Events { follow: true });
+            assert!(is_refused(hear(&mut ours)));
             send(&mut ours, &Request::Ps);
             assert_eq!(hear(&mut ours), Some(Response::Done));
             drop(ours);

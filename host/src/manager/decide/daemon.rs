@@ -1,7 +1,8 @@
 //! One daemon, as the machine keeps it: what it is, its running incarnation, and what is known of it.
 //!
 //! Invariants ([`Daemon::check`]): an incarnation is of the slot that it is in; one that waits for the
-//! rest of its link has ended; one that is being prepared has no process.
+//! rest of its link has ended; one that is being prepared has no process, and neither has one whose main
+//! process has ended.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -93,17 +94,26 @@ pub(super) struct Incarnation {
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
     pub(super) began: Instant,
+    /// It said over its link that it is ready, and that it was started was not heard yet.
+    pub(super) ready_early: bool,
     /// Whether its own link is open.
     pub(super) link_open: bool,
     /// What it said of its own end.
     pub(super) said: Option<String>,
     pub(super) ending: Option<Ending>,
+    /// How its main process ended, while what that left is being ended.
+    pub(super) main_ended: Option<String>,
+    /// It was told to reload in a way that has no answer: when that counts as done, unless it says that
+    /// it reloads.
+    pub(super) reloaded_at: Option<Instant>,
     /// When a kill that the machine itself asked for is asked for again.
     pub(super) kill_again_at: Option<Instant>,
     /// What lies outside of it and ends it, whatever its end looks like.
     pub(super) obstacle: Option<Unavailable>,
     /// It said that what it is to be kept of was not: once is enough.
     pub(super) fdstore_refused: bool,
+    /// It was said in its log that something of its notifications counts for nothing: once is enough.
+    pub(super) ignored_told: bool,
 }
 
 impl Incarnation {
@@ -113,12 +123,16 @@ impl Incarnation {
             phase,
             pid: None,
             began: now,
+            ready_early: false,
             link_open: own_link,
             said: None,
             ending: None,
+            main_ended: None,
+            reloaded_at: None,
             kill_again_at: None,
             obstacle: None,
             fdstore_refused: false,
+            ignored_told: false,
         }
     }
 }
@@ -135,6 +149,10 @@ pub struct Daemon {
     pub(super) gauges: BTreeMap<String, f64>,
     pub(super) health: HealthState,
     pub(super) health_detail: String,
+    /// Whether its last incarnation was ready once.
+    pub(super) was_ready: bool,
+    /// A process that said that it is ready, and whose word does not count.
+    pub(super) unheeded: Option<u32>,
     /// `STATUS=` of this incarnation.
     pub(super) status: String,
     pub(super) memory_bytes: Option<u64>,
@@ -161,6 +179,8 @@ impl Daemon {
             gauges: BTreeMap::new(),
             health: HealthState::Unknown,
             health_detail: String::new(),
+            was_ready: false,
+            unheeded: None,
             status: String::new(),
             memory_bytes: None,
             why: None,
@@ -189,6 +209,12 @@ impl Daemon {
     pub fn running(&self) -> Option<(Address, Option<u32>, Instant)> {
         let incarnation = self.incarnation.as_ref()?;
         Some((incarnation.at, incarnation.pid, incarnation.began))
+    }
+
+    /// How its main process ended, while what that left is being ended: it does its work no longer.
+    #[must_use]
+    pub fn main_ended(&self) -> Option<&str> {
+        self.incarnation.as_ref()?.main_ended.as_deref()
     }
 
     /// Whether its incarnation is in its place; else it is being prepared, or there is none.
@@ -300,6 +326,9 @@ impl Daemon {
         if incarnation.phase == Phase::Preparing && incarnation.pid.is_some() {
             return Err(format!("{name}: it is being prepared and has a process"));
         }
+        if incarnation.main_ended.is_some() && incarnation.pid.is_some() {
+            return Err(format!("{name}: its main process has ended and has a number"));
+        }
         if incarnation.ending.is_some() && !incarnation.link_open {
             return Err(format!("{name}: it has ended and waits for a link that is closed"));
         }
@@ -329,5 +358,36 @@ pub(super) fn in_words(length: Duration) -> String {
         format!("{:.1} s", length.as_secs_f64())
     } else {
         format!("{ms} ms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_as_people_say_them() {
+        for (ms, words) in [
+            (0, "0 ms"),
+            (1, "1 ms"),
+            (999, "999 ms"),
+            (1_000, "1 s"),
+            (1_500, "1.5 s"),
+            (60_000, "60 s"),
+            (60_040, "60.0 s"),
+        ] {
+            assert_eq!(in_words(Duration::from_millis(ms)), words);
+        }
+    }
+
+    /// At a character, wherever the limit falls.
+    #[test]
+    fn what_is_said_is_cut_at_a_character() {
+        for before in 0..4 {
+            let short = "x".repeat(before) + &"€".repeat((SAID_BYTES_MAX - before) / "€".len());
+            assert_eq!(bounded(short.clone()), short);
+            let cut = bounded(short.clone() + "€€");
+            assert_eq!(cut, short + "…");
+        }
     }
 }

@@ -4,11 +4,13 @@
 //! - A link that outlives its process is closed ([`LINK_TIME`](super::news::LINK_TIME)).
 //! - A kill that the machine itself asked for is asked for again, each
 //!   [`kill_timeout`](duende_core::supervise::Spec::kill_timeout).
-//! - A place in which something runs is asked each [`ASK_PERIOD`] whether it lives, if nothing else
-//!   would notice that it hangs. One that leaves it unanswered for
-//!   [`ANSWER_TIMEOUT`] is ended, with everything in it, and again if
-//!   it does not end.
+//! - A place that tells of ends is asked each [`ASK_PERIOD`] whether it lives, as long as
+//!   anything runs in it: that a daemon answers its probes says nothing of the place that would tell of
+//!   its end, and a paused one is not probed (`tests::a_place_is_asked_while_anything_is_in_it`). One that
+//!   leaves it unanswered for [`ANSWER_TIMEOUT`] is ended, with everything in it, and again if it does
+//!   not end.
 //! - A question for figures is answered without them.
+//! - What repeats itself is told with its count.
 
 use std::time::Duration;
 
@@ -25,8 +27,7 @@ use super::{
 };
 use crate::backend::{ANSWER_TIMEOUT, Ask, PLACES, Place};
 
-/// How often a place is asked whether it lives. Only one that reports deaths by itself needs it: where
-/// every daemon is probed, the probes show a hang.
+/// How often a place is asked whether it lives.
 const ASK_PERIOD: Duration = Duration::from_secs(5);
 
 impl Decider {
@@ -36,7 +37,11 @@ impl Decider {
         let incarnations = self.daemons.iter().filter_map(|daemon| daemon.incarnation.as_ref());
         let of_incarnations = incarnations
             .flat_map(|there| {
-                [there.kill_again_at, there.ending.as_ref().map(|ending| ending.until)]
+                [
+                    there.kill_again_at,
+                    there.reloaded_at,
+                    there.ending.as_ref().map(|ending| ending.until),
+                ]
             })
             .flatten();
         let of_places = self.places.iter().flat_map(|place| {
@@ -48,15 +53,19 @@ impl Decider {
             .chain(of_places.flatten())
             .chain(of_supervisor)
             .chain(self.waiter_deadline())
+            .chain(self.repeats.deadline())
             .min()
     }
 
     pub(super) fn tick(&mut self) {
         let now = self.now;
         self.inputs.push_back(Input::Tick);
+        let told = self.repeats.due(now);
+        self.tell_all(told);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let mut closed: Vec<Address> = Vec::new();
         let mut killed: Vec<Address> = Vec::new();
+        let mut reloaded: Vec<Address> = Vec::new();
         for daemon in &mut self.daemons {
             let again = now.saturating_add(daemon.spec.supervision.kill_timeout);
             let Some(there) = &mut daemon.incarnation else { continue };
@@ -67,6 +76,10 @@ impl Decider {
                 }
             } else if is_late {
                 closed.push(there.at);
+            }
+            if due(there.reloaded_at) {
+                there.reloaded_at = None;
+                reloaded.push(there.at);
             }
             if due(there.kill_again_at) {
                 there.kill_again_at = Some(again);
@@ -82,6 +95,9 @@ impl Decider {
                 self.effect(Effect::CloseLink(at));
                 self.ended(at, exit, reason);
             }
+        }
+        for at in reloaded {
+            self.tell(at, |id, incarnation| Input::Reloaded { id, incarnation });
         }
         for at in killed {
             self.ask_backend(at, Ask::Kill);
@@ -130,12 +146,11 @@ impl Decider {
     /// Sees to it that a place in which something runs is asked now and then.
     pub(super) fn watch_places(&mut self) {
         for place in PLACES {
-            if !self.place_mut(place).is_silent {
+            if !self.place_mut(place).tells_of_ends {
                 continue;
             }
-            let runs = self.daemons.iter().any(|daemon| {
-                daemon.spec.place == place && daemon.is_placed() && !daemon.spec.abilities.probes
-            });
+            let runs =
+                self.daemons.iter().any(|daemon| daemon.spec.place == place && daemon.is_placed());
             let next = self.now.saturating_add(ASK_PERIOD);
             let state = self.place_mut(place);
             match (runs, state.ask_at) {

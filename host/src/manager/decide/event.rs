@@ -35,6 +35,8 @@ pub struct Notice {
     pub status: Option<String>,
     /// `FDSTORE=1`, which is not kept.
     pub fdstore: bool,
+    /// What of it counts for nothing, in words.
+    pub ignored: Option<String>,
 }
 
 /// What an operator asks for, with daemons by their slots; an empty list is all of them.
@@ -90,6 +92,10 @@ pub enum Event {
         /// Its name.
         signal: &'static str,
     },
+    /// The store can't be written, in words; or can again. Until then who needs it waits.
+    Store(Option<String>),
+    /// The file of the store is not the one at its path any more, in words; or is again. Everybody goes on.
+    Astray(Option<String>),
     /// [`Decider::next_deadline`](super::Decider::next_deadline) has come, and whatever had arrived
     /// before was handed over.
     Tick,

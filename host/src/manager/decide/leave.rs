@@ -1,14 +1,21 @@
 //! The end of a fleet: when it is asked for, and when it has come.
 //!
 //! Rules:
-//! 1. The first request stops everything in order, dependents first, each with its grace.
-//! 2. The second one leaves out order and grace: what still runs is killed.
+//! 1. The first request, a signal or `down` or the end of the work, stops everything in order,
+//!    dependents first, each with its grace.
+//! 2. A signal that comes after it leaves out order and grace: what still runs is killed. A further
+//!    `down` hurries nobody (`tests::a_signal_hurries_what_down_began_and_a_second_down_does_not`).
 //! 3. The fleet is over when the supervisor knows of no process any more. A process that can't be
 //!    killed does not hold it up: the core gives it up after a few attempts.
 //! 4. A supervisor that has halted decides nothing: then the first request is the end, and the
 //!    backends end what they hold by themselves.
 
-use duende_core::{epitaph::Epitaph, lifecycle::State, supervise::Input, wire::link::LogLevel};
+use duende_core::{
+    epitaph::Epitaph,
+    lifecycle::State,
+    supervise::Input,
+    wire::link::{Address, LogLevel},
+};
 
 use super::{
     Answer, Decider, Effect,
@@ -37,6 +44,11 @@ impl Leaving {
         Self { stage: Stage::Serving, ends_with_work }
     }
 
+    /// Whether order and grace were left out.
+    pub(super) const fn is_at_once(self) -> bool {
+        matches!(self.stage, Stage::AtOnce)
+    }
+
     pub(super) const fn is_asked(self) -> bool {
         !matches!(self.stage, Stage::Serving)
     }
@@ -44,15 +56,21 @@ impl Leaving {
 
 impl Decider {
     pub(super) fn interrupt(&mut self, signal: &str) {
-        if self.leaving.is_asked() {
-            self.say(LogLevel::Warn, format!("{signal} again: killing what still runs"));
-            self.leaving.stage = Stage::AtOnce;
-            if !planted::is(Plant::SecondSignal) {
-                self.inputs.push_back(Input::KillAll);
+        match self.leaving.stage {
+            Stage::Serving => {
+                self.say(LogLevel::Info, format!("{signal}: stopping everything in order"));
+                self.stop_all();
             }
-        } else {
-            self.say(LogLevel::Info, format!("{signal}: stopping everything in order"));
-            self.stop_all();
+            Stage::InOrder | Stage::AtOnce => {
+                let line = format!("{signal} while stopping: killing what still runs");
+                self.say(LogLevel::Warn, line);
+                self.leaving.stage = Stage::AtOnce;
+                if !planted::is(Plant::SecondSignal) {
+                    self.inputs.push_back(Input::KillAll);
+                }
+            }
+            // Nothing runs any more, and that was said.
+            Stage::Over => {}
         }
     }
 
@@ -93,7 +111,21 @@ impl Decider {
         let states = || self.daemons.iter().filter_map(|daemon| self.supervisor.view(daemon.id));
         if self.halted.is_some() || !states().any(|view| view.state.has_process()) {
             self.leaving.stage = Stage::Over;
+            let told = self.repeats.rest();
+            self.tell_all(told);
+            self.say_who_is_left();
             self.effect(Effect::End);
+        }
+    }
+
+    fn say_who_is_left(&mut self) {
+        let is_left = |slot: &u32| self.view(*slot).is_some_and(|view| view.unkillable);
+        let slots = (0_u32..).zip(&self.daemons).map(|(slot, _)| slot);
+        for slot in slots.filter(is_left).collect::<Vec<_>>() {
+            let incarnation = self.view(slot).map_or(0, |view| view.incarnation);
+            let at = Address::of(slot, incarnation);
+            let text = "a process of it can't be killed, and is left".to_owned();
+            self.record(at, EventKind::LeftBehind, &text);
         }
     }
 

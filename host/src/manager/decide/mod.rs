@@ -19,12 +19,12 @@
 //!    supervisor, of a link that outlives its process, of a place that was asked whether it lives, of
 //!    figures (`deadline`).
 //! 7. **The end comes.** After a stop of all, each process has its grace, then the kill, then
-//!    [`Spec::kill_timeout`](duende_core::supervise::Spec) a few times; the second signal leaves out
-//!    the grace (`leave`).
+//!    [`Spec::kill_timeout`](duende_core::supervise::Spec) a few times; a signal meanwhile leaves
+//!    out the grace (`leave`).
 //! 8. What the owner hands over at [`Event::Tick`] was judged on everything that it had heard before:
 //!    it reads what has arrived before it ticks.
 //!
-//! `event` is the vocabulary; `perform` turns the supervisor's effects into the manager's; `verb` takes
+//! `repeat` counts what repeats itself; `event` is the vocabulary; `perform` turns the supervisor's effects into the manager's; `verb` takes
 //! questions; `reason` words all of it.
 
 mod daemon;
@@ -37,6 +37,7 @@ mod perform;
 pub mod planted;
 mod rate;
 mod reason;
+mod repeat;
 #[cfg(test)]
 mod tests;
 mod verb;
@@ -62,7 +63,12 @@ use duende_core::{
     wire::link::{Address, LogLevel},
 };
 
-use self::{leave::Leaving, notice::Unclaimed, waiter::Waiter};
+use self::{
+    leave::Leaving,
+    notice::Unclaimed,
+    repeat::{Remark, Repeats, To, ToTell, Words},
+    waiter::Waiter,
+};
 use crate::backend::{PLACES, Place};
 
 /// Inputs and decisions that are kept for a dump. A restart is about six of them.
@@ -130,8 +136,9 @@ pub struct GroupPlan {
 /// What is known of a place.
 #[derive(Clone, Copy, Debug, Default)]
 struct PlaceState {
-    /// Whether any daemon of it can't be probed, so that a hang would not show by itself.
-    is_silent: bool,
+    /// Whether it is the place that tells of ends: what runs in it are processes. Where a link says all,
+    /// the probes over it show a hang.
+    tells_of_ends: bool,
     /// Since when an answer is waited for.
     asked_at: Option<Instant>,
     /// When it is asked next, while something runs in it.
@@ -167,6 +174,11 @@ pub struct Decider {
     effects: Vec<Effect>,
     health: Registry<Box<[HealthSlot]>>,
     unclaimed: Unclaimed,
+    repeats: Repeats,
+    /// Why the store can't be written.
+    store_fault: Option<String>,
+    /// What became of the store's file.
+    store_astray: Option<String>,
     waiters: Vec<Waiter>,
     next_token: u64,
     places: [PlaceState; PLACES.len()],
@@ -210,12 +222,13 @@ impl Decider {
         let mut health = whole::registry(daemons.len());
         let mut kept: Vec<Daemon> = Vec::with_capacity(daemons.len());
         let mut by_name = HashMap::new();
-        let is_silent = |place: Place| {
-            let mut its = daemons.iter().filter(|spec| spec.place == place);
-            its.any(|spec| !spec.abilities.probes)
+        let tells_of_ends = |place: Place| {
+            daemons.iter().any(|spec| spec.place == place && spec.abilities.has_process)
         };
-        let places =
-            PLACES.map(|place| PlaceState { is_silent: is_silent(place), ..PlaceState::default() });
+        let places = PLACES.map(|place| PlaceState {
+            tells_of_ends: tells_of_ends(place),
+            ..PlaceState::default()
+        });
         for (slot, mut spec) in (0_u32..).zip(daemons) {
             let mut supervision = spec.supervision.clone();
             supervision.group = spec.group.and_then(|group| group_ids.get(group).copied());
@@ -246,6 +259,9 @@ impl Decider {
             effects: Vec::new(),
             health,
             unclaimed: Unclaimed::default(),
+            repeats: Repeats::default(),
+            store_fault: None,
+            store_astray: None,
             waiters: Vec::new(),
             next_token: 0,
             places,
@@ -267,6 +283,8 @@ impl Decider {
                 self.inputs.extend(ids.map(Input::Start));
             }
             Event::Heard(heard) => self.hear(heard),
+            Event::Store(fault) => self.take_store(fault),
+            Event::Astray(astray) => self.take_astray(astray),
             Event::Noticed { pid, part_of, notice } => self.notice(pid, part_of, notice),
             Event::Asked { question, verb } => self.ask(question, verb),
             Event::Forgotten(question) => {
@@ -423,6 +441,29 @@ impl Decider {
 
     fn say(&mut self, level: LogLevel, line: String) {
         self.effect(Effect::Say(level, line));
+    }
+
+    /// Tells something of a daemon that may repeat itself: once a minute (`repeat`).
+    fn tell_of(&mut self, at: Address, to: To, level: LogLevel, words: Words) {
+        let told = self.repeats.take(self.now, Remark { slot: at.daemon, to, level, words });
+        self.tell_all(told);
+    }
+
+    fn tell_all(&mut self, told: Vec<ToTell>) {
+        for (Remark { slot, to, level, words }, again) in told {
+            let text = words.text(again);
+            match to {
+                To::Fleet => {
+                    let line = format!("{}: {text}", self.name(slot));
+                    self.say(level, line);
+                }
+                To::Daemon => {
+                    let incarnation = self.view(slot).map_or(0, |view| view.incarnation);
+                    let at = Address::of(slot, incarnation);
+                    self.effect(Effect::Log { at, level, own: false, text });
+                }
+            }
+        }
     }
 
     fn name(&self, slot: u32) -> &str {

@@ -8,7 +8,10 @@
 //!    closed, at most [`LINK_TIME`]. A child that keeps the link open delays nothing longer.
 //! 4. A daemon whose link broke the protocol is killed: without a link it is of no use, and its
 //!    supervisor decides what follows.
-//! 5. A place that is lost takes what ran in it, and charges nobody: each is `Lost`.
+//! 5. A program counts as ready only once it was heard which process it is: its own link may be faster than
+//!    the word of its backend, and what belongs to a start (its pid file) is done when that comes
+//!    (`tests::ready_counts_however_early_it_comes`).
+//! 6. A place that is lost takes what ran in it, and charges nobody: each is `Lost`.
 
 use std::time::Duration;
 
@@ -22,12 +25,17 @@ use super::{
     Decider, Effect, ReadyBy,
     daemon::{Ending, Phase, bounded},
     planted::{self, Plant},
+    repeat::{To, Words},
 };
 use crate::{
     backend::{Ask, Heard, News, Obstacle, Place, PlaceNews, Report},
     control::protocol::{EventKind, HealthState},
 };
 
+/// How long a program that was told to reload may take to say `RELOADING=1`, and with it that
+/// `READY=1` will follow. One that says nothing was told, which is all that there is to know: systemd
+/// tells the two apart by `Type=notify-reload`.
+pub(super) const RELOADING_TIME: Duration = Duration::from_secs(1);
 /// How long the end of a process waits for the rest of its link.
 pub(super) const LINK_TIME: Duration = Duration::from_secs(1);
 
@@ -43,6 +51,9 @@ impl Decider {
         let now = self.now;
         let Some(daemon) = self.daemon_mut(at) else { return };
         let (name, has_process) = (daemon.spec.name.clone(), daemon.spec.abilities.has_process);
+        // Of a program that can say itself when it has reloaded, that it was told is not all.
+        let says_reloaded =
+            daemon.spec.ready_by == ReadyBy::Datagram && !daemon.spec.abilities.speaks;
         let Some(incarnation) = daemon.current(at) else { return };
         match news {
             News::Prepared(Ok(())) => {
@@ -57,11 +68,12 @@ impl Decider {
             }
             News::Started { pid } => {
                 incarnation.pid = pid;
-                let by_start = daemon.spec.ready_by == ReadyBy::Start;
+                let early = std::mem::take(&mut incarnation.ready_early);
+                let is_ready = early || daemon.spec.ready_by == ReadyBy::Start;
                 daemon.processes = u32::from(pid.is_some());
                 self.effect(Effect::Watch(at, pid));
                 self.tell(at, |id, incarnation| Input::Spawned { id, incarnation });
-                if by_start {
+                if is_ready {
                     self.tell(at, |id, incarnation| Input::Ready { id, incarnation });
                 }
                 if let Some(pid) = pid {
@@ -85,16 +97,23 @@ impl Decider {
                 if pid.is_some() && !has_process {
                     incarnation.pid = pid;
                 }
+                let known = incarnation.pid.is_some() || incarnation.ending.is_some();
+                if has_process && !known {
+                    incarnation.ready_early = true;
+                    return;
+                }
                 self.tell(at, |id, incarnation| Input::Ready { id, incarnation });
             }
             News::MainProcess { pid } => {
+                incarnation.main_ended = None;
                 incarnation.pid = Some(pid);
                 self.effect(Effect::Watch(at, Some(pid)));
                 self.claim(at, pid);
             }
             News::Reloaded => {
-                // Of a program that says itself when it is done, this is only that it was told.
-                if daemon.spec.ready_by != ReadyBy::Datagram || daemon.spec.abilities.speaks {
+                if says_reloaded {
+                    incarnation.reloaded_at = Some(now.saturating_add(RELOADING_TIME));
+                } else {
                     self.tell(at, |id, incarnation| Input::Reloaded { id, incarnation });
                 }
             }
@@ -102,6 +121,17 @@ impl Decider {
                 daemon.reload_failed = Some(bounded(reason));
                 self.tell(at, |id, incarnation| Input::ReloadRefused { id, incarnation });
             }
+            News::Rejected { message, reason } => {
+                let text = bounded(format!("it gives up {message}: {reason}"));
+                self.effect(Effect::Log {
+                    at,
+                    level: LogLevel::Warn,
+                    own: false,
+                    text: text.clone(),
+                });
+                self.record(at, EventKind::Rejected, &text);
+            }
+            News::MainEnded { how } => self.take_main_end(at, how),
             News::Said { reason } => incarnation.said = Some(bounded(reason)),
             News::Exited { exit, reason } => self.process_ended(at, exit, reason),
             News::Health { token, report, memory_bytes } => {
@@ -119,7 +149,7 @@ impl Decider {
             }
             News::Source { gap: true, text } => self.record(at, EventKind::SourceGap, &text),
             News::Source { gap: false, text } => {
-                self.say(LogLevel::Info, format!("{name}: {text}"));
+                self.tell_of(at, To::Fleet, LogLevel::Info, Words::Sentence(text));
             }
             News::SourceDrained => {
                 self.say(LogLevel::Info, format!("{name}: standard input has ended"));
@@ -133,11 +163,42 @@ impl Decider {
             }
             News::OutputLost { lines } => {
                 daemon.lost_lines = daemon.lost_lines.saturating_add(lines);
-                let text =
-                    format!("{name}: {lines} lines of output could not be written to its log");
-                self.say(LogLevel::Warn, text);
+                self.tell_of(at, To::Fleet, LogLevel::Warn, Words::LostLines(lines));
             }
         }
+    }
+
+    pub(super) fn take_store(&mut self, fault: Option<String>) {
+        let text = fault.clone().unwrap_or_else(|| "state can be written again".to_owned());
+        let (level, kind) = match &fault {
+            Some(_) => (LogLevel::Error, EventKind::StateFault),
+            None => (LogLevel::Info, EventKind::StateRestored),
+        };
+        // One that lasts is said ever more rarely, and recorded when it begins and ends.
+        if fault.is_some() != self.store_fault.is_some() {
+            self.record_of_fleet(kind, text.clone());
+        }
+        self.say(level, text);
+        self.store_fault = fault;
+    }
+
+    pub(super) fn take_astray(&mut self, astray: Option<String>) {
+        let (level, kind, text) = match &astray {
+            Some(how) => {
+                let text = format!(
+                    "{how}, and what daemons keep goes on into the file that was there: put it back, or `duende \
+                     state export` each daemon before the fleet ends"
+                );
+                (LogLevel::Error, EventKind::StateFault, text)
+            }
+            None => {
+                let text = "the state file is in its place again".to_owned();
+                (LogLevel::Info, EventKind::StateRestored, text)
+            }
+        };
+        self.record_of_fleet(kind, text.clone());
+        self.say(level, text);
+        self.store_astray = astray;
     }
 
     fn hear_of_place(&mut self, place: Place, news: PlaceNews) {
@@ -181,6 +242,20 @@ impl Decider {
         }
     }
 
+    /// Its main process is gone, and with it its number; what that left may live on for its grace.
+    fn take_main_end(&mut self, at: Address, how: String) {
+        let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {
+            return;
+        };
+        let text = format!("{how}; ending the processes that it left");
+        incarnation.main_ended = Some(how);
+        if let Some(pid) = incarnation.pid.take() {
+            self.forget_pid(pid);
+        }
+        self.effect(Effect::Watch(at, None));
+        self.effect(Effect::Log { at, level: LogLevel::Info, own: false, text });
+    }
+
     /// It is over. If it has a link of its own, what it sent last is read first: a slice that it
     /// committed counts, whatever ended it.
     fn process_ended(&mut self, at: Address, exit: Exit, reason: String) {
@@ -188,6 +263,7 @@ impl Decider {
         let pid = self.daemon_mut(at).and_then(|daemon| daemon.current(at)?.pid.take());
         if let Some(pid) = pid {
             self.forget_pid(pid);
+            self.effect(Effect::Watch(at, None));
         }
         let until = self.now.saturating_add(LINK_TIME);
         let Some(incarnation) = self.daemon_mut(at).and_then(|daemon| daemon.current(at)) else {

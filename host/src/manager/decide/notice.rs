@@ -11,7 +11,8 @@
 //!    owner hands over what had arrived before the end that it hands over, so what comes later from the
 //!    same number is another's. (A number that the system gives again before the end was heard can't be
 //!    told apart; Linux gives all others first.)
-//! 4. `READY=1` of a daemon that reloads ends the reload. `STATUS=` is for people, and is of one
+//! 4. `READY=1` of a daemon that reloads ends the reload; one that was told to and does not say
+//!    `RELOADING=1` in time is not waited for. `STATUS=` is for people, and is of one
 //!    incarnation.
 
 use std::{collections::VecDeque, time::Duration};
@@ -24,9 +25,10 @@ use duende_core::{
 };
 
 use super::{
-    Daemon, Decider, Notice, NotifyAccess,
+    Daemon, Decider, Notice, NotifyAccess, ReadyBy,
     daemon::{Phase, bounded},
     planted::{self, Plant},
+    repeat::{To, Words},
 };
 use crate::backend::Ask;
 
@@ -34,15 +36,25 @@ use crate::backend::Ask;
 pub const UNCLAIMED_MAX: usize = 4_096;
 /// How long they wait: longer than a backend takes from a start to its word.
 pub const UNCLAIMED_TIME: Duration = Duration::from_secs(5);
+/// What a process said that is not known yet.
+#[derive(Clone, Debug)]
+struct Unheard {
+    since: Instant,
+    pid: u32,
+    /// The start of which it is a part, if that is known and may speak.
+    of: Option<Address>,
+    notice: Notice,
+}
+
 /// What unknown processes said.
 #[derive(Debug, Default)]
 pub(super) struct Unclaimed {
-    waiting: VecDeque<(Instant, u32, Notice)>,
+    waiting: VecDeque<Unheard>,
     given_up: u64,
 }
 
 impl Unclaimed {
-    fn keep(&mut self, now: Instant, pid: u32, notice: Notice) {
+    fn keep(&mut self, now: Instant, pid: u32, of: Option<Address>, notice: Notice) {
         self.expire(now);
         if planted::is(Plant::LostReady) {
             return;
@@ -51,29 +63,38 @@ impl Unclaimed {
             self.waiting.pop_front();
             self.given_up = self.given_up.saturating_add(1);
         }
-        self.waiting.push_back((now, pid, notice));
+        self.waiting.push_back(Unheard { since: now, pid, of, notice });
     }
 
-    fn claim(&mut self, now: Instant, pid: u32) -> Vec<Notice> {
+    fn claim(&mut self, now: Instant, pid: u32, at: Address) -> Vec<Notice> {
         self.expire(now);
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        let (its, others): (VecDeque<_>, VecDeque<_>) =
-            self.waiting.drain(..).partition(|(_, sender, _)| *sender == pid);
+        let (its, others): (VecDeque<_>, VecDeque<_>) = self
+            .waiting
+            .drain(..)
+            .partition(|unheard| unheard.pid == pid || unheard.of == Some(at));
         self.waiting = others;
-        its.into_iter().map(|(_, _, notice)| notice).collect()
+        its.into_iter().map(|unheard| unheard.notice).collect()
     }
 
     fn forget(&mut self, pid: u32) {
-        self.waiting.retain(|(_, sender, _)| *sender != pid);
+        self.waiting.retain(|unheard| unheard.pid != pid);
     }
 
     fn expire(&mut self, now: Instant) {
         let is_old = |since: &Instant| now.saturating_since(*since) > UNCLAIMED_TIME;
-        while self.waiting.front().is_some_and(|(since, ..)| is_old(since)) {
+        while self.waiting.front().is_some_and(|unheard| is_old(&unheard.since)) {
             self.waiting.pop_front();
         }
+    }
+
+    /// One more than there may be.
+    #[cfg(test)]
+    pub(super) fn overfill(&mut self) {
+        let unheard = Unheard { since: Instant::ZERO, pid: 1, of: None, notice: Notice::default() };
+        self.waiting = std::iter::repeat_n(unheard, UNCLAIMED_MAX + 1).collect();
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -86,10 +107,17 @@ impl Unclaimed {
 
 impl Decider {
     /// Whether it matters of which daemon a process is a part: it is nobody's main process, and somebody
-    /// lets all of its processes speak. To find out costs the owner a look at the process.
+    /// lets all of its processes speak, or is not ready yet and is to be told whose word does not count.
+    /// To find out costs the owner a look at the process.
     #[must_use]
     pub fn asks_whose(&self, pid: u32) -> bool {
-        let speaks = |daemon: &Daemon| daemon.spec.notify_access == NotifyAccess::All;
+        let speaks = |daemon: &Daemon| {
+            daemon.spec.notify_access == NotifyAccess::All
+                || (daemon.spec.ready_by == ReadyBy::Datagram
+                    && daemon.incarnation.is_some()
+                    && !daemon.was_ready
+                    && daemon.unheeded.is_none())
+        };
         self.daemons.iter().any(speaks) && self.main_process(pid).is_none()
     }
 
@@ -109,9 +137,24 @@ impl Decider {
                     self.heed(at, notice);
                 }
             }
-            (None, Some(at)) if self.access(at) == NotifyAccess::All => self.heed(at, notice),
+            (None, Some(at)) if self.access(at) == NotifyAccess::All => {
+                let there = self.daemon(at.daemon).and_then(Daemon::running);
+                if there.is_some_and(|(there, pid, _)| there == at && pid.is_none()) {
+                    // Its backend has not said yet that it was started.
+                    self.unclaimed.keep(self.now, pid, Some(at), notice);
+                } else {
+                    self.heed(at, notice);
+                }
+            }
+            (None, Some(at)) => {
+                // Whoever wonders why it is not ready is told.
+                if let (true, Some(daemon)) = (notice.ready, self.daemon_mut(at)) {
+                    daemon.unheeded = Some(pid);
+                }
+                self.unclaimed.keep(self.now, pid, None, notice);
+            }
             // It may be the main process of a start whose word is still on its way.
-            (None, _) => self.unclaimed.keep(self.now, pid, notice),
+            (None, None) => self.unclaimed.keep(self.now, pid, None, notice),
         }
     }
 
@@ -121,7 +164,7 @@ impl Decider {
 
     /// A process is known from now on: what it said already counts.
     pub(super) fn claim(&mut self, at: Address, pid: u32) {
-        let said = self.unclaimed.claim(self.now, pid);
+        let said = self.unclaimed.claim(self.now, pid, at);
         if self.access(at) == NotifyAccess::None {
             return;
         }
@@ -141,20 +184,27 @@ impl Decider {
         if incarnation.phase != Phase::Placed {
             return;
         }
+        if notice.reloading || notice.ready {
+            incarnation.reloaded_at = None;
+        }
         let refuses = notice.fdstore && !incarnation.fdstore_refused;
         incarnation.fdstore_refused |= notice.fdstore;
+        let ignored =
+            notice.ignored.filter(|_| !std::mem::replace(&mut incarnation.ignored_told, true));
         let pid = incarnation.pid;
         if let Some(status) = notice.status {
             daemon.status = bounded(status);
         } else if is_new && notice.stopping {
             daemon.status = "it is stopping by itself".to_owned();
         }
+        if let Some(text) = ignored {
+            self.tell_of(at, To::Daemon, LogLevel::Warn, Words::Sentence(text));
+        }
         if refuses {
-            let name = self.name(at.daemon);
-            let text = format!(
-                "{name}: FDSTORE=1: descriptors are not kept over a restart; those that came were closed"
-            );
-            self.say(LogLevel::Warn, text);
+            let text =
+                "FDSTORE=1: descriptors are not kept over a restart; those that came were closed";
+            let words = Words::Sentence(text.to_owned());
+            self.tell_of(at, To::Fleet, LogLevel::Warn, words);
         }
         if notice.alive {
             self.tell(at, |id, incarnation| Input::Alive { id, incarnation });
@@ -189,6 +239,8 @@ mod tests {
         Instant::from_ns(ms * 1_000_000)
     }
 
+    const AT: Address = Address::of(0, 1);
+
     fn ready() -> Notice {
         Notice { ready: true, ..Notice::default() }
     }
@@ -196,30 +248,32 @@ mod tests {
     #[test]
     fn early_words_wait_for_their_owner_and_for_nobody_else() {
         let mut unclaimed = Unclaimed::default();
-        unclaimed.keep(ms(0), 7, ready());
-        unclaimed.keep(ms(1), 8, Notice { alive: true, ..Notice::default() });
-        assert_eq!(unclaimed.claim(ms(2), 9), []);
-        assert_eq!(unclaimed.claim(ms(2), 7), [ready()]);
-        assert_eq!(unclaimed.claim(ms(2), 7), []);
-        // Too late, and of one that is dead.
-        assert_eq!(unclaimed.claim(ms(5_002), 8), []);
-        unclaimed.keep(ms(6_000), 8, ready());
+        unclaimed.keep(ms(0), 7, None, ready());
+        unclaimed.keep(ms(1), 8, None, Notice { alive: true, ..Notice::default() });
+        assert_eq!(unclaimed.claim(ms(2), 9, AT), []);
+        assert_eq!(unclaimed.claim(ms(2), 7, AT), [ready()]);
+        assert_eq!(unclaimed.claim(ms(2), 7, AT), []);
+        // At the last moment, too late, and of one that is dead.
+        unclaimed.keep(ms(1), 9, None, ready());
+        assert_eq!(unclaimed.claim(ms(5_001), 9, AT), [ready()]);
+        assert_eq!(unclaimed.claim(ms(5_002), 8, AT), []);
+        unclaimed.keep(ms(6_000), 8, None, ready());
         unclaimed.forget(8);
-        assert_eq!(unclaimed.claim(ms(6_001), 8), []);
+        assert_eq!(unclaimed.claim(ms(6_001), 8, AT), []);
         // The number is given to another.
-        unclaimed.keep(ms(6_002), 8, ready());
-        assert_eq!(unclaimed.claim(ms(6_003), 8), [ready()]);
+        unclaimed.keep(ms(6_002), 8, None, ready());
+        assert_eq!(unclaimed.claim(ms(6_003), 8, AT), [ready()]);
     }
 
     #[test]
     fn the_oldest_is_given_up_at_the_limit() {
         let mut unclaimed = Unclaimed::default();
         for pid in 0..=u32::try_from(UNCLAIMED_MAX).unwrap() {
-            unclaimed.keep(ms(0), pid, ready());
+            unclaimed.keep(ms(0), pid, None, ready());
         }
         assert_eq!(unclaimed.check(), Ok(()));
         assert_eq!(unclaimed.given_up, 1);
-        assert_eq!(unclaimed.claim(ms(0), 0), []);
-        assert_eq!(unclaimed.claim(ms(0), 1), [ready()]);
+        assert_eq!(unclaimed.claim(ms(0), 0, AT), []);
+        assert_eq!(unclaimed.claim(ms(0), 1, AT), [ready()]);
     }
 }

@@ -74,6 +74,8 @@ impl Decider {
         daemon.health = HealthState::Unknown;
         daemon.health_detail.clear();
         daemon.status.clear();
+        daemon.was_ready = false;
+        daemon.unheeded = None;
         daemon.why = None;
         daemon.processes = 0;
         let abilities = daemon.spec.abilities;
@@ -98,6 +100,16 @@ impl Decider {
 
     // Ending.
 
+    /// Why a daemon whose state and sources are being opened is not open yet.
+    pub(super) fn not_open(&self, slot: u32) -> String {
+        let time = self.daemon(slot).map(|daemon| daemon.spec.supervision.start_timeout);
+        let time = in_words(time.unwrap_or_default());
+        match &self.store_fault {
+            Some(fault) => format!("its state can't be opened: {fault}"),
+            None => format!("its state and sources were not open within {time}"),
+        }
+    }
+
     fn terminate(&mut self, at: Address, cause: TerminateCause, grace: Duration) {
         let Some(daemon) = self.daemon_mut(at) else { return };
         if let Some(incarnation) = daemon.current(at)
@@ -115,7 +127,10 @@ impl Decider {
                 TerminateCause::StartTimeout
                 | TerminateCause::Unhealthy
                 | TerminateCause::Watchdog => {
-                    let reason = "its state and sources were not open in time".to_owned();
+                    let reason = self.not_open(at.daemon);
+                    if let Some(daemon) = self.daemon_mut(at) {
+                        daemon.why = None;
+                    }
                     self.ended(at, Exit::Unavailable(Unavailable::Store), reason);
                 }
             }
@@ -175,13 +190,13 @@ impl Decider {
             super::reason::why_it_does_not_come(state)
         );
         let incarnation = self.supervisor.view(id).map_or(0, |view| view.incarnation);
-        self.record(Address { daemon: id.slot(), incarnation }, EventKind::Blocked, &detail);
+        self.record(Address::of(id.slot(), incarnation), EventKind::Blocked, &detail);
     }
 
     fn changed(&mut self, id: DaemonId, to: State) {
         let slot = id.slot();
         let incarnation = self.supervisor.view(id).map_or(0, |view| view.incarnation);
-        let at = Address { daemon: slot, incarnation };
+        let at = Address::of(slot, incarnation);
         if let Some(failure) = super::reason::condemned(to) {
             let why = self.daemon(slot).map(|daemon| super::reason::verdict(daemon, failure));
             if let Some(daemon) = self.daemon_mut(at)
@@ -189,6 +204,9 @@ impl Decider {
             {
                 daemon.why = why;
             }
+        }
+        if let (State::Running, Some(daemon)) = (to, self.daemon_mut(at)) {
+            daemon.was_ready = true;
         }
         let Some((kind, detail)) = self.event_of(slot, to) else { return };
         let crash = match to {
@@ -218,5 +236,5 @@ impl Decider {
 }
 
 pub(super) const fn address(id: DaemonId, incarnation: u32) -> Address {
-    Address { daemon: id.slot(), incarnation }
+    Address::of(id.slot(), incarnation)
 }

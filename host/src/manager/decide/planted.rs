@@ -1,6 +1,5 @@
 //! Planted bugs: faults of the manager's logic of kinds that were found in the running program, to show
-//! that the simulator of fleets finds them. Those of the loop around it (who is heard when) lie outside
-//! of what is simulated.
+//! that the simulator of fleets finds them.
 //!
 //! The feature `planted` is for that test alone. No build that ships has it: without it nothing here is
 //! public, the question at each place is the constant `false`, and nothing is left of it in the code.
@@ -31,11 +30,17 @@ pub enum Plant {
     SilentPlace,
     /// Of what waits behind a failed one nothing is said to whoever asks.
     SilentBlock,
+    /// A turn of news lasts as long as there are news.
+    Starvation,
+    /// A deadline is judged before what had arrived is heard.
+    TickBeforeNews,
+    /// The end of a process is handled before the datagrams that had arrived.
+    EndBeforeDatagrams,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::ForeignAddress,
         Self::LostReady,
         Self::LinkWithoutEnd,
@@ -46,6 +51,9 @@ impl Plant {
         Self::DoubleStart,
         Self::SilentPlace,
         Self::SilentBlock,
+        Self::Starvation,
+        Self::TickBeforeNews,
+        Self::EndBeforeDatagrams,
     ];
 }
 

@@ -22,9 +22,15 @@ pub struct Detail {
     pub waits_for: Option<String>,
     /// Whether that one does not come by itself.
     pub blocked: bool,
+    /// Whether it has ended by itself, and what it left is being ended.
+    pub ending: bool,
     /// Whether it lacks something outside of it, and is tried again.
     pub waiting: bool,
 }
+
+#[cfg(test)]
+#[path = "reason_tests.rs"]
+mod tests;
 
 impl Decider {
     /// What can be said about a daemon.
@@ -37,6 +43,12 @@ impl Decider {
         let last = daemon.last_exit.clone().unwrap_or_default();
         let mut detail = Detail::default();
         match view.state {
+            State::Running | State::Reloading { .. } | State::Paused
+                if let Some(how) = daemon.main_ended() =>
+            {
+                detail.reason = format!("{how}; ending the processes that it left");
+                detail.ending = true;
+            }
             State::Created | State::Running | State::Reloading { .. } | State::Paused => {}
             State::Starting(Starting::Waiting) => {
                 if let Some(on) = view.blocked_by {
@@ -53,6 +65,12 @@ impl Decider {
                     detail.waits_for = Some(on.to_owned());
                 }
             }
+            State::Starting(_)
+                if let Some(fault) = &self.store_fault
+                    && !daemon.is_placed() =>
+            {
+                detail.reason = format!("waits for its state: {fault}");
+            }
             State::Starting(_) | State::Stopping(_) => {
                 detail.reason = daemon.why.clone().unwrap_or_default();
             }
@@ -60,7 +78,7 @@ impl Decider {
             State::Stopped(StopCause::Finished) => detail.reason = last,
             State::Stopped(StopCause::GaveUp) => {
                 "its group failed too often".clone_into(&mut detail.reason);
-                detail.way_out = format!("duende start {name}");
+                detail.way_out = format!("duende restart {}", self.given_up_with(slot));
             }
             State::Backoff { failure, .. } => {
                 detail.waiting = matches!(failure, Some(FailureReason::Unavailable(_)));
@@ -70,19 +88,40 @@ impl Decider {
                 detail.reason = failed(failure, &last);
                 detail.way_out = match failure {
                     FailureReason::Quarantined { .. } => {
-                        format!("duende restart {name} releases it")
+                        let given_up = self.given_up_with(slot);
+                        let what = if given_up == *name { "it" } else { "them" };
+                        format!("duende restart {given_up} releases {what}")
                     }
                     FailureReason::Unkillable => {
-                        format!(
-                            "end process {} by hand",
-                            daemon.running().and_then(|(_, pid, _)| pid).unwrap_or(0)
-                        )
+                        match daemon.running().and_then(|(_, pid, _)| pid) {
+                            Some(pid) => format!("end process {pid} by hand"),
+                            None => "end by hand what its main process left".to_owned(),
+                        }
                     }
                     _ => format!("duende start {name}"),
                 };
             }
         }
         detail
+    }
+
+    /// This daemon, and those of its group that were given up with it.
+    fn given_up_with(&self, slot: u32) -> String {
+        let group = self.daemon(slot).and_then(|daemon| daemon.spec.group);
+        let is_given_up = |of: &u32| {
+            *of == slot
+                || group.is_some()
+                    && self.daemon(*of).is_some_and(|daemon| daemon.spec.group == group)
+                    && self.view(*of).is_some_and(|view| {
+                        matches!(
+                            view.state,
+                            State::Stopped(StopCause::GaveUp)
+                                | State::Failed(FailureReason::Quarantined { .. })
+                        )
+                    })
+        };
+        let slots = (0_u32..).zip(&self.daemons).map(|(slot, _)| slot);
+        slots.filter(is_given_up).map(|slot| self.name(slot)).collect::<Vec<_>>().join(" ")
     }
 
     /// The event that a state is, and what is said with it; none for steps on the way.
@@ -98,9 +137,15 @@ impl Decider {
             State::Reloading { .. } => (EventKind::Reloading, String::new()),
             State::Paused => (EventKind::Paused, String::new()),
             State::Stopping(Stopping::Asked { .. }) => (EventKind::Stopping, String::new()),
+            State::Stopping(Stopping::Killing { .. }) if self.leaving.is_at_once() => {
+                (EventKind::Stopping, "everything is to end at once: killing it".to_owned())
+            }
             State::Stopping(Stopping::Killing { .. }) => {
                 let grace = in_words(daemon.spec.supervision.stop_grace);
                 (EventKind::Stopping, format!("it did not end within {grace}: killing it"))
+            }
+            State::Stopping(Stopping::Condemned { .. }) if !daemon.is_placed() => {
+                (EventKind::Unhealthy, self.not_open(slot))
             }
             State::Stopping(Stopping::Condemned { reason, .. }) => {
                 (EventKind::Unhealthy, format!("{}: ending it", verdict(daemon, reason)))
@@ -190,10 +235,13 @@ pub(super) fn verdict(daemon: &Daemon, failure: FailureReason) -> String {
     let spec = &daemon.spec;
     match failure {
         FailureReason::StartTimeout => {
-            let missing = match spec.ready_by {
-                ReadyBy::Datagram => "no READY=1 came",
-                ReadyBy::Link => "it did not say that it is ready",
-                ReadyBy::Start => "its startup probe did not succeed",
+            let missing = match (spec.ready_by, daemon.unheeded) {
+                (ReadyBy::Datagram, None) => "no READY=1 came".to_owned(),
+                (ReadyBy::Datagram, Some(pid)) => format!(
+                    "READY=1 came from its process {pid}, which does not count by its notify_access"
+                ),
+                (ReadyBy::Link, _) => "it did not say that it is ready".to_owned(),
+                (ReadyBy::Start, _) => "its startup probe did not succeed".to_owned(),
             };
             format!("not ready within {}: {missing}", in_words(spec.supervision.start_timeout))
         }
@@ -243,7 +291,8 @@ pub fn failure_text(failure: FailureReason) -> String {
         FailureReason::Unkillable => "its process can't be killed".to_owned(),
         FailureReason::Unavailable(what) => unavailable(what).to_owned(),
         FailureReason::Quarantined { restarts, period } => {
-            format!("{restarts} restarts within {} were not enough", in_words(period))
+            let what = if restarts == 1 { "restart was" } else { "restarts were" };
+            format!("{restarts} {what} not enough, within {}", in_words(period))
         }
     }
 }
@@ -262,6 +311,7 @@ const fn unavailable(what: Unavailable) -> &'static str {
         Unavailable::Store => "its state can't be read",
         Unavailable::Image => "its image can't be read",
         Unavailable::Link => "there is no link to it",
+        Unavailable::TempFail => "it says that something which it needs is missing (exit code 75)",
         Unavailable::Other => "it can't be started now",
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use duende_core::{
     epitaph::Epitaph,
+    lifecycle::State,
     restart::{Exit, RestartPolicy, StartError},
     supervise::Spec,
     time::Instant,
@@ -14,8 +15,11 @@ use duende_core::{
 use super::*;
 use crate::{
     backend::{Abilities, Ask, Heard, News, PlaceNews},
-    control::protocol::{ErrorCode, EventKind},
+    control::protocol::{ErrorCode, EventKind, HealthState},
 };
+
+#[path = "rule_tests.rs"]
+mod rule_tests;
 
 /// What the machine may not name: whatever reads, writes, waits or looks at a clock.
 const FORBIDDEN: [&str; 9] = [
@@ -44,16 +48,18 @@ fn the_machine_names_nothing_that_performs() {
         ("planted", include_str!("planted.rs")),
         ("rate", include_str!("rate.rs")),
         ("reason", include_str!("reason.rs")),
+        ("repeat", include_str!("repeat.rs")),
         ("verb", include_str!("verb.rs")),
         ("waiter", include_str!("waiter.rs")),
         ("whole", include_str!("whole.rs")),
         ("session", include_str!("../link/session.rs")),
+        ("turn", include_str!("../turn.rs")),
         ("the seam", include_str!("../../backend/mod.rs")),
     ];
     let is_module = |line: &&str| line.starts_with("mod ") || line.starts_with("pub mod ");
     let modules = include_str!("mod.rs").lines().filter(is_module).count();
-    // This file, the machine's own, and the two from outside.
-    assert_eq!(files.len(), modules - 1 + 3, "a file is missing here");
+    // This file, the machine's own, and the three from outside.
+    assert_eq!(files.len(), modules - 1 + 4, "a file is missing here");
     for (name, text) in files {
         for word in FORBIDDEN {
             assert!(!text.contains(word), "{name} names {word}");
@@ -127,12 +133,12 @@ impl Bench {
         effects
     }
 
-    fn state(&self, slot: u32) -> duende_core::lifecycle::State {
+    fn state(&self, slot: u32) -> State {
         self.decider.view(slot).unwrap().state
     }
 }
 
-const FIRST: Address = Address { daemon: 0, incarnation: 1 };
+const FIRST: Address = Address::of(0, 1);
 
 fn ready() -> Notice {
     Notice { ready: true, ..Notice::default() }
@@ -152,7 +158,6 @@ fn answers(effects: &[Effect]) -> Vec<&Answer> {
 
 #[test]
 fn ready_counts_however_early_it_comes() {
-    use duende_core::lifecycle::State;
     // Before its start is known, after it, and with others between.
     for early in [true, false] {
         let mut bench = Bench::new(vec![spec("a", ReadyBy::Datagram, false)]);
@@ -168,6 +173,19 @@ fn ready_counts_however_early_it_comes() {
             bench.notice(70, ready());
         }
         assert_eq!(bench.state(0), State::Running, "{early}");
+        // Over its link, too. It runs when it is known which process it is, and not before.
+        let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
+        bench.event(Event::Begin);
+        bench.hear(FIRST, News::Prepared(Ok(())));
+        let mut news = [News::Ready { pid: None }, News::Started { pid: Some(70) }];
+        if !early {
+            news.reverse();
+        }
+        for news in news {
+            assert_ne!(bench.state(0), State::Running);
+            bench.hear(FIRST, news);
+        }
+        assert_eq!(bench.state(0), State::Running, "{early}");
     }
 }
 
@@ -178,6 +196,14 @@ fn whose_process_it_is_matters_only_where_all_may_speak() {
         let mut bench = Bench::new(vec![daemon]);
         bench.event(Event::Begin);
         bench.hear(FIRST, News::Started { pid: Some(70) });
+        // Until it is ready, it matters whose word does not count.
+        assert!(bench.decider.asks_whose(71), "{notify_access:?}");
+        if notify_access == NotifyAccess::None {
+            bench.event(Event::Noticed { pid: 71, part_of: Some(FIRST), notice: ready() });
+            assert!(!bench.decider.asks_whose(71));
+        } else {
+            bench.notice(70, ready());
+        }
         (bench.decider.asks_whose(70), bench.decider.asks_whose(71))
     };
     assert_eq!(of(NotifyAccess::None), (false, false));
@@ -205,7 +231,8 @@ fn a_link_that_outlives_its_process_delays_it_by_its_time_only() {
     bench.hear(FIRST, News::Started { pid: Some(7) });
     bench.hear(FIRST, News::Ready { pid: None });
     let exit = News::Exited { exit: Exit::Code(1), reason: "exit code 1".to_owned() };
-    assert_eq!(bench.hear(FIRST, exit), []);
+    // Its number may be another's from now on.
+    assert_eq!(bench.hear(FIRST, exit), [Effect::Watch(FIRST, None)]);
     let effects = bench.pass(Duration::from_secs(2));
     assert!(effects.contains(&Effect::CloseLink(FIRST)), "{effects:?}");
     assert!(bench.decider.daemon(0).unwrap().running().is_none_or(|(at, ..)| at != FIRST));
@@ -232,7 +259,7 @@ fn an_outer_reason_is_said_and_waited_for() {
     let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
     bench.event(Event::Begin);
     for incarnation in 1..40 {
-        let at = Address { daemon: 0, incarnation };
+        let at = Address::of(0, incarnation);
         let reason = "`/srv/a` does not exist".to_owned();
         bench.hear(at, News::StartFailed { error: StartError::NotFound, reason });
         let detail = bench.decider.detail(0);
@@ -275,6 +302,34 @@ fn started_is_not_said_of_what_dies_at_once() {
     assert!(died.detail.contains("exit code 1"), "{died:?}");
 }
 
+/// Without a limit that ends it, nothing else would.
+#[test]
+fn who_ends_again_and_again_is_waited_for_its_time_only() {
+    let mut looping = spec("looping", ReadyBy::Start, false);
+    looping.supervision.limit = duende_core::limiter::RestartLimit::UNLIMITED;
+    let mut bench = Bench::new(vec![spec("good", ReadyBy::Start, false), looping]);
+    bench.event(Event::Begin);
+    bench.hear(FIRST, News::Started { pid: Some(7) });
+    let mut effects = bench.ask(Verb::Settled);
+    let begun = bench.now;
+    while answers(&effects).is_empty() {
+        let waited = bench.now.saturating_since(begun);
+        assert!(waited < 2 * waiter::TRIES_TIME, "nobody is told");
+        if let Some((at, None, _)) = bench.decider.daemon(1).unwrap().running() {
+            effects.extend(bench.hear(at, News::Started { pid: Some(8) }));
+            let exit = News::Exited { exit: Exit::Code(1), reason: "no port".to_owned() };
+            effects.extend(bench.hear(at, exit));
+        }
+        effects.extend(bench.pass(Duration::from_millis(100)));
+    }
+    assert!(bench.now.saturating_since(begun) >= waiter::TRIES_TIME);
+    let Answer::Outcomes(outcomes) = answers(&effects)[0] else { panic!("{effects:?}") };
+    assert_eq!(outcomes[0].refused, None);
+    assert_eq!(outcomes[1].refused, Some(ErrorCode::Failed));
+    let said = "looping ended before it was ready: no port; it is tried again";
+    assert_eq!(outcomes[1].detail, said);
+}
+
 #[test]
 fn who_wanted_the_opposite_is_told() {
     let mut bench = Bench::new(vec![spec("a", ReadyBy::Datagram, false)]);
@@ -290,7 +345,7 @@ fn a_lost_place_charges_nobody_and_a_silent_one_is_ended() {
     let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
     bench.event(Event::Begin);
     for incarnation in 1..30 {
-        let at = Address { daemon: 0, incarnation };
+        let at = Address::of(0, incarnation);
         bench.hear(at, News::Started { pid: Some(7) });
         let how = "signal: 9".to_owned();
         bench.event(Event::Heard(Heard::Place(Place::Native, PlaceNews::Lost { how })));
@@ -341,11 +396,29 @@ fn a_halted_supervisor_refuses_what_needs_a_decision() {
 }
 
 #[test]
+fn a_signal_hurries_what_down_began_and_a_second_down_does_not() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+    let at = Address::of(0, 1);
+    bench.event(Event::Begin);
+    bench.hear(at, News::Started { pid: Some(7) });
+    let kill = Effect::Ask(at, Ask::Kill);
+    let first = bench.ask(Verb::Down);
+    let second = bench.ask(Verb::Down);
+    assert!(!first.contains(&kill) && !second.contains(&kill), "{first:?} {second:?}");
+    let signal = Event::Interrupted { signal: "SIGTERM" };
+    assert!(bench.event(signal.clone()).contains(&kill));
+    let exited = News::Exited { exit: Exit::Signal(9), reason: "killed".to_owned() };
+    assert!(bench.hear(at, exited).contains(&Effect::End));
+    // The end is told once, whatever comes then.
+    assert_eq!(bench.event(signal), []);
+}
+
+#[test]
 fn the_second_signal_leaves_out_the_grace_and_the_end_comes_whatever_hangs() {
     let daemons = vec![spec("a", ReadyBy::Start, false), spec("b", ReadyBy::Start, false)];
     let mut bench = Bench::new(daemons);
     bench.event(Event::Begin);
-    let second = Address { daemon: 1, incarnation: 1 };
+    let second = Address::of(1, 1);
     for (at, pid) in [(FIRST, 7), (second, 8)] {
         bench.hear(at, News::Started { pid: Some(pid) });
     }
@@ -358,4 +431,77 @@ fn the_second_signal_leaves_out_the_grace_and_the_end_comes_whatever_hangs() {
     // The other one is in the kernel, and stays there.
     let effects = bench.pass(Duration::from_secs(16));
     assert!(effects.contains(&Effect::End), "{effects:?}");
+}
+
+/// A helper of a start whose word is on its way speaks for it, where all may speak.
+#[test]
+fn a_helper_may_speak_before_its_daemon_is_known() {
+    let daemon =
+        DaemonSpec { notify_access: NotifyAccess::All, ..spec("a", ReadyBy::Datagram, false) };
+    let mut bench = Bench::new(vec![daemon]);
+    bench.event(Event::Begin);
+    bench.event(Event::Noticed { pid: 71, part_of: Some(FIRST), notice: ready() });
+    // Nothing runs before it is known which process it is.
+    assert_ne!(bench.state(0), State::Running);
+    bench.hear(FIRST, News::Started { pid: Some(70) });
+    assert_eq!(bench.state(0), State::Running);
+}
+
+/// What its main process left is being ended: it does its work no longer, whoever asks.
+#[test]
+fn whose_main_process_has_ended_is_neither_ready_nor_paused() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
+    bench.event(Event::Begin);
+    bench.hear(FIRST, News::Started { pid: Some(70) });
+    bench.hear(FIRST, News::MainEnded { how: "exit code 1".to_owned() });
+    assert_eq!(bench.decider.daemon(0).and_then(|daemon| daemon.running()?.1), None);
+    let detail = bench.decider.detail(0);
+    assert!(detail.ending && detail.reason.contains("exit code 1"), "{detail:?}");
+    assert_eq!(bench.decider.fleet_health().status, HealthState::Degraded);
+    for verb in [Verb::Pause(vec![0]), Verb::Reload(vec![0]), Verb::Start(vec![0])] {
+        let effects = bench.ask(verb.clone());
+        let refused = |effect: &Effect| matches!(effect, Effect::Answer(_, Answer::Outcomes(of)) if of[0].refused.is_some());
+        assert!(effects.iter().any(refused), "{verb:?}: {effects:?}");
+    }
+    bench.hear(FIRST, News::Exited { exit: Exit::Code(1), reason: "exit code 1".to_owned() });
+    assert!(!bench.decider.detail(0).ending);
+}
+
+/// Whoever has no state because of the disk says so, and is not charged with silence.
+#[test]
+fn a_disk_that_fails_is_named_as_the_cause() {
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
+    bench.event(Event::Begin);
+    bench.event(Event::Store(Some("no space left".to_owned())));
+    assert_eq!(bench.decider.detail(0).reason, "waits for its state: no space left");
+    bench.pass(Duration::from_millis(30_050));
+    let detail = bench.decider.detail(0);
+    assert!(detail.waiting && detail.reason.contains("no space left"), "{detail:?}");
+    assert!(!detail.reason.contains("not ready"), "{detail:?}");
+}
+
+/// Of one that is paused, or whose own link answers, nobody else would notice that its place hangs.
+#[test]
+fn a_place_is_asked_while_anything_is_in_it() {
+    for (linked, paused) in [(false, false), (false, true), (true, false), (true, true)] {
+        let ready_by = if linked { ReadyBy::Link } else { ReadyBy::Start };
+        let mut bench = Bench::new(vec![spec("a", ready_by, linked)]);
+        bench.event(Event::Begin);
+        let at = Address::of(0, 1);
+        if linked {
+            bench.hear(at, News::Prepared(Ok(())));
+        }
+        bench.hear(at, News::Started { pid: Some(7) });
+        if linked {
+            bench.hear(at, News::Ready { pid: Some(7) });
+        }
+        if paused {
+            bench.ask(Verb::Pause(vec![0]));
+            assert_eq!(bench.state(0), State::Paused);
+        }
+        bench.answers = false;
+        let effects = bench.pass(Duration::from_secs(20));
+        let ended = effects.contains(&Effect::EndPlace(Place::Native));
+        assert!(ended, "linked: {linked}, paused: {paused}");
+    }
 }

@@ -72,6 +72,9 @@ impl Decider {
         for slot in self.all(slots) {
             let state = self.view(slot).map(|view| view.state);
             let refusal = match state {
+                Some(state) if state.is_up() && self.main_ended(slot) => {
+                    "has ended, and what it left is being ended; `duende restart` starts it afterwards"
+                }
                 Some(
                     State::Starting(Starting::Spawning { .. } | Starting::Initialising { .. })
                     | State::Running
@@ -131,6 +134,7 @@ impl Decider {
         let slots = self.all(slots);
         let mut waiter = Waiter::new(question, self.now, Goal::Nothing, self.asked(&slots));
         for slot in slots {
+            let allowed = |state| allowed(state) && !self.main_ended(slot);
             if self.view(slot).is_some_and(|view| allowed(view.state)) {
                 self.input_for(slot, input);
             } else {
@@ -144,7 +148,8 @@ impl Decider {
         let slots = self.all(slots);
         let mut waiter = Waiter::new(question, self.now, Goal::Reloaded, self.asked(&slots));
         for slot in slots {
-            if self.view(slot).is_some_and(|view| view.state == State::Running) {
+            let runs = self.view(slot).is_some_and(|view| view.state == State::Running);
+            if runs && !self.main_ended(slot) {
                 self.input_for(slot, Input::Reload);
             } else {
                 waiter
@@ -152,6 +157,10 @@ impl Decider {
             }
         }
         self.wait(waiter);
+    }
+
+    fn main_ended(&self, slot: u32) -> bool {
+        self.daemon(slot).is_some_and(|daemon| daemon.main_ended().is_some())
     }
 
     fn not_now(&self, slot: u32, what: &str) -> String {

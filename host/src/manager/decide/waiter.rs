@@ -7,7 +7,11 @@
 //!    opposite.
 //! 3. Of a program that is ready because it was started, "started" is said only after [`SETTLE_TIME`]:
 //!    not of one that dies at once.
+//!    Nor of one whose main process has ended while what that left is being ended.
 //! 4. Figures are waited for [`FIGURES_TIME`]; then the answer goes without them.
+//! 5. While a fleet comes up, whoever ends before it is ready and is tried again is waited for
+//!    [`TRIES_TIME`], and no longer: nothing says that its limit ever ends that
+//!    (`tests::who_ends_again_and_again_is_waited_for_its_time_only`).
 
 use std::time::Duration;
 
@@ -27,9 +31,9 @@ use crate::{backend::Abilities, control::protocol::ErrorCode};
 pub(super) const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// How long a daemon may take to tell its own figures.
 const FIGURES_TIME: Duration = Duration::from_secs(2);
-/// How long a start waits for a dependency that fails and is tried again: its limit may end that, or it
-/// may come.
-const TRIES_TIME: Duration = Duration::from_secs(30);
+/// How long is waited for one that fails and is tried again, by a start for its dependency, by a fleet that
+/// comes up for each of its daemons: its limit may end that, or it may come.
+pub(super) const TRIES_TIME: Duration = Duration::from_secs(30);
 /// Most figures of one answer.
 const FIGURES_MAX: usize = duende_core::wire::link::METRICS_MAX;
 
@@ -234,9 +238,13 @@ impl Decider {
             Goal::Nothing => Some(Ok(String::new())),
             Goal::Up => self.up(slot, since),
             Goal::Settled => match view.state {
-                State::Created | State::Stopped(_) => Some(Ok(String::new())),
+                State::Created => Some(Ok(String::new())),
                 // The fleet comes up as a whole: a next try may do.
-                State::Backoff { failure, .. } if failure.is_none_or(|one| !one.is_outer()) => None,
+                State::Backoff { failure, .. }
+                    if failure.is_none_or(|one| !one.is_outer()) && !self.has_tried(since) =>
+                {
+                    None
+                }
                 _ => self.up(slot, since),
             },
             Goal::Down => match view.state {
@@ -285,11 +293,16 @@ impl Decider {
         let last = daemon.last_exit.as_deref().unwrap_or("it ended");
         let failed = |text: String| Some(Err((ErrorCode::Failed, text)));
         match view.state {
+            // What becomes of it is decided once all of it has ended.
+            State::Running | State::Reloading { .. } if daemon.main_ended().is_some() => None,
             State::Running | State::Reloading { .. } => {
                 let settles_at = self.settles_at(slot);
                 settles_at.is_none_or(|at| at <= self.now).then(|| Ok(String::new()))
             }
             State::Paused => failed(format!("{name} is paused; `duende resume {name}`")),
+            State::Stopped(StopCause::Finished) if !daemon.was_ready => {
+                failed(format!("{name} ended before it was ready: {last}"))
+            }
             State::Stopped(StopCause::Finished) => Some(Ok("it has done its work".to_owned())),
             State::Stopped(StopCause::Operator) => {
                 failed(format!("{name} was stopped by an operator"))
@@ -299,7 +312,7 @@ impl Decider {
             }
             State::Failed(failure) => failed(format!(
                 "{name} failed: {}; see `duende status {name}`",
-                super::reason::failed(failure, last)
+                super::reason::failed(failure, daemon.last_exit.as_deref().unwrap_or_default())
             )),
             State::Backoff { failure: Some(FailureReason::Unavailable(_)), .. } => {
                 failed(format!("{name} is waiting: {last}; it is tried again and again"))
@@ -323,10 +336,15 @@ impl Decider {
         }
     }
 
+    /// Whether who was tried again and again has had its time.
+    fn has_tried(&self, since: Instant) -> bool {
+        self.now.saturating_since(since) >= TRIES_TIME
+    }
+
     /// The daemon for which this one waits, directly or through others, if that one has ended and is
     /// tried again: how long that goes on is nobody's to say.
     fn tried_again(&self, slot: u32, since: Instant) -> Option<duende_core::supervise::DaemonId> {
-        if self.now.saturating_since(since) < TRIES_TIME {
+        if !self.has_tried(since) {
             return None;
         }
         let mut on = self.view(slot)?.waits_for?;

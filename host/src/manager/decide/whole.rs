@@ -27,9 +27,15 @@ impl Decider {
     /// How the fleet is now.
     #[must_use]
     pub fn fleet_health(&mut self) -> FleetHealth {
+        let state_fault = self.store_fault.clone().or_else(|| self.store_astray.clone());
         for daemon in &self.daemons {
             let state = self.supervisor.view(daemon.id).map(|view| view.state);
-            let status = state.map_or(Status::Unknown, |state| status_of(state, daemon.health));
+            let status = match state {
+                // What it left is being ended: it does its work no longer.
+                Some(state) if state.is_up() && daemon.main_ended().is_some() => Status::Degraded,
+                Some(state) => status_of(state, daemon.health),
+                None => Status::Unknown,
+            };
             // Each was added when the manager began, and none is removed.
             let _ = self.health.report(daemon.component, status);
         }
@@ -40,6 +46,8 @@ impl Decider {
         FleetHealth {
             status: match self.health.status() {
                 Status::Unknown => HealthState::Unknown,
+                // Whoever keeps something may lose it.
+                Status::Healthy if state_fault.is_some() => HealthState::Degraded,
                 Status::Healthy => HealthState::Healthy,
                 Status::Degraded => HealthState::Degraded,
                 Status::Unhealthy => HealthState::Unhealthy,
@@ -47,6 +55,7 @@ impl Decider {
             ready: retry_after_s.is_none(),
             missing: self.health.missing().map(str::to_owned).collect(),
             retry_after_s,
+            state_fault,
         }
     }
 }
@@ -54,7 +63,7 @@ impl Decider {
 const fn status_of(state: State, said: HealthState) -> Status {
     match state {
         State::Running | State::Reloading { .. } => match said {
-            HealthState::Unknown | HealthState::Healthy => Status::Healthy,
+            HealthState::Unknown | HealthState::Other(_) | HealthState::Healthy => Status::Healthy,
             HealthState::Degraded => Status::Degraded,
             HealthState::Unhealthy => Status::Unhealthy,
         },

@@ -1,14 +1,15 @@
 //! The manager's end of a link: moves bytes, and hands transactions to the store.
 //!
-//! A peer has a writer task and a reader task. The reader gives each event to the link's
-//! [`Sessions`]; what they say is for the manager goes there, what they say is closed goes to the
-//! store. So neither a slow manager nor a full disk makes one link wait for another:
+//! A link has a reader task, a writer task, and one that hands over late. The reader gives each event to
+//! the link's [`Sessions`]; what they say is news goes to the manager, what they say is closed goes to
+//! the store. So neither a slow manager nor a full disk makes one link wait for another:
 //!
-//! 1. At most [`NEWS_MAX`] news of one peer wait for the manager; the peer itself waits beyond that,
-//!    and nobody else.
+//! 1. [`NEWS_MAX`] news of one peer have a place before the manager, and the end of its link needs none.
+//!    Beyond that the peer itself waits, and no other (`tests::who_has_no_place_waits_alone`).
 //! 2. The reader does not wait for the store. What that has no room for stays with its session, and is
 //!    handed over by a task of its own once there is room again.
-//! 3. At most [`OUTBOX_BYTES_MAX`] wait for a peer that does not read; then its link is closed.
+//! 3. A peer that leaves more than [`OUTBOX_BYTES_MAX`] unread is sent nothing more, as what follows a
+//!    gap means nothing, and its link is closed (`tests::after_a_gap_nothing_is_sent`).
 
 use std::{
     io,
@@ -20,9 +21,10 @@ use std::{
 };
 
 use duende_core::wire::{
-    self, Decoder, FRAME_BYTES_MAX,
+    self, Decoder, FRAME_BYTES_MAX, Hello, Message, Role,
     link::{Address, Command, Event},
 };
+use serde::Serialize;
 use tokio::{
     net::{
         UnixStream,
@@ -33,8 +35,8 @@ use tokio::{
 };
 
 use super::{
-    feed::ChannelWindow,
     session::{Pending, Session, Sessions, Taken},
+    window::ChannelWindow,
 };
 use crate::{
     backend::News,
@@ -129,12 +131,14 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands what is pending of an incarnation to the store. The news of it; none if the store has no
-    /// room, or nothing is pending.
-    fn hand_over(&self, at: Address) -> Result<Option<News>, ()> {
-        let Some(pending) = self.sessions().take_pending(at) else { return Ok(None) };
+    /// Hands what is pending of an incarnation to the store. The news of it: none if nothing is pending.
+    ///
+    /// # Errors
+    /// The store has no room.
+    fn hand_over(&self, at: Address) -> Result<Vec<News>, ()> {
+        let Some(pending) = self.sessions().take_pending(at) else { return Ok(Vec::new()) };
         let owner = lock(&self.owners).get(&at).cloned();
-        let Some(owner) = owner else { return Ok(None) };
+        let Some(owner) = owner else { return Ok(Vec::new()) };
         let commit = commit_of(&owner, &pending);
         if self.store.try_commit(commit).is_err() {
             self.sessions().put_back(at, pending);
@@ -146,13 +150,19 @@ impl Shared {
                 messages += window.consume(*sequence);
             }
         }
-        Ok(Some(News::Committed {
+        let rejected = pending.changes.rejected.into_iter().map(|(channel, sequence, reason)| {
+            let window = owner.channels.get(usize::from(channel));
+            let name = window.map_or("", |window| window.name());
+            News::Rejected { message: format!("message {sequence} of channel {name}"), reason }
+        });
+        let committed = News::Committed {
             slices: pending.slices,
             messages,
             counters: pending.changes.counters.into_iter().collect(),
             gauges: pending.changes.gauges.into_iter().collect(),
             memory_bytes: pending.memory_bytes,
-        }))
+        };
+        Ok([committed].into_iter().chain(rejected).collect())
     }
 }
 
@@ -234,6 +244,8 @@ impl Outbox {
     pub(crate) fn send_frames(&self, frames: Vec<u8>) {
         let before = self.waiting_bytes.fetch_add(frames.len(), Ordering::Relaxed);
         if before > OUTBOX_BYTES_MAX {
+            // For good, whatever of it the peer still reads.
+            self.waiting_bytes.store(usize::MAX / 2, Ordering::Relaxed);
             self.overfull.notify_one();
             return;
         }
@@ -241,14 +253,17 @@ impl Outbox {
     }
 }
 
-/// Appends a command's frame.
-pub(crate) fn encode_to(command: &Command<'_>, out: &mut Vec<u8>) -> Result<(), wire::EncodeError> {
+/// Appends a message's frame.
+pub(crate) fn encode_to<M: Message + Serialize>(
+    message: &M,
+    out: &mut Vec<u8>,
+) -> Result<(), wire::EncodeError> {
     thread_local! {
         static FRAME: std::cell::RefCell<Box<[u8]>> =
             std::cell::RefCell::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice());
     }
     FRAME.with_borrow_mut(|frame| {
-        let bytes = wire::encode(command, frame)?;
+        let bytes = wire::encode(message, frame)?;
         out.extend_from_slice(frame.get(..bytes).unwrap_or_default());
         Ok(())
     })
@@ -288,7 +303,11 @@ impl Peer {
             tokio::spawn(write_frames(write, queue, waiting_bytes.clone())),
             tokio::spawn(reader.run()),
         ];
-        Ok(Self { id, outbox: Outbox { frames, waiting_bytes, overfull }, shared, tasks })
+        let outbox = Outbox { frames, waiting_bytes, overfull };
+        let mut hello = Vec::new();
+        encode_to(&Hello::of(Role::MANAGER), &mut hello).map_err(io::Error::other)?;
+        outbox.send_frames(hello);
+        Ok(Self { id, outbox, shared, tasks })
     }
 
     pub(crate) fn id(&self) -> LinkId {
@@ -375,7 +394,7 @@ async fn hand_over_late(shared: Arc<Shared>, news: NewsSender) {
         let Ok(committed) = shared.hand_over(at) else { continue };
         lock(&shared.waiting).retain(|waiting| *waiting != at);
         shared.settled.notify_waiters();
-        if let Some(committed) = committed {
+        for committed in committed {
             // The manager may be gone; what was committed is not.
             news.send(at, committed).await;
         }
@@ -404,9 +423,14 @@ impl Reader {
 
     async fn read_all(&self) -> Result<(), String> {
         let mut decoder = Decoder::new(vec![0; FRAME_BYTES_MAX].into_boxed_slice());
+        let mut is_greeted = false;
         loop {
-            while let Some(event) =
-                decoder.next::<Event<'_>>().map_err(|error| error.to_string())?
+            if !is_greeted {
+                is_greeted = self.hear_hello(&mut decoder)?;
+            }
+            while is_greeted
+                && let Some(event) =
+                    decoder.next::<Event<'_>>().map_err(|error| error.to_string())?
             {
                 if !self.take(event).await? {
                     return Ok(());
@@ -423,6 +447,14 @@ impl Reader {
         }
     }
 
+    /// Whether the peer has said which versions it speaks. Nothing else is heard before.
+    fn hear_hello(&self, decoder: &mut Decoder<Box<[u8]>>) -> Result<bool, String> {
+        let taken = Hello::take(decoder).map_err(|error| error.to_string())?;
+        let Some(theirs) = taken else { return Ok(false) };
+        let greeted = self.shared.sessions().greet(theirs);
+        greeted.map(|_| true).map_err(|violation| violation.to_string())
+    }
+
     /// Takes one event. False if the manager is gone.
     async fn take(&self, event: Event<'_>) -> Result<bool, String> {
         let taken =
@@ -430,8 +462,13 @@ impl Reader {
         Ok(match taken {
             Taken::Gathered => true,
             Taken::Closed(at) => match self.shared.hand_over(at) {
-                Ok(Some(committed)) => self.news.send(at, committed).await,
-                Ok(None) => true,
+                Ok(committed) => {
+                    let mut heard = true;
+                    for news in committed {
+                        heard = self.news.send(at, news).await;
+                    }
+                    heard
+                }
                 Err(()) => {
                     let mut waiting = lock(&self.shared.waiting);
                     if !waiting.contains(&at) {
@@ -448,5 +485,52 @@ impl Reader {
             }
             Taken::News(at, news) => self.news.send(at, news).await,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Address = Address::of(1, 1);
+
+    fn news() -> News {
+        News::Said { reason: String::new() }
+    }
+
+    #[tokio::test]
+    async fn who_has_no_place_waits_alone() {
+        let (sender, mut heard) = NewsSender::channel();
+        let (loud, quiet) = (sender.fork(), sender.fork());
+        for _ in 0..NEWS_MAX {
+            assert!(loud.send(AT, news()).await);
+        }
+        let mut waits = std::pin::pin!(loud.send(AT, news()));
+        let is_waiting = |polled: std::task::Poll<bool>| polled.is_pending();
+        let first =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx))).await;
+        assert!(is_waiting(first));
+        assert!(quiet.send(AT, news()).await);
+        loud.send_last(LinkNews::Closed { link: LinkId(1), reason: None });
+        // A place is free once what had it was heard.
+        drop(heard.recv().await);
+        assert!(waits.await);
+    }
+
+    #[test]
+    fn after_a_gap_nothing_is_sent() {
+        let (frames, mut queue) = mpsc::unbounded_channel();
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let outbox = Outbox { frames, waiting_bytes, overfull: Arc::new(Notify::new()) };
+        outbox.send_frames(vec![0; OUTBOX_BYTES_MAX]);
+        outbox.send_frames(vec![1]);
+        outbox.send_frames(vec![2]);
+        // The peer reads after all.
+        for bytes in [OUTBOX_BYTES_MAX, 1] {
+            assert_eq!(queue.try_recv().unwrap().len(), bytes);
+            outbox.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        outbox.send_frames(vec![3]);
+        assert!(queue.try_recv().is_err());
     }
 }

@@ -7,19 +7,21 @@ use duende_core::{
     restart::Unavailable,
     wire::{
         EncodeError,
-        link::{Address, Command, Grants, Limits},
+        link::{Address, Command, Description, Grants, Limits, WINDOW_MAX},
     },
 };
 use tokio::sync::Mutex;
 
 use super::{
-    feed::{Backlog, ChannelWindow, Feed},
+    delivery::{Cursor, Deliveries},
+    feed::Feed,
     peer::{NewsSender, Outbox, Peer, Settled, encode_to},
+    window::{Backlog, ChannelWindow},
 };
 use crate::{
     backend::Obstacle,
     config::{DaemonConfig, Source as SourceConfig},
-    source::{Source, SourceSpec, StartAt},
+    source::{Source, SourceSpec},
     store::{Commit, Loaded, Store, StoreError},
 };
 
@@ -32,8 +34,7 @@ pub(crate) struct StandardInput {
 
 impl StandardInput {
     pub(crate) fn open() -> Result<Self, String> {
-        let source = Source::open(SourceSpec::Stdin, None, StartAt::Beginning)
-            .map_err(|error| error.to_string())?;
+        let source = Source::open(SourceSpec::Stdin, None).map_err(|error| error.to_string())?;
         Ok(Self { source: Arc::new(Mutex::new(source)), backlog: Backlog::default() })
     }
 }
@@ -49,41 +50,46 @@ pub(crate) struct Prepared {
     sources: Vec<(Arc<ChannelWindow>, Opened)>,
 }
 
-/// Opens a daemon's state and sources.
+/// Opens a daemon's state and sources. `deliveries` are those of its channels, in their order.
 pub(crate) async fn prepare(
     store: Arc<Store>,
     config: Arc<DaemonConfig>,
+    deliveries: Vec<Deliveries>,
     standard_input: Option<StandardInput>,
 ) -> Result<Prepared, Obstacle> {
     let loaded = store.load(&config.name).await.map_err(|error| of_store(&error))?;
     let mut sources = Vec::new();
     let mut beginnings = Vec::new();
-    for channel in &config.channels {
-        let position = loaded
+    for (channel, deliveries) in config.channels.iter().zip(deliveries) {
+        let stored = loaded
             .positions
             .iter()
             .find(|(name, _)| *name == channel.name)
-            .map(|(_, position)| position.as_slice());
+            .map(|(_, position)| Cursor::decode(position));
+        let position =
+            stored.as_ref().map(|cursor| &*cursor.position).filter(|position| !position.is_empty());
         let spec = match &channel.source {
-            SourceConfig::Tail(path) => SourceSpec::Tail { path: path.clone() },
+            SourceConfig::Tail(tail) => SourceSpec::Tail(tail.clone()),
             SourceConfig::Interval(period) => SourceSpec::Interval { period: *period },
             SourceConfig::Stdin => {
                 let input = standard_input.clone().ok_or_else(|| {
                     of_source(&channel.name, &"standard input has another reader")
                 })?;
-                let window = ChannelWindow::new(&channel.name, Some(input.backlog.clone()));
+                let backlog = Some(input.backlog.clone());
+                let window = ChannelWindow::new(&channel.name, deliveries, None, backlog);
                 sources.push((Arc::new(window), Opened::Shared(input)));
                 continue;
             }
         };
-        let source = Source::open(spec, position, StartAt::Beginning)
-            .map_err(|error| of_source(&channel.name, &error))?;
-        if position.is_none()
-            && let Some(beginning) = source.position()
-        {
-            beginnings.push((channel.name.clone(), beginning));
+        let mut source =
+            Source::open(spec, position).map_err(|error| of_source(&channel.name, &error))?;
+        let beginning = source.position();
+        if position.is_none() && !beginning.is_empty() {
+            let sequence = stored.as_ref().map_or(0, |cursor| cursor.sequence);
+            let beginning = Cursor { sequence, position: beginning.encode() };
+            beginnings.push((channel.name.clone(), beginning.encode()));
         }
-        let window = ChannelWindow::new(&channel.name, None);
+        let window = ChannelWindow::new(&channel.name, deliveries, stored, None);
         sources.push((Arc::new(window), Opened::Own(Box::new(source))));
     }
     if !beginnings.is_empty() {
@@ -141,16 +147,21 @@ impl Prepared {
         let Described { image, limits, level } = *described;
         let grants = grants(config);
         let name = &config.name;
-        encode_to(&Command::Create { at, name, image, limits, level, grants }, &mut frames)?;
+        for command in (Description { at, name, image, level, limits, grants }).commands() {
+            encode_to(&command, &mut frames)?;
+        }
         for (key, value) in &config.config {
-            encode_to(&Command::ConfigEntry { at, key, value }, &mut frames)?;
+            encode_to(
+                &Command::ConfigEntry { at, key, value: &value.text, kind: value.kind },
+                &mut frames,
+            )?;
         }
         for (key, value) in &self.loaded.state {
             encode_to(&Command::StateEntry { at, key, value }, &mut frames)?;
         }
         for channel in &config.channels {
-            let (name, granted) = (&channel.name, channel.granted);
-            encode_to(&Command::ChannelOpen { at, name, granted }, &mut frames)?;
+            let (name, granted, window) = (&channel.name, channel.granted, WINDOW_MAX);
+            encode_to(&Command::ChannelOpen { at, name, granted, window }, &mut frames)?;
         }
         encode_to(&Command::Start { at }, &mut frames)?;
         Ok(frames)

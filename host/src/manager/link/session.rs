@@ -4,7 +4,8 @@
 //! 1. A peer speaks for the incarnations that were registered for its link, from before their first
 //!    command until their [`Event::Exited`], and for nobody else: an event for another address is a
 //!    [`Violation`], whatever it says, and the link is closed.
-//! 2. The first event is [`Event::Hello`], with the version that is spoken here.
+//! 2. Before its first event a peer has said which versions it speaks, and one of them is spoken here
+//!    ([`Sessions::greet`]).
 //! 3. What a slice changes is gathered until its [`Event::SliceEnd`], and is then ready to be
 //!    committed, whole. A slice that is not closed leaves nothing behind.
 //! 4. Slices that can't be handed to the store yet become one: of several writes to a key the last one
@@ -22,9 +23,9 @@ use std::{
 use duende_core::{
     restart::Exit,
     wire::link::{
-        Address, CHANNELS_MAX, Event, HealthReport, Held, LINK_VERSION, LogLevel, METRICS_MAX,
-        Outcome, Pressure,
+        Address, CHANNELS_MAX, Event, HealthReport, Held, LogLevel, METRICS_MAX, Outcome, Pressure,
     },
+    wire::{Agreed, Disagreement, Hello, Role},
 };
 
 use crate::{
@@ -43,8 +44,8 @@ const ENTRY_BYTES: u64 = 64;
 pub enum Violation {
     /// It spoke for an incarnation that is not its own, or not any more.
     Stranger(Address),
-    /// It speaks another version.
-    Version(u16),
+    /// It speaks no version that is spoken here.
+    Disagreement(Disagreement),
     /// It did not say which version it speaks.
     NoHello,
     /// One transaction holds more than the daemon may keep.
@@ -63,15 +64,11 @@ pub enum Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stranger(Address { daemon, incarnation }) => write!(
+            Self::Stranger(Address { daemon, incarnation, .. }) => write!(
                 f,
                 "it spoke for daemon {daemon}, incarnation {incarnation}, which it is not"
             ),
-            Self::Version(version) => write!(
-                f,
-                "it speaks link version {version}, this manager {LINK_VERSION}: build it with the SDK \
-                 of this version"
-            ),
+            Self::Disagreement(why) => why.fmt(f),
             Self::NoHello => f.write_str("it did not say which version of the link it speaks"),
             Self::TooMuch { limit, .. } => {
                 write!(f, "one transaction holds more than {limit} bytes")
@@ -95,6 +92,8 @@ pub struct Changes {
     pub gauges: BTreeMap<String, f64>,
     /// By channel: the last message that was received.
     pub consumed: BTreeMap<u8, u64>,
+    /// Messages that were given up, by channel and number, and why.
+    pub rejected: Vec<(u8, u64, String)>,
     bytes: u64,
 }
 
@@ -108,6 +107,11 @@ impl Changes {
         self.bytes = self.bytes.saturating_add(bytes(value));
     }
 
+    fn reject(&mut self, channel: u8, sequence: u64, reason: &str) {
+        self.bytes = self.bytes.saturating_add(ENTRY_BYTES + reason.len() as u64);
+        self.rejected.push((channel, sequence, reason.to_owned()));
+    }
+
     /// Adds what a later slice changed.
     fn add(&mut self, later: Self) {
         for (key, value) in later.writes {
@@ -118,6 +122,9 @@ impl Changes {
             *total = total.saturating_add(delta);
         }
         self.gauges.extend(later.gauges);
+        for (channel, sequence, reason) in later.rejected {
+            self.reject(channel, sequence, &reason);
+        }
         for (channel, sequence) in later.consumed {
             let last = self.consumed.entry(channel).or_default();
             *last = (*last).max(sequence);
@@ -217,6 +224,16 @@ pub struct Sessions {
 }
 
 impl Sessions {
+    /// The peer has said which versions it speaks.
+    ///
+    /// # Errors
+    /// None of them is spoken here.
+    pub fn greet(&mut self, theirs: Hello) -> Result<Agreed, Violation> {
+        let agreed = Hello::of(Role::MANAGER).agree(theirs).map_err(Violation::Disagreement)?;
+        self.greeted = true;
+        Ok(agreed)
+    }
+
     /// Lets an incarnation speak.
     pub fn register(&mut self, session: Session) {
         self.by_address.insert(session.at, session);
@@ -268,11 +285,6 @@ impl Sessions {
     /// The peer broke the protocol: its link is to be closed.
     pub fn take(&mut self, event: Event<'_>) -> Result<Taken, Violation> {
         let (at, news) = match event {
-            Event::Hello { version: LINK_VERSION } => {
-                self.greeted = true;
-                return Ok(Taken::Gathered);
-            }
-            Event::Hello { version } => return Err(Violation::Version(version)),
             Event::StateSet { at, key, value } => {
                 return self.gather(at, |open| open.set(key, Some(value)));
             }
@@ -324,10 +336,20 @@ impl Sessions {
             }
             Event::SamplesEnd { at, token } => (at, News::Figure { token, figure: None }),
             Event::Reloaded { at } => (at, News::Reloaded),
-            Event::Exited { at, outcome, reason } => {
+            Event::ReloadRefused { at, reason } => {
+                (at, News::ReloadRefused { reason: reason.to_owned() })
+            }
+            Event::Rejected { at, channel, sequence, reason } => {
+                if usize::from(channel) >= self.session(at)?.channels {
+                    return Err(Violation::NoChannel(channel));
+                }
+                return self.gather(at, |open| open.reject(channel, sequence, reason));
+            }
+            Event::Exited { at, outcome, code, reason } => {
                 let exit = match outcome {
                     Outcome::Graceful => Exit::Code(0),
-                    Outcome::Error => Exit::Error,
+                    // 1 is what every error has that names no other; an older peer names none.
+                    Outcome::Error => Exit::Code(code.max(1).into()),
                     Outcome::Trap => Exit::Trap,
                     Outcome::SliceBudget => Exit::SliceBudget,
                     Outcome::Killed => Exit::Signal(9),
@@ -377,17 +399,17 @@ fn pressure_news(held: Held, pressure: Pressure) -> News {
 mod tests {
     use super::*;
 
-    const OWN: Address = Address { daemon: 1, incarnation: 3 };
+    const OWN: Address = Address::of(1, 3);
 
     fn greeted() -> Sessions {
         let mut sessions = Sessions::default();
         sessions.register(Session::new(OWN, 1, 100));
-        assert_eq!(sessions.take(Event::Hello { version: LINK_VERSION }), Ok(Taken::Gathered));
+        sessions.greet(Hello::of(Role::SDK)).unwrap();
         sessions
     }
 
     /// Every event that names somebody.
-    fn events(at: Address) -> [Event<'static>; 14] {
+    fn events(at: Address) -> [Event<'static>; 16] {
         [
             Event::Running { at, pid: 1 },
             Event::Log { at, level: LogLevel::Info, text: "x" },
@@ -402,23 +424,21 @@ mod tests {
             Event::SamplesEnd { at, token: 1 },
             Event::Pressure { at, held: Held::State, pressure: Pressure::Calm },
             Event::Reloaded { at },
-            Event::Exited { at, outcome: Outcome::Error, reason: "r" },
+            Event::ReloadRefused { at, reason: "r" },
+            Event::Rejected { at, channel: 0, sequence: 1, reason: "r" },
+            Event::Exited { at, outcome: Outcome::Error, code: 1, reason: "r" },
         ]
     }
 
     #[test]
     fn nobody_speaks_for_another_before_its_start_or_after_its_end() {
-        let others = [
-            Address { daemon: 1, incarnation: 2 },
-            Address { daemon: 1, incarnation: 4 },
-            Address { daemon: 0, incarnation: 3 },
-        ];
+        let others = [Address::of(1, 2), Address::of(1, 4), Address::of(0, 3)];
         for event in events(OWN) {
             let taken = Sessions::default().take(event);
             assert_eq!(taken, Err(Violation::NoHello), "{event:?}");
             assert!(greeted().take(event).is_ok(), "{event:?}");
             let mut ended = greeted();
-            let end = Event::Exited { at: OWN, outcome: Outcome::Graceful, reason: "" };
+            let end = Event::Exited { at: OWN, outcome: Outcome::Graceful, code: 0, reason: "" };
             assert!(ended.take(end).is_ok());
             assert_eq!(ended.take(event), Err(Violation::Stranger(OWN)), "{event:?}");
         }
@@ -427,8 +447,10 @@ mod tests {
                 assert_eq!(greeted().take(event), Err(Violation::Stranger(at)), "{event:?}");
             }
         }
-        let version = LINK_VERSION + 1;
-        assert_eq!(greeted().take(Event::Hello { version }), Err(Violation::Version(version)));
+        let past = Hello { min: 0, max: 2, ..Hello::of(Role::SDK) };
+        let mut sessions = Sessions::default();
+        assert!(matches!(sessions.greet(past), Err(Violation::Disagreement(_))));
+        assert_eq!(sessions.take(events(OWN)[0]), Err(Violation::NoHello));
     }
 
     #[test]
@@ -445,7 +467,7 @@ mod tests {
         take(Event::CounterAdd { at, name: "c", delta: 3 });
         take(Event::SliceEnd { at, slice: 2, memory_bytes: 8 });
         take(Event::StateSet { at, key: "lost", value: b"x" });
-        take(Event::Exited { at, outcome: Outcome::Trap, reason: "" });
+        take(Event::Exited { at, outcome: Outcome::Trap, code: 0, reason: "" });
         let pending = sessions.take_pending(at).unwrap();
         assert_eq!((pending.slices, pending.memory_bytes), (2, 8));
         let writes: Vec<_> = pending.changes.writes.clone().into_iter().collect();

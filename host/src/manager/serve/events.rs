@@ -21,7 +21,7 @@ impl Manager {
         };
         tokio::spawn(async move {
             for event in recent {
-                if reply.send(Response::Event(event)).await.is_err() {
+                if reply.send(Response::Event { event }).await.is_err() {
                     return;
                 }
             }
@@ -34,17 +34,25 @@ impl Manager {
         });
     }
 
-    /// Sends what happens from now until the manager ends, and then that all is well.
+    /// Sends what happens from now until the manager ends, and then that all is well, or what of the state
+    /// is lost.
     pub(super) fn events_from_now(&mut self, reply: mpsc::Sender<Response>) {
         let follower = match self.journal.follow() {
             Ok(follower) => follower,
             Err(full) => return refuse(reply, &full),
         };
+        let last_words = self.last_words.clone();
         self.farewells.push(tokio::spawn(async move {
             if !forward(follower, &reply).await {
                 return;
             }
-            let _ = reply.send(Response::Ok).await;
+            let end = match last_words.get() {
+                Some(words) => {
+                    Response::Error { code: ErrorCode::StateLost, message: words.clone() }
+                }
+                None => Response::Ok,
+            };
+            let _ = reply.send(end).await;
             // The connection's task writes it out and sees the end of this channel.
             drop(reply);
             tokio::task::yield_now().await;
@@ -67,7 +75,7 @@ async fn forward(
             Err(RecvError::Lagged { events }) => journal::lagged(events),
             Err(RecvError::Closed) => return true,
         };
-        if reply.send(Response::Event(record)).await.is_err() {
+        if reply.send(Response::Event { event: record }).await.is_err() {
             return false;
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use duende_core::wire::link::LogLevel;
 
 use super::{super::control_server::ControlServer, Manager, ManagerError};
+use crate::control::protocol::EventKind;
 
 /// How long a store may take to write what it has; a disk that does not answer holds up nobody's end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,7 +21,11 @@ impl Manager {
         }
         let closed = self.store.close(CLOSE_TIMEOUT).await;
         if let Err(error) = &closed {
-            self.journal.say(LogLevel::Error, &error.to_string());
+            let text = error.to_string();
+            self.journal.say(LogLevel::Error, &text);
+            self.journal.record("", 0, EventKind::StateFault, &text);
+            // Before anybody who asked for the end can hear that it has come.
+            let _ = self.last_words.set(text);
         }
         drop(self.notify.take());
         drop(server);

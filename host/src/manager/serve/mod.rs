@@ -1,29 +1,26 @@
 //! The loop of the manager: hears everybody in turn, gives the machine one event at a time, and has its
 //! effects performed before the next.
 //!
-//! Who is heard when is a rule, not luck:
-//! 1. Signals and questions come before news. After [`QUESTIONS_MAX_IN_A_ROW`] questions a turn of news
-//!    comes all the same.
-//! 2. In a turn of news each source has at most [`NEWS_PER_TURN`] of its own heard.
-//! 3. A deadline that has come goes before further news. But first what had *arrived* is heard, in at
-//!    most [`TURNS_BEFORE_TICK`] turns: nobody is judged by what lies unread.
-//! 4. Nothing in the loop waits for a file, a disk, a terminal or a client.
+//! Who is heard when is a rule, [`Turns`], and nothing in the loop waits for a file, a disk, a terminal or
+//! a client.
 //!
 //! `perform` performs the machine's effects; `question`, `rows`, `sample` and `events` are what people
 //! ask and see; `leave` is what is left to do at the end.
 
 mod events;
+mod export;
 mod leave;
 mod perform;
 mod question;
 mod rows;
 mod sample;
+mod signals;
 
 use std::{
-    collections::HashMap,
-    fs, io,
-    os::unix::fs::DirBuilderExt,
-    sync::Arc,
+    collections::{BTreeMap, HashMap},
+    io,
+    path::Path,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant as WallInstant},
 };
 
@@ -34,48 +31,53 @@ use duende_core::{
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::{AbortHandle, JoinHandle},
 };
 
-use self::question::Asked;
+use self::{
+    question::Asked,
+    signals::{Asks, Signals},
+};
 use super::{
-    control_server::{ControlError, ControlServer, Question},
-    decide::{self, Decider, Event, FleetError, Notice, QuestionId},
+    control_server::{ControlError, ControlServer, Question, ReadOnlySocket},
+    decide::{Decider, Event, FleetError, Notice, QuestionId},
     journal::{Journal, Print},
     link::{
+        delivery::AllDeliveries,
         peer::{FromLink, LinkNews, NewsSender, Settled},
         prepare::{Prepared, StandardInput},
     },
     notify::{Datagram, NotifySocket},
     plan::Plan,
     scribe::{Log, Scribe},
+    turn::{self, Source, Step, Taken, Turns, Woken},
 };
 use crate::{
-    backend::{Backends, Heard, News, Obstacle, Place},
+    backend::{Backends, Heard, News, Obstacle, Place, PlaceNews},
     children::reap_strangers,
     config::{
-        self, DaemonConfig, FleetConfig,
+        self, ConfigValue, DaemonConfig, FleetConfig,
         dirs::{self, RuntimeDirError},
     },
-    daemon_log::log_path,
+    daemon_log::{fleet_log, log_path},
     keep::{self, KeepError},
+    lock_file::LockFile,
     monitor::{DaemonMonitor, Sampler},
     notification::{Phase, Watchdog},
-    store::{Store, StoreError},
+    store::{STATE_FILE, Store, StoreError},
 };
 
 /// Questions that wait for the manager.
 const QUESTIONS_MAX: usize = 64;
-/// Questions that are taken before a turn of news comes.
-const QUESTIONS_MAX_IN_A_ROW: usize = 16;
-/// Most news of one source in one turn.
-const NEWS_PER_TURN: usize = 64;
-/// Most turns that a deadline waits for what had arrived before it.
-const TURNS_BEFORE_TICK: usize = 16;
-/// The fleet's own log is `<log dir>/duende.log`.
-const FLEET_LOG: &str = "duende";
+/// Who has a fleet's state holds this file in it locked.
+pub(crate) const LOCK: &str = "manager.lock";
+/// What is said when the store's thread has panicked.
+const STORE_DIED: &str = "the store has died, and no state is kept any more: end the fleet, look at a copy \
+                          of its state file (`duende state ls`), and put a backup in its place";
+/// How long whoever holds it is waited for, and how often it is looked at.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+const LOCK_PERIOD: Duration = Duration::from_millis(20);
 
 /// How a manager runs.
 #[derive(Clone, Debug, Default)]
@@ -89,13 +91,19 @@ pub struct ServeOptions {
     pub ends_with_work: bool,
     /// Whether it has no terminal: then SIGHUP means "read the configuration", not "it is gone".
     pub detached: bool,
+    /// The socket for those who may look and not touch; none: there is none.
+    pub read_only_socket: Option<ReadOnlySocket>,
+    /// What is written in the fleet's file: to say later what of a changed one is not in force.
+    pub written: config::Written,
 }
 
 /// How a fleet ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The daemons that had failed, quarantined ones included.
     pub failed: Vec<String>,
+    /// What each daemon had published, in the order of the configuration.
+    pub metrics: Vec<(String, BTreeMap<String, f64>)>,
 }
 
 /// Why a manager could not start or go on.
@@ -149,6 +157,10 @@ pub(crate) struct Manager {
     backends: Backends,
     store: Arc<Store>,
     standard_input: Option<StandardInput>,
+    /// How often what was delivered.
+    deliveries: AllDeliveries,
+    /// By slot: the table that was in force before one that the daemon has not taken yet.
+    refusable: HashMap<u32, BTreeMap<String, ConfigValue>>,
     /// What is being opened before a start, what was, and what of the last incarnation of a slot may
     /// still be on its way to the store.
     preparing: HashMap<Address, AbortHandle>,
@@ -160,6 +172,8 @@ pub(crate) struct Manager {
     /// Counts the configurations that were in force.
     config_version: u64,
     notify: Option<NotifySocket>,
+    /// Why it can't be made again, as was told.
+    notify_fault: Option<String>,
     journal: Journal,
     monitor: DaemonMonitor,
     sampler: Sampler,
@@ -167,6 +181,8 @@ pub(crate) struct Manager {
     scribe: Scribe,
     /// Answers to `down`, which end when everything is over.
     farewells: Vec<JoinHandle<()>>,
+    /// What of the end those are told who asked for it; nothing: all is well.
+    last_words: Arc<OnceLock<String>>,
     is_over: bool,
 }
 
@@ -193,24 +209,23 @@ pub fn serve(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, Manag
 
 async fn run(fleet: FleetConfig, options: ServeOptions) -> Result<Outcome, ManagerError> {
     for dir in [&fleet.state_dir, &fleet.log_dir] {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|source| system(&format!("cannot make {}", dir.display()), source))?;
+        dirs::make(dir).map_err(|source| system("a directory of the fleet", source))?;
     }
     let uid = rustix::process::geteuid().as_raw();
     dirs::prepare_runtime_dir(&fleet.runtime_dir, uid)?;
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     // First of all: a second copy must not touch anything.
     let socket = fleet.socket_path();
-    let server =
-        ControlServer::open(&fleet.name, &socket, questions).map_err(|error| match error {
-            ControlError::AlreadyRunning { .. } => ManagerError::AlreadyRunning(error.to_string()),
-            ControlError::Io { socket, source } => {
-                system(&format!("cannot open the control socket {socket}"), source)
-            }
-        })?;
+    let readers = options.read_only_socket.as_ref();
+    let opened = ControlServer::open(&fleet.name, &socket, readers, questions);
+    let server = opened.map_err(|error| match error {
+        ControlError::AlreadyRunning { .. } => ManagerError::AlreadyRunning(error.to_string()),
+        ControlError::Io { what, socket, source } => {
+            system(&format!("cannot open the {what} socket {socket}"), source)
+        }
+    })?;
+    // Two that were told of different runtime directories do not see each other's sockets.
+    let _lock = lock_state(&fleet, &socket).await?;
     // What a manager that was killed has left ends first: nothing of it meets what is started here.
     // Each is a day at most: that is read in `config`.
     let lasts = |daemon: &DaemonConfig| daemon.stop_grace + daemon.kill_timeout;
@@ -229,9 +244,12 @@ fn system(what: &str, source: io::Error) -> ManagerError {
 
 impl Manager {
     fn new(fleet: FleetConfig, options: ServeOptions) -> Result<(Self, Sources), ManagerError> {
-        let store = Arc::new(Store::open(fleet.state_dir.join("state.redb"))?);
+        let state = fleet.state_dir.join(STATE_FILE);
+        // One component that runs alone is no fleet: it may use whatever directory it is told.
+        let owner = fleet.file.is_some().then_some(&*fleet.name);
+        let store = Arc::new(Store::open_gathering(state, owner, fleet.commit_interval)?);
         let scribe = Scribe::start();
-        let log = scribe.log(&log_path(&fleet.log_dir, FLEET_LOG));
+        let log = scribe.log(&fleet_log(&fleet.log_dir));
         let journal = Journal::new(log, Print::of(&options))?;
         let notify = if fleet.daemons.iter().any(DaemonConfig::is_notified_of) {
             let path = fleet.socket_path().with_extension("notify");
@@ -277,6 +295,8 @@ impl Manager {
             backends,
             store,
             standard_input,
+            deliveries: AllDeliveries::default(),
+            refusable: HashMap::new(),
             preparing: HashMap::new(),
             prepared: HashMap::new(),
             settling: HashMap::new(),
@@ -285,11 +305,13 @@ impl Manager {
             last_question: 0,
             config_version: 1,
             notify,
+            notify_fault: None,
             journal,
             monitor: DaemonMonitor::new(interval, daemons),
             sampler,
             scribe,
             farewells: Vec::new(),
+            last_words: Arc::default(),
             is_over: false,
             fleet,
         };
@@ -302,42 +324,80 @@ impl Manager {
         sources: &mut Sources,
         mut trouble: watch::Receiver<Option<String>>,
     ) -> Result<Outcome, ManagerError> {
-        let handler = |kind| signal(kind).map_err(|source| system("cannot handle signals", source));
-        let mut interrupt = handler(SignalKind::interrupt())?;
-        let mut terminate = handler(SignalKind::terminate())?;
-        let mut hangup = if ignores_hangup() { None } else { Some(handler(SignalKind::hangup())?) };
+        let mut signals =
+            Signals::take().map_err(|source| system("cannot handle signals", source))?;
         let mut fault = self.store.fault();
-        let mut in_a_row = 0;
+        let mut astray = self.store.astray();
+        let mut store_lives = true;
+        let mut turns = Turns::default();
+        let mut held = None;
         self.look_at_notify_socket();
+        for dir in [&self.fleet.state_dir, &self.fleet.log_dir] {
+            if let Some(doubt) = dirs::doubt(dir) {
+                self.journal.say(LogLevel::Warn, &doubt);
+            }
+        }
         self.handle(Event::Begin);
         loop {
-            self.flush_logs();
+            let step =
+                turns.next(|| self.decider.next_deadline().is_some_and(|at| at <= self.now()));
+            if self.is_over || matches!(step, Step::Wait { .. } | Step::Tick) {
+                self.flush_logs();
+            }
             if self.is_over {
                 return match self.decider.halted() {
                     Some(words) => Err(ManagerError::Halted(words.to_owned())),
-                    None => Ok(Outcome { failed: self.decider.failed() }),
+                    None => {
+                        Ok(Outcome { failed: self.decider.failed(), metrics: self.published() })
+                    }
                 };
             }
-            let mut deadline = self.decider.next_deadline();
-            if deadline.is_some_and(|deadline| deadline <= self.now()) {
-                self.hear_what_arrived(sources).await;
-                self.handle(Event::Tick);
-                // Signals and questions have their turn, whatever is due.
-                tokio::task::yield_now().await;
-                deadline = self.decider.next_deadline();
-            }
-            let asks = in_a_row < QUESTIONS_MAX_IN_A_ROW;
-            tokio::select! {
-                biased;
-                _ = interrupt.recv() => self.handle(Event::Interrupted { signal: "SIGINT" }),
-                _ = terminate.recv() => self.handle(Event::Interrupted { signal: "SIGTERM" }),
-                () = next_signal(hangup.as_mut()) => self.hang_up(),
-                Some(question) = asked.recv(), if asks => {
-                    in_a_row += 1;
-                    self.take_question(question);
+            let (questions, at_once) = match step {
+                Step::Wait { questions, at_once } => (questions, at_once),
+                Step::Look => {
+                    tokio::task::yield_now().await;
                     continue;
                 }
-                heard = self.backends.next() => self.take_heard(heard),
+                Step::Hear(source) => {
+                    turns.took(self.hear(source, sources, &mut held));
+                    continue;
+                }
+                Step::Release => {
+                    if let Some(heard) = held.take() {
+                        if let Heard::Place(place, PlaceNews::Lost { .. }) = &heard {
+                            self.backends.bury(*place);
+                        }
+                        self.handle(Event::Heard(heard));
+                    }
+                    continue;
+                }
+                Step::Tick => {
+                    self.handle(Event::Tick);
+                    continue;
+                }
+            };
+            let mut woken = Woken::Other;
+            tokio::select! {
+                biased;
+                asks = signals.next() => match asks {
+                    Asks::End(signal) => self.handle(Event::Interrupted { signal }),
+                    Asks::HangUp => self.hang_up(),
+                    Asks::Children => {
+                        reap_strangers();
+                    }
+                    Asks::Nothing(signal) => {
+                        self.journal.say(LogLevel::Warn, &format!("{signal} means nothing here"));
+                    }
+                },
+                Some(question) = asked.recv(), if questions => {
+                    self.take_question(question);
+                    woken = Woken::Question;
+                }
+                heard = self.backends.next(), if held.is_none() => {
+                    if self.take_heard(heard, &mut held) == Taken::End {
+                        woken = Woken::End;
+                    }
+                }
                 Some((at, prepared)) = sources.prepared.recv() => self.take_prepared(at, prepared),
                 notification = next_notification(self.notify.as_ref()) => {
                     if let Ok(notification) = notification {
@@ -350,71 +410,55 @@ impl Manager {
                     self.keep_notify_socket();
                     reap_strangers();
                 }
-                () = sleep_until(self.began, deadline) => {}
                 Ok(()) = trouble.changed() => {
                     let trouble = trouble.borrow_and_update().clone();
                     match trouble {
                         Some(trouble) => self.journal.say(LogLevel::Error, &trouble),
-                        None => self.journal.say(LogLevel::Info, "the control socket is back"),
+                        None => self.journal.say(LogLevel::Info, "the socket is back"),
                     }
                 }
-                Ok(()) = fault.changed() => {
-                    let fault = fault.borrow_and_update().clone();
-                    match fault {
-                        Some(fault) => self.journal.say(LogLevel::Error, &fault.to_string()),
-                        None => self.journal.say(LogLevel::Info, "state can be written again"),
-                    }
+                changed = fault.changed(), if store_lives => {
+                    let fault = if changed.is_ok() {
+                        fault.borrow_and_update().as_ref().map(ToString::to_string)
+                    } else {
+                        // Its thread has panicked, which a damaged file can bring about.
+                        store_lives = false;
+                        Some(STORE_DIED.to_owned())
+                    };
+                    self.handle(Event::Store(fault));
                 }
-                // As many questions as there may be in a row were asked, and nothing else happened.
-                () = tokio::task::yield_now(), if !asks => {}
+                Ok(()) = astray.changed(), if store_lives => {
+                    let astray = astray.borrow_and_update().clone();
+                    self.handle(Event::Astray(astray));
+                }
+                () = tokio::task::yield_now(), if at_once => {}
+                () = sleep_until(self.began, self.decider.next_deadline()) => {}
             }
-            in_a_row = 0;
-            self.turn(sources);
+            turns.woken(woken);
         }
     }
 
-    /// Hears from every source what is there, in turn. Whether there was anything.
-    fn turn(&mut self, sources: &mut Sources) -> bool {
-        let mut heard_any = false;
-        for _ in 0..NEWS_PER_TURN {
-            let mut heard = false;
-            if let Some(news) = now_or_never(self.backends.next()) {
-                self.take_heard(news);
-                heard = true;
-            }
-            if let Ok((at, prepared)) = sources.prepared.try_recv() {
-                self.take_prepared(at, prepared);
-                heard = true;
-            }
-            if let Some(datagram) = self.next_datagram() {
-                self.take_notification(datagram);
-                heard = true;
-            }
-            if let Ok(from) = sources.from_links.try_recv() {
-                self.take_from_link(from);
-                heard = true;
-            }
-            heard_any |= heard;
-            if !heard {
-                break;
-            }
+    /// Takes one of the news of a source, if one is there. An end is held.
+    fn hear(&mut self, source: Source, sources: &mut Sources, held: &mut Option<Heard>) -> Taken {
+        match source {
+            Source::Places => match now_or_never(self.backends.next()) {
+                Some(heard) => return self.take_heard(heard, held),
+                None => return Taken::Nothing,
+            },
+            Source::Preparations => match sources.prepared.try_recv() {
+                Ok((at, prepared)) => self.take_prepared(at, prepared),
+                Err(_) => return Taken::Nothing,
+            },
+            Source::Datagrams => match self.next_datagram() {
+                Some(datagram) => self.take_notification(datagram),
+                None => return Taken::Nothing,
+            },
+            Source::Links => match sources.from_links.try_recv() {
+                Ok(from) => self.take_from_link(from),
+                Err(_) => return Taken::Nothing,
+            },
         }
-        heard_any
-    }
-
-    /// Hears what had arrived before a deadline is judged: also what lies in sockets that nobody has
-    /// read yet, as after a time in which this process stood still.
-    async fn hear_what_arrived(&mut self, sources: &mut Sources) {
-        let mut quiet = 0;
-        for _ in 0..TURNS_BEFORE_TICK {
-            // Lets the readers of links read, and the runtime look at its sockets.
-            tokio::task::yield_now().await;
-            quiet = if self.turn(sources) { 0 } else { quiet + 1 };
-            // The first look wakes a reader, the second one hears it.
-            if quiet == 3 {
-                break;
-            }
-        }
+        Taken::News
     }
 
     /// A datagram that has arrived.
@@ -422,16 +466,14 @@ impl Manager {
         self.notify.as_ref()?.try_next().ok().flatten()
     }
 
-    /// Takes news of a backend. Before an end, the datagrams that had arrived are heard: what its
-    /// process said counts for it, and what comes later with the same number is another's.
-    fn take_heard(&mut self, heard: Heard) {
-        if matches!(heard, Heard::Of(_, News::Exited { .. }) | Heard::Place(..)) {
-            for _ in 0..decide::UNCLAIMED_MAX {
-                let Some(datagram) = self.next_datagram() else { break };
-                self.take_notification(datagram);
-            }
+    /// Takes news of a backend; an end is held.
+    fn take_heard(&mut self, heard: Heard, held: &mut Option<Heard>) -> Taken {
+        if turn::is_end(&heard) {
+            *held = Some(heard);
+            return Taken::End;
         }
         self.handle(Event::Heard(heard));
+        Taken::News
     }
 
     fn hang_up(&mut self) {
@@ -446,7 +488,14 @@ impl Manager {
 
     fn take_from_link(&mut self, from: FromLink) {
         match from.news {
-            LinkNews::Of(at, news) => self.handle(Event::Heard(Heard::Of(at, news))),
+            LinkNews::Of(at, news) => {
+                match news {
+                    News::Reloaded => self.settle_config(at.daemon, false),
+                    News::ReloadRefused { .. } => self.settle_config(at.daemon, true),
+                    _ => {}
+                }
+                self.handle(Event::Heard(Heard::Of(at, news)));
+            }
             LinkNews::Closed { link, reason } => self.backends.link_closed(link, reason),
         }
     }
@@ -457,6 +506,7 @@ impl Manager {
         let name = |slot| self.config(slot).map(|config| config.name.clone());
         let asks = self.decider.asks_whose(pid);
         let part_of = asks.then(|| self.backends.part_of(pid, name)).flatten();
+        let ignored = notification.without_effect();
         let notice = Notice {
             ready: notification.phase == Some(Phase::Ready),
             reloading: notification.phase == Some(Phase::Reloading),
@@ -466,6 +516,7 @@ impl Manager {
             main_pid: notification.main_pid,
             status: notification.status,
             fdstore: notification.fdstore > 0,
+            ignored,
         };
         self.handle(Event::Noticed { pid, part_of, notice });
     }
@@ -474,14 +525,19 @@ impl Manager {
     fn keep_notify_socket(&mut self) {
         let Some(notify) = &mut self.notify else { return };
         match notify.ensure_present() {
-            Ok(false) => {}
+            Ok(false) => self.notify_fault = None,
             Ok(true) => {
+                self.notify_fault = None;
                 let line = format!("{} was removed: made again", notify.path().display());
                 self.journal.say(LogLevel::Warn, &line);
             }
             Err(error) => {
                 let line = format!("{} can't be made again: {error}", notify.path().display());
-                self.journal.say(LogLevel::Error, &line);
+                // It is looked at with each sample, and told once.
+                if self.notify_fault.as_ref() != Some(&line) {
+                    self.journal.say(LogLevel::Error, &line);
+                    self.notify_fault = Some(line);
+                }
             }
         }
     }
@@ -517,6 +573,35 @@ fn instant_at(began: WallInstant, at: WallInstant) -> Instant {
     Instant::from_ns(u64::try_from(at.duration_since(began).as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// Locks a fleet's state for this manager. A manager that was killed has it a moment longer, until the system
+/// has taken it apart, and so has a verb that looks at the state: both are waited for, [`LOCK_TIME`] at most.
+async fn lock_state(fleet: &FleetConfig, socket: &Path) -> Result<LockFile, ManagerError> {
+    let path = fleet.state_dir.join(LOCK);
+    let began = WallInstant::now();
+    loop {
+        let taken = LockFile::take(&path)
+            .map_err(|source| system(&format!("cannot lock {}", path.display()), source))?;
+        match taken {
+            Ok(mut lock) => {
+                let pid = std::process::id();
+                // On a full disk the lock holds without a text.
+                let _ = lock.write(&format!("manager {pid}, socket {}\n", socket.display()));
+                return Ok(lock);
+            }
+            Err(_) if began.elapsed() < LOCK_TIME => tokio::time::sleep(LOCK_PERIOD).await,
+            Err(holder) => {
+                let text = format!(
+                    "the state of fleet `{}` in {} is in use ({holder}): ask that manager, with its \
+                     runtime directory in DUENDE_RUNTIME_DIR",
+                    fleet.name,
+                    fleet.state_dir.display()
+                );
+                return Err(ManagerError::AlreadyRunning(text));
+            }
+        }
+    }
+}
+
 async fn sleep_until(began: WallInstant, deadline: Option<Instant>) {
     let at = deadline.and_then(|at| began.checked_add(Duration::from_nanos(at.as_ns())));
     match at {
@@ -540,24 +625,6 @@ async fn next_notification(socket: Option<&NotifySocket>) -> io::Result<Datagram
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
     }
-}
-
-async fn next_signal(signal: Option<&mut tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether SIGHUP was ignored when this program started, as under `nohup`: then it stays so.
-fn ignores_hangup() -> bool {
-    // SIGHUP is the first bit of the mask.
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// One draw of entropy, for the jitter of one event's decisions.

@@ -2,8 +2,6 @@
 //!
 //! Nothing here decides: a failure is an event, or a line of the fleet's log.
 
-use std::fs;
-
 use duende_core::{
     epitaph::Epitaph,
     wire::link::{Address, LogLevel},
@@ -19,6 +17,7 @@ use super::{
 use crate::{
     backend::{Heard, News, Obstacle},
     daemon_log::LogOrigin,
+    own_file,
 };
 
 /// The name of the flight recorder's dump, in the fleet's state directory.
@@ -79,7 +78,11 @@ impl Manager {
     fn prepare(&mut self, at: Address) {
         let Some(config) = self.config(at.daemon) else { return };
         let settled = self.settling.remove(&at.daemon);
-        let ready = prepare(self.store.clone(), config, self.standard_input.clone());
+        let channels = config.channels.iter().map(|channel| &channel.name);
+        let deliveries =
+            channels.map(|channel| self.deliveries.of(&config.name, channel)).collect();
+        let (store, standard_input) = (self.store.clone(), self.standard_input.clone());
+        let ready = prepare(store, config, deliveries, standard_input);
         let sender = self.prepared_sender.clone();
         let task = tokio::spawn(async move {
             if let Some(settled) = settled {
@@ -133,7 +136,7 @@ impl Manager {
     fn dump(&mut self, epitaph: &Epitaph) {
         let text = self.decider.dump(epitaph);
         let path = self.fleet.state_dir.join(DUMP);
-        let line = match fs::write(&path, text) {
+        let line = match own_file::write(&path, text.as_bytes()) {
             Ok(()) => format!("what led to it is in {}", path.display()),
             Err(error) => format!("what led to it can't be written to {}: {error}", path.display()),
         };

@@ -2,10 +2,12 @@
 //!
 //! What only shows something is answered from what the machine and the monitor know. A reload first
 //! reads the fleet's file again: of it only the table `config` of the named daemons is taken; whatever
-//! else changed needs a restart of the fleet. A file that is not valid changes nothing.
+//! else changed needs a restart of the fleet, and is told to whoever asks what is not in force. A file that
+//! is not valid changes nothing.
 
 use std::sync::Arc;
 
+use duende_core::wire::link::LogLevel;
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,12 +18,21 @@ use super::{
     Manager,
 };
 use crate::{
-    config::{self, Overrides},
+    config::{
+        self, NAME_BYTES_MAX, Overrides,
+        suggest::{did_you_mean, listed},
+    },
     control::protocol::{
-        CONTROL_VERSION, ErrorCode, ManagerInfo, Request, Response, daemons_responses,
+        CONTROL_VERSION, CONTROL_VERSION_MIN, ConfigChange, ErrorCode, ManagerInfo, Request,
+        Response, TakesEffect, daemons_responses,
     },
     platform::Surroundings,
 };
+
+/// Most changes of the file that are told of.
+const CHANGES_MAX: usize = 1_000;
+/// Most of them that are told in the fleet's log.
+const CHANGES_SAID_MAX: usize = 10;
 
 /// A question that the machine has.
 #[derive(Debug)]
@@ -38,7 +49,10 @@ impl Manager {
     pub(super) fn take_question(&mut self, question: Question) {
         let Question { request, reply } = question;
         let answered = match request {
-            Request::Hello { .. } => Ok(Some(vec![Response::Hello(Box::new(self.info()))])),
+            Request::Hello { .. } => {
+                let fleet = Box::new(self.info());
+                Ok(Some(vec![Response::Hello { min: CONTROL_VERSION_MIN, fleet }]))
+            }
             Request::Ps => {
                 let mut responses = daemons_responses(self.rows());
                 responses.push(Response::Done);
@@ -49,6 +63,10 @@ impl Manager {
                 verb.map(|verb| self.ask(verb, 1, &reply))
             }
             Request::History { name, last_ms } => self.history(&name, last_ms),
+            Request::Changes => self.changes().map(|changes| {
+                let changes = changes.into_iter().map(|change| Response::Change { change });
+                Some(changes.chain([Response::Done]).collect())
+            }),
             Request::Start { names } => self.ask_for(&names, Verb::Start, &reply),
             Request::Stop { names } => self.ask_for(&names, Verb::Stop, &reply),
             Request::Restart { names } => self.ask_for(&names, Verb::Restart, &reply),
@@ -58,6 +76,10 @@ impl Manager {
             Request::Settled => Ok(self.ask(Verb::Settled, 0, &reply)),
             Request::Events { follow } => {
                 self.events(reply, follow);
+                return;
+            }
+            Request::Export { name } => {
+                self.export(name, reply);
                 return;
             }
             Request::Down => {
@@ -126,13 +148,51 @@ impl Manager {
     pub(super) fn reload_all(&mut self) {
         let slots = self.running_slots();
         if let Err(Response::Error { message, .. }) = self.read_configs(&slots) {
-            self.journal.say(duende_core::wire::link::LogLevel::Error, &message);
+            self.journal.say(LogLevel::Error, &message);
             return;
         }
         let question = self.next_question();
         if !slots.is_empty() {
             self.handle(Event::Asked { question, verb: Verb::Reload(slots) });
         }
+        self.say_what_is_not_in_force();
+    }
+
+    /// What of the file a reload did not take, in the fleet's log: nobody waits for the answer to a signal.
+    fn say_what_is_not_in_force(&mut self) {
+        let (Ok(changes), Some(file)) = (self.changes(), &self.fleet.file) else { return };
+        let file = file.display().to_string();
+        for change in changes.iter().take(CHANGES_SAID_MAX) {
+            self.journal.say(LogLevel::Warn, &change.in_words(&file));
+        }
+        if let Some(more) = changes.len().checked_sub(CHANGES_SAID_MAX).filter(|more| *more > 0) {
+            self.journal.say(LogLevel::Warn, &format!("{file}: and {more} more changes"));
+        }
+    }
+
+    /// What the file says now and the fleet does not do.
+    fn changes(&self) -> Result<Vec<ConfigChange>, Response> {
+        let Some(file) = &self.fleet.file else { return Ok(Vec::new()) };
+        let checked = config::check(file, &Overrides::default(), &Surroundings::current());
+        let now = checked.map_err(|error| Response::Error {
+            code: ErrorCode::InvalidState,
+            message: format!("the file is not valid now, and its changes take no effect: {error}"),
+        })?;
+        let running = |name: &str| {
+            let slot = usize::try_from(self.decider.find(name)?).ok()?;
+            self.configs.get(slot).map(AsRef::as_ref)
+        };
+        let changes = self.options.written.changes(&self.fleet, running, &now);
+        let words = changes.into_iter().map(|change| ConfigChange {
+            daemon: change.daemon.unwrap_or_default(),
+            key: change.key,
+            line: change.line.and_then(|line| u64::try_from(line).ok()),
+            takes_effect: match change.takes_effect {
+                config::TakesEffect::Reload => TakesEffect::Reload,
+                config::TakesEffect::Up => TakesEffect::Up,
+            },
+        });
+        Ok(words.take(CHANGES_MAX).collect())
     }
 
     /// Takes the tables of these daemons from the fleet's file.
@@ -150,6 +210,7 @@ impl Manager {
             }
             let Some(new) = fleet.daemon(&config.name) else { continue };
             if new.config != config.config {
+                self.refusable.entry(slot).or_insert_with(|| config.config.clone());
                 Arc::make_mut(config).config.clone_from(&new.config);
                 changed.push(config.name.clone());
             }
@@ -160,6 +221,16 @@ impl Manager {
             self.journal.record_config(self.config_version, &detail);
         }
         Ok(())
+    }
+
+    /// A daemon says what it makes of the table that it was told of. One that it refuses is not used by its
+    /// next incarnation either.
+    pub(super) fn settle_config(&mut self, slot: u32, is_refused: bool) {
+        let before = self.refusable.remove(&slot);
+        let config = usize::try_from(slot).ok().and_then(|slot| self.configs.get_mut(slot));
+        if let (true, Some(before), Some(config)) = (is_refused, before, config) {
+            Arc::make_mut(config).config = before;
+        }
     }
 
     fn info(&mut self) -> ManagerInfo {
@@ -181,7 +252,7 @@ impl Manager {
             Answer::Figures { slot, figures } => {
                 let Some(mut row) = self.row(slot) else { return vec![Response::Done] };
                 row.metrics.extend(figures);
-                vec![Response::Daemons(vec![row]), Response::Done]
+                vec![Response::Daemons { daemons: vec![row] }, Response::Done]
             }
             Answer::Outcomes(outcomes) => self.outcomes(&outcomes, named),
         }
@@ -198,7 +269,7 @@ impl Manager {
                     first.detail.clone()
                 } else {
                     let names: Vec<_> = refused.iter().map(|one| self.name(one.slot)).collect();
-                    format!("{} and {} others: {}", first.detail, others.len(), names.join(", "))
+                    format!("{}; of {}: {}", first.detail, others.len() + 1, names.join(", "))
                 };
                 Response::Error { code, message }
             }
@@ -223,13 +294,12 @@ impl Manager {
             let mut names: Vec<_> =
                 self.configs.iter().map(|config| config.name.as_str()).collect();
             names.sort_unstable();
-            Response::Error {
-                code: ErrorCode::UnknownDaemon,
-                message: format!(
-                    "no daemon is named `{name}`; this fleet has {}",
-                    names.join(", ")
-                ),
-            }
+            let help = did_you_mean(name, names.iter().copied(), || {
+                format!("this fleet has {}", listed(names.iter().copied()))
+            });
+            let name: String = name.chars().take(NAME_BYTES_MAX).collect();
+            let message = format!("no daemon is named `{name}`; {help}");
+            Response::Error { code: ErrorCode::UnknownDaemon, message }
         })
     }
 

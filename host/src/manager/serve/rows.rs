@@ -1,22 +1,33 @@
 //! The fleet as people see it: one row for each daemon, from what the machine and the monitor know.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use duende_core::{
     lifecycle::{FailureReason, Starting, State},
     restart::RestartPolicy,
 };
 
-use super::{super::decide::Detail, Manager, log_path};
+use super::{
+    super::{decide::Detail, link::delivery::Standing},
+    Manager, log_path,
+};
 use crate::{
-    config::{DaemonConfig, Isolation},
-    control::protocol::{DaemonRow, DaemonState, HealthState},
+    config::{ChannelConfig, DaemonConfig, Isolation},
+    control::protocol::{DaemonRow, DaemonState, HealthState, SourceRow},
 };
 
 impl Manager {
     /// All rows, in the order of the configuration.
     pub(super) fn rows(&self) -> Vec<DaemonRow> {
         self.order.iter().filter_map(|slot| self.row(*slot)).collect()
+    }
+
+    /// What each daemon has published, in the order of the configuration.
+    pub(super) fn published(&self) -> Vec<(String, BTreeMap<String, f64>)> {
+        let published = |slot: &u32| {
+            Some((self.config(*slot)?.name.clone(), self.decider.daemon(*slot)?.metrics()))
+        };
+        self.order.iter().filter_map(published).collect()
     }
 
     /// The daemons that run.
@@ -53,7 +64,11 @@ impl Manager {
             incarnation: view.incarnation,
             restarts: u64::from(view.restarts),
             // What a daemon said last, while it runs.
-            health: if view.state.is_up() { health } else { HealthState::Unknown },
+            health: if view.state.is_up() && !detail.ending {
+                health
+            } else {
+                HealthState::Unknown
+            },
             health_detail: said.to_owned(),
             uptime_ms: running.map(|(_, _, began)| ms(now.saturating_since(began))),
             memory_bytes: match pid {
@@ -75,7 +90,18 @@ impl Manager {
             since_ms: Some(ms(now.saturating_since(view.since))),
             processes: daemon.processes(),
             lost_lines: daemon.lost_lines(),
+            sources: self.sources(&config),
         })
+    }
+
+    /// How the logs that it reads stand.
+    fn sources(&self, config: &DaemonConfig) -> Vec<SourceRow> {
+        let stands = |channel: &ChannelConfig| {
+            let deliveries = self.deliveries.get(&config.name, &channel.name)?;
+            let Standing { lag_bytes, unreadable } = deliveries.standing()?;
+            Some(SourceRow { channel: channel.name.clone(), lag_bytes, unreadable })
+        };
+        config.channels.iter().filter_map(stands).collect()
     }
 }
 
@@ -101,6 +127,9 @@ const fn policy(policy: RestartPolicy) -> &'static str {
 
 const fn state_of(state: State, detail: &Detail) -> DaemonState {
     match state {
+        State::Running | State::Reloading { .. } | State::Paused if detail.ending => {
+            DaemonState::Stopping
+        }
         State::Created => DaemonState::Created,
         State::Starting(Starting::Waiting) if detail.blocked => DaemonState::Blocked,
         State::Starting(Starting::Waiting) => DaemonState::Waiting,

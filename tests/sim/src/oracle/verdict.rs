@@ -229,13 +229,15 @@ impl Record {
 
 /// Whether an end lies outside of the daemon.
 pub(super) const fn is_outer(end: End) -> bool {
-    matches!(end, End::Lost | End::Unavailable)
+    matches!(end, End::Lost | End::Unavailable | End::Code(75))
 }
 
 /// Which ends are failures: all but code 0 and systemd's clean signals.
 pub(super) fn failure(end: End) -> Option<FailureReason> {
     Some(match end {
         End::Code(0) | End::Signal(1 | 2 | 13 | 15) => return None,
+        End::Code(75) => FailureReason::Unavailable(duende_core::restart::Unavailable::TempFail),
+        End::Code(77 | 78) => FailureReason::Refused,
         End::Code(code) => FailureReason::ExitCode(i32::from(code)),
         End::Signal(signal) => FailureReason::Signal(i32::from(signal)),
         End::Error => FailureReason::Error,

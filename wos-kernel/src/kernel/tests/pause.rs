@@ -17,7 +17,7 @@ struct Bench {
     said: Vec<String>,
 }
 
-const AT: Address = Address { daemon: 1, incarnation: 1 };
+const AT: Address = Address::of(1, 1);
 
 impl Bench {
     fn new() -> Self {
@@ -26,11 +26,9 @@ impl Bench {
         let kernel = Kernel::new(ScriptedExecutor::default(), 4, machine.clone());
         let mut bench = Self { kernel, machine, said: Vec::new() };
         let grants = Grants::STATE.union(Grants::METRIC);
-        let create =
-            Command::Create { at: AT, name: "d", image: "i", limits: LIMITS, level: 4, grants };
-        bench.tell(create);
-        bench.tell(Command::ConfigEntry { at: AT, key: "old", value: "1" });
-        bench.tell(Command::ChannelOpen { at: AT, name: "lines", granted: true });
+        described(AT, "i", 4, grants).for_each(|command| bench.tell(command));
+        bench.tell(Command::ConfigEntry { at: AT, key: "old", value: "1", kind: ValueKind::Text });
+        bench.tell(Command::ChannelOpen { at: AT, name: "lines", granted: true, window: 512 });
         bench.tell(Command::Start { at: AT });
         bench.settle();
         bench.take_calls();
@@ -57,7 +55,7 @@ impl Bench {
     }
 
     fn send(&mut self) {
-        self.tell(Command::Message { at: AT, channel: 0, sequence: 1, payload: b"m" });
+        self.tell(Command::Messages { at: AT, channel: 0, sequence: 1, attempt: 1, payloads: ONE });
     }
 
     fn take_calls(&mut self) -> Vec<Call> {
@@ -199,12 +197,12 @@ fn a_reload_is_for_the_next_slice_and_is_answered_after_it() {
         let Phase::Boundary(instance) = &bench.kernel.table.get(row).unwrap().phase else {
             panic!("a slice is open");
         };
-        instance.context.config(key).map(String::from)
+        instance.context.config().text(key).map(String::from)
     };
     bench.act(&[Act::Preempt]);
     bench.send();
     bench.step();
-    bench.tell(Command::ConfigEntry { at: AT, key: "new", value: "2" });
+    bench.tell(Command::ConfigEntry { at: AT, key: "new", value: "2", kind: ValueKind::Text });
     bench.tell(Command::Reload { at: AT });
     bench.step();
     assert_eq!(bench.take_said(), ["slice"], "the open slice knew nothing of it");
@@ -222,9 +220,9 @@ fn a_reload_is_for_the_next_slice_and_is_answered_after_it() {
     assert_eq!(config(&mut bench, "new").as_deref(), Some("2"));
 
     // Two before the next slice are one, and the last table counts.
-    bench.tell(Command::ConfigEntry { at: AT, key: "a", value: "3" });
+    bench.tell(Command::ConfigEntry { at: AT, key: "a", value: "3", kind: ValueKind::Text });
     bench.tell(Command::Reload { at: AT });
-    bench.tell(Command::ConfigEntry { at: AT, key: "b", value: "4" });
+    bench.tell(Command::ConfigEntry { at: AT, key: "b", value: "4", kind: ValueKind::Text });
     bench.tell(Command::Reload { at: AT });
     bench.settle();
     assert_eq!(bench.take_said(), ["reloaded"]);
@@ -237,15 +235,16 @@ fn a_reload_is_for_the_next_slice_and_is_answered_after_it() {
 #[test]
 fn what_was_not_started_has_nothing_to_reload_and_a_table_is_bounded() {
     let mut bench = Bench::new();
-    let at = Address { daemon: 2, incarnation: 1 };
+    let at = Address::of(2, 1);
     let grants = Grants::default();
-    bench.tell(Command::Create { at, name: "d", image: "i", limits: LIMITS, level: 4, grants });
+    described(at, "i", 4, grants).for_each(|command| bench.tell(command));
     let refused = bench.kernel.command(Command::Reload { at }, &mut |_| {}).unwrap_err();
     assert_eq!(refused, ProtocolError::NotStarted(at));
 
     let entries: Vec<_> = (0..=CONFIG_ENTRIES_MAX).map(|index| alloc::format!("{index}")).collect();
     let mut configure = |key: &String| {
-        bench.kernel.command(Command::ConfigEntry { at: AT, key, value: "" }, &mut |_| {})
+        let entry = Command::ConfigEntry { at: AT, key, value: "", kind: ValueKind::Text };
+        bench.kernel.command(entry, &mut |_| {})
     };
     assert!(entries[..CONFIG_ENTRIES_MAX].iter().all(|key| configure(key).is_ok()));
     assert_eq!(configure(&entries[CONFIG_ENTRIES_MAX]), Err(ProtocolError::TooMany(AT)));
@@ -254,10 +253,10 @@ fn what_was_not_started_has_nothing_to_reload_and_a_table_is_bounded() {
 #[test]
 fn who_is_paused_before_it_ran_begins_when_it_is_resumed() {
     let mut bench = Bench::new();
-    let at = Address { daemon: 2, incarnation: 1 };
+    let at = Address::of(2, 1);
     bench.kernel.executor().pending_images = true;
     let grants = Grants::STATE;
-    bench.tell(Command::Create { at, name: "d", image: "i", limits: LIMITS, level: 4, grants });
+    described(at, "i", 4, grants).for_each(|command| bench.tell(command));
     bench.tell(Command::Start { at });
     bench.tell(Command::Pause { at });
     bench.kernel.executor().pending_images = false;

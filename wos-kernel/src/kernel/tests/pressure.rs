@@ -25,11 +25,12 @@ impl Bench {
 
     /// Makes a daemon with this state, whose quota of it is 20 bytes.
     fn start(&mut self, daemon: u32, state: &[u8]) -> Address {
-        let at = Address { daemon, incarnation: 1 };
+        let at = Address::of(daemon, 1);
         let grants = Grants::STATE.union(Grants::METRIC);
         let limits = Limits { state_bytes_max: 20, ..LIMITS };
-        self.tell(Command::Create { at, name: "d", image: "i", limits, level: 4, grants });
-        self.tell(Command::ChannelOpen { at, name: "lines", granted: true });
+        let said = Description { at, name: "d", image: "i", level: 4, limits, grants };
+        said.commands().for_each(|command| self.tell(command));
+        self.tell(Command::ChannelOpen { at, name: "lines", granted: true, window: 512 });
         self.tell(Command::StateEntry { at, key: "count", value: state });
         self.tell(Command::Start { at });
         at
@@ -37,7 +38,7 @@ impl Bench {
 
     fn count(&mut self, at: Address, messages: u64) {
         for sequence in 1..=messages {
-            self.tell(Command::Message { at, channel: 0, sequence, payload: b"m" });
+            self.tell(Command::Messages { at, channel: 0, sequence, attempt: 1, payloads: ONE });
         }
         while self.kernel.step(&mut |event| note(&mut self.said, &event)).unwrap() {
             assert_eq!(self.kernel.check_invariants(), Ok(()));
@@ -91,7 +92,7 @@ fn what_all_daemons_hold_is_bounded_by_the_machine() {
     assert_eq!(bench.take_said(), told);
     bench.start(2, &[1; 10]);
     assert_eq!(bench.take_said(), ["2 Refused"]);
-    bench.tell(Command::Kill { at: Address { daemon: 1, incarnation: 1 } });
+    bench.tell(Command::Kill { at: Address::of(1, 1) });
     assert_eq!(bench.take_said(), ["1 Killed", "0 Memory Calm", "0 Calm"]);
     bench.start(2, &[1; 10]);
     assert_eq!(bench.take_said(), [""; 0]);

@@ -13,11 +13,10 @@ fn kernel_of(levels: &[u8]) -> (Kernel<ScriptedExecutor>, Arc<TestMachine>) {
     let processes = u32::try_from(levels.len()).unwrap() + 1;
     let mut kernel = Kernel::new(ScriptedExecutor::default(), processes, machine.clone());
     for (&level, daemon) in levels.iter().zip(0..) {
-        let at = Address { daemon, incarnation: 1 };
+        let at = Address::of(daemon, 1);
         let grants = Grants::STATE.union(Grants::METRIC);
-        let create = Command::Create { at, name: "d", image: "i", limits: LIMITS, level, grants };
-        let open = Command::ChannelOpen { at, name: "lines", granted: true };
-        for command in [create, open, Command::Start { at }] {
+        let open = Command::ChannelOpen { at, name: "lines", granted: true, window: 512 };
+        for command in described(at, "i", level, grants).chain([open, Command::Start { at }]) {
             kernel.command(command, &mut |_| {}).unwrap();
         }
     }
@@ -57,8 +56,8 @@ fn a_turn_is_as_long_as_its_level_allows_and_a_slice_as_its_budget() {
         while step(&mut kernel) {}
         kernel.executor().takes = Some((machine, MS_NS));
         kernel.executor().habit = Some(Act::Compute);
-        let at = Address { daemon: 0, incarnation: 1 };
-        let message = Command::Message { at, channel: 0, sequence: 1, payload: b"m" };
+        let at = Address::of(0, 1);
+        let message = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads: ONE };
         kernel.command(message, &mut |_| {}).unwrap();
         let mut ended = Vec::new();
         let mut note = |event: Event<'_>| {
@@ -83,8 +82,8 @@ fn turns_go_round_within_a_level_and_the_urgent_go_first() {
     kernel.executor().turns.clear();
     kernel.executor().habit = Some(Act::Again);
     for daemon in 0..3 {
-        let at = Address { daemon, incarnation: 1 };
-        let message = Command::Message { at, channel: 0, sequence: 1, payload: b"m" };
+        let at = Address::of(daemon, 1);
+        let message = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads: ONE };
         kernel.command(message, &mut |_| {}).unwrap();
     }
     kernel.executor().script.extend([Act::Return, Act::Preempt]);
@@ -104,8 +103,8 @@ fn when_every_stack_is_taken_the_oldest_open_slice_goes_first() {
     // The invariants of so many are looked at in the end: that takes a while.
     while kernel.step(&mut |_| {}).unwrap() {}
     let wake = |kernel: &mut Kernel<ScriptedExecutor>, daemon| {
-        let at = Address { daemon, incarnation: 1 };
-        let message = Command::Message { at, channel: 0, sequence: 1, payload: b"m" };
+        let at = Address::of(daemon, 1);
+        let message = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads: ONE };
         kernel.command(message, &mut |_| {}).unwrap();
     };
     (0..urgent).for_each(|daemon| wake(&mut kernel, daemon));
