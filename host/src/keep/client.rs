@@ -2,6 +2,10 @@
 //!
 //! Latency is what counts here: a request is written to the socket before [`KeepClient::send`]
 //! returns, and an event is read by whoever awaits it, without a task or a queue in between.
+//!
+//! Once the link is broken nothing is left to be sent: what waits for a socket that takes nothing any more would
+//! be tried again and again, without the thread ever looking what else there is to hear
+//! (`tests::a_broken_link_is_not_written_to_for_ever`).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -101,6 +105,7 @@ impl KeepClient {
         self.outbox.push(request, link)?;
         match self.outbox.flush(&self.stream) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.outbox.abandon();
                 Err(KeepError::system("sending to keep", error))
             }
             _ => Ok(()),
@@ -125,8 +130,11 @@ impl KeepClient {
             let ready = self.stream.ready(interest).await.map_err(failed)?;
             if ready.is_writable() && !self.outbox.is_empty() {
                 let (outbox, stream) = (&mut self.outbox, &self.stream);
+                let flushed = stream.try_io(Interest::WRITABLE, || outbox.flush(stream));
                 // A broken link shows when reading, after the last events.
-                let _ = stream.try_io(Interest::WRITABLE, || outbox.flush(stream));
+                if flushed.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+                    outbox.abandon();
+                }
             }
             if ready.is_readable() {
                 let (inbox, stream) = (&mut self.inbox, &self.stream);
@@ -178,6 +186,46 @@ impl KeepClient {
                 Ok(None) if Instant::now() < deadline => tokio::time::sleep(REAP_EVERY).await,
                 Ok(None) => return None,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use duende_core::wire::link::Address;
+
+    use super::*;
+
+    /// Whichever of the two meets the broken link first, the end of `keep` is heard.
+    #[test]
+    fn a_broken_link_is_not_written_to_for_ever() {
+        for is_sent_before in [false, true] {
+            let (sender, heard) = mpsc::channel();
+            // A loop that never yields could not be timed out by its own runtime.
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let error = runtime.unwrap().block_on(async {
+                    let mut keep = KeepClient::start_command(&mut Command::new("cat")).unwrap();
+                    let request = KeepRequest::Kill { at: Address::of(0, 1) };
+                    // The runtime knows that the socket takes something, and nothing else yet.
+                    keep.stream.writable().await.unwrap();
+                    if is_sent_before {
+                        keep.outbox.push(&request, None).unwrap();
+                    }
+                    keep.process.kill().unwrap();
+                    keep.process.wait().unwrap();
+                    if !is_sent_before {
+                        keep.send(&request, None).unwrap_err();
+                    }
+                    keep.next_event().await.unwrap_err()
+                });
+                sender.send(error.to_string()).unwrap();
+            });
+            let error = heard.recv_timeout(Duration::from_secs(20)).expect("an end");
+            assert!(error.contains("signal: 9"), "{error}");
         }
     }
 }

@@ -100,6 +100,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// Gives up what was not sent: nobody will take it.
+    pub(super) fn abandon(&mut self) {
+        self.bytes.clear();
+        self.fds.clear();
+        self.sent = 0;
+    }
+
     fn compact(&mut self) {
         if self.sent >= COMPACT_BYTES {
             self.bytes.drain(..self.sent);
