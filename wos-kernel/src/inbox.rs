@@ -12,7 +12,7 @@ use duende_core::epitaph::Epitaph;
 use duende_core::{
     ipc::{self, Overflow, Place, Schema, Seat, SenderId, Spec},
     time::Instant,
-    wire::link::VALUE_BYTES_MAX,
+    wire::link::{Part, VALUE_BYTES_MAX},
 };
 
 use crate::limits::RECEIVE_BYTES_MAX;
@@ -30,6 +30,8 @@ pub struct Message {
     pub sequence: u64,
     /// 1; more if it was delivered before.
     pub attempt: u32,
+    /// Which part of a longer item it is.
+    pub part: Part,
     /// The bytes.
     pub payload: Vec<u8>,
 }
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     fn message(sequence: u64, bytes: usize) -> Message {
-        Message { sequence, attempt: 1, payload: vec![0; bytes] }
+        Message { sequence, attempt: 1, part: Part::Whole, payload: vec![0; bytes] }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     described::{Description, Grants, Limits},
-    payloads::{PAYLOAD_PREFIX_BYTES, Payloads, payload_prefix},
+    payloads::{PAYLOAD_PREFIX_BYTES, Part, Payloads, payload_prefix},
 };
 pub use crate::policy::quota::Pressure;
 

@@ -25,7 +25,8 @@
 use core::time::Duration;
 
 use duende_sdk::{
-    Context, Daemon, Failure, Health, Instant, Level, Next, Sample, Wake, WakeReasons,
+    Context, Daemon, Failure, Health, Instant, Level, Message, Next, Part, Sample, Wake,
+    WakeReasons,
 };
 
 mod access_json;
@@ -109,7 +110,9 @@ impl Daemon for Sentinel {
         let messages = context.receive("lines", LINES_PER_SLICE_MAX)?;
         if !messages.is_empty() {
             let now = context.wall().since_epoch().as_secs();
-            for message in &messages {
+            // A line that is longer than a message may be is one line all the same.
+            let begins = |message: &&Message| matches!(message.part, Part::Whole | Part::First);
+            for message in messages.iter().filter(begins) {
                 self.count(&message.payload, now, context);
             }
             self.last_line = Some(wake.now);

@@ -10,8 +10,8 @@ use crate::context::{Context, Host};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Outcome};
 use crate::types::{
-    Datetime, Error, HealthStatus, Instant, Level, Message, Next, SampleValue, Scarcity, Value,
-    Wake, WakeReasons,
+    Datetime, Error, HealthStatus, Instant, Level, Message, Next, Part, SampleValue, Scarcity,
+    Value, Wake, WakeReasons,
 };
 
 /// Generated from `wit/`: the canonical ABI.
@@ -283,6 +283,12 @@ impl Host for Imports {
             .map(|message| Message {
                 sequence: message.sequence,
                 attempt: message.attempt,
+                part: match message.part {
+                    import::channel::Part::Whole => Part::Whole,
+                    import::channel::Part::First => Part::First,
+                    import::channel::Part::Middle => Part::Middle,
+                    import::channel::Part::Last => Part::Last,
+                },
                 payload: message.payload,
             })
             .collect())

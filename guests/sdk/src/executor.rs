@@ -6,7 +6,10 @@
 
 use core::marker::PhantomData;
 
-use duende_core::{policy::quota::Pressure, wire::link::LogLevel};
+use duende_core::{
+    policy::quota::Pressure,
+    wire::link::{self, LogLevel},
+};
 use wos_kernel::{
     Call, ConfigValue, Ending, Executor, Fault, ImageState, Progress, Return, SyscallError,
 };
@@ -15,8 +18,8 @@ use crate::context::{Context, Host};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Outcome};
 use crate::types::{
-    Datetime, Error, Health, HealthCheck, HealthStatus, Instant, Level, Message, Next, Sample,
-    SampleValue, Scarcity, Value, Wake, WakeReasons,
+    Datetime, Error, Health, HealthCheck, HealthStatus, Instant, Level, Message, Next, Part,
+    Sample, SampleValue, Scarcity, Value, Wake, WakeReasons,
 };
 
 /// Processes of a kernel with one daemon: PID 1 and the daemon.
@@ -199,6 +202,12 @@ impl Host for wos_kernel::Context {
             .map(|message| Message {
                 sequence: message.sequence,
                 attempt: message.attempt,
+                part: match message.part {
+                    link::Part::Whole => Part::Whole,
+                    link::Part::First => Part::First,
+                    link::Part::Middle => Part::Middle,
+                    link::Part::Last => Part::Last,
+                },
                 payload: message.payload,
             })
             .collect())

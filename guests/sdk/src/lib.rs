@@ -55,8 +55,8 @@ pub use durable::{Durable, Kept, PREFIX as DURABLE_PREFIX};
 pub use failure::{Failure, Outcome};
 pub use program::{EVENT_MESSAGES_MAX, Event, Handle, Program, Running};
 pub use types::{
-    Datetime, Error, Health, HealthCheck, HealthStatus, Instant, Level, Message, Next, Sample,
-    SampleValue, Scarcity, Value, Wake, WakeReasons,
+    Datetime, Error, Health, HealthCheck, HealthStatus, Instant, Level, Message, Next, Part,
+    Sample, SampleValue, Scarcity, Value, Wake, WakeReasons,
 };
 
 #[cfg(target_arch = "wasm32")]

@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use duende_core::wire::link::{
     Address, CHANNEL_MESSAGES_MAX, Command, Description, Event, Grants, HealthReport, Limits,
-    LogLevel, Payloads, ValueKind, WINDOW_MAX, payload_prefix,
+    LogLevel, Part, Payloads, ValueKind, WINDOW_MAX, payload_prefix,
 };
 use duende_core::{metrics::Counter, sched};
 use wos_kernel::{
@@ -431,7 +431,7 @@ impl Manager {
                 channel.sent += 1;
                 let (sequence, attempt) = (channel.sent, channel.attempt(channel.sent));
                 let Some(payload) = channel.queue.get(index) else { break };
-                let joined = [&payload_prefix(payload.len())[..], payload].concat();
+                let joined = [&payload_prefix(Part::Whole, payload.len())[..], payload].concat();
                 let payloads = Payloads::new(&joined);
                 let message =
                     Command::Messages { at: *at, channel: number, sequence, attempt, payloads };

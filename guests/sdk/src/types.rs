@@ -327,6 +327,20 @@ pub enum Level {
     Critical,
 }
 
+/// Which part of an item a message is: a line that is longer than a message may be comes in several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Its beginning. The last part may never come: its writer died within it, say.
+    First,
+    /// Neither its beginning nor its end.
+    Middle,
+    /// Its end.
+    Last,
+}
+
 /// One message of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -334,6 +348,8 @@ pub struct Message {
     pub sequence: u64,
     /// 1; one more for each incarnation that it was delivered to before and that did not commit it.
     pub attempt: u32,
+    /// Which part of a longer item it is.
+    pub part: Part,
     /// The bytes, at most 65,536.
     pub payload: Vec<u8>,
 }

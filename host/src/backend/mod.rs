@@ -192,6 +192,17 @@ pub enum Report {
     Paused,
 }
 
+/// What the words of a source are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceWord {
+    /// Of interest.
+    Note,
+    /// It gives nothing for now, or not as it should.
+    Trouble,
+    /// Lines were lost.
+    Gap,
+}
+
 /// What is heard of one incarnation, whoever says it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
@@ -288,13 +299,16 @@ pub enum News {
     },
     /// The source of a channel has something to say.
     Source {
-        /// Whether lines were lost.
-        gap: bool,
+        /// What its words are.
+        word: SourceWord,
         /// What.
         text: String,
     },
-    /// The source of a channel has ended, and all it gave was consumed.
-    SourceDrained,
+    /// The source of a channel gives nothing any more, and all it gave was consumed.
+    SourceDrained {
+        /// Why, if that is not its end.
+        failure: Option<String>,
+    },
     /// Its own link is closed, or was closed because the peer broke the protocol.
     LinkClosed {
         /// Why, if it broke the protocol.

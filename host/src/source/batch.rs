@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use duende_core::wire::link::Part;
+
 use super::follow::LogPosition;
 
 /// One message for the channel.
@@ -9,6 +11,8 @@ use super::follow::LogPosition;
 pub struct Item {
     /// At most [`ITEM_BYTES_MAX`](super::ITEM_BYTES_MAX) bytes.
     pub payload: Vec<u8>,
+    /// Which part of a longer line it is.
+    pub part: Part,
     /// What to commit when the item was consumed.
     pub position: Position,
 }
@@ -87,8 +91,8 @@ impl Batch {
         self.items.is_empty() || (self.items.len() < self.items_max && bytes <= self.bytes_left)
     }
 
-    pub(super) fn push(&mut self, payload: Vec<u8>, position: Position) {
+    pub(super) fn push(&mut self, part: Part, payload: Vec<u8>, position: Position) {
         self.bytes_left = self.bytes_left.saturating_sub(payload.len());
-        self.items.push(Item { payload, position });
+        self.items.push(Item { payload, part, position });
     }
 }

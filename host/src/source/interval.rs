@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use duende_core::wire::link::Part;
 use tokio::time::Instant;
 
 use super::{Batch, Position, SourceError};
@@ -24,7 +25,7 @@ impl Interval {
         loop {
             let elapsed = self.start.elapsed();
             if let Some(tick) = self.schedule.take(elapsed) {
-                return batch.push(tick.to_string().into_bytes(), Position::default());
+                return batch.push(Part::Whole, tick.to_string().into_bytes(), Position::default());
             }
             tokio::time::sleep(self.schedule.wait(elapsed)).await;
         }

@@ -37,8 +37,8 @@ pub enum SourceError {
     /// Standard input is read by another channel.
     #[error("standard input already feeds another channel: only one can read it")]
     StdinTaken,
-    /// Standard input could not be read.
-    #[error("cannot read standard input: {0}")]
+    /// Standard input can't be read on; every line before that was delivered.
+    #[error("cannot read standard input: {0}; what follows in it is lost")]
     StdinIo(std::io::Error),
     /// Standard input ended; every line was delivered.
     #[error("standard input has ended")]

@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use duende_core::wire::link::Part;
 use tokio::sync::mpsc;
 
 use super::{Batch, ITEM_BYTES_MAX, Notice, Notices, Position, SourceError};
@@ -26,7 +27,28 @@ pub(super) struct Stdin {
     buffer: Vec<u8>,
     taken: usize,
     within_line: bool,
-    ended: bool,
+    end: Option<End>,
+}
+
+/// Why nothing follows.
+#[derive(Debug)]
+enum End {
+    Reached,
+    /// It can't be read on: what follows is lost.
+    Failed(io::Error),
+}
+
+impl End {
+    fn said(&self) -> SourceError {
+        match self {
+            Self::Reached => SourceError::Ended,
+            Self::Failed(error) => {
+                let number = error.raw_os_error();
+                let again = number.map(io::Error::from_raw_os_error);
+                SourceError::StdinIo(again.unwrap_or_else(|| io::Error::from(error.kind())))
+            }
+        }
+    }
 }
 
 impl Stdin {
@@ -43,7 +65,7 @@ impl Stdin {
         std::thread::Builder::new()
             .name("duende-stdin".to_owned())
             .spawn(move || read_all(input, &sender))?;
-        Ok(Self { chunks, buffer: Vec::new(), taken: 0, within_line: false, ended: false })
+        Ok(Self { chunks, buffer: Vec::new(), taken: 0, within_line: false, end: None })
     }
 
     pub(super) async fn fill(
@@ -56,15 +78,15 @@ impl Stdin {
             if full || !batch.is_empty() {
                 return Ok(());
             }
-            if self.ended {
-                return Err(SourceError::Ended);
+            if let Some(end) = &self.end {
+                return Err(end.said());
             }
             self.buffer.drain(..self.taken);
             self.taken = 0;
             match self.chunks.recv().await {
                 Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => return Err(SourceError::StdinIo(error)),
-                None => self.ended = true,
+                Some(Err(error)) => self.end = Some(End::Failed(error)),
+                None => self.end = Some(End::Reached),
             }
         }
     }
@@ -77,7 +99,7 @@ impl Stdin {
                 Some(newline) => (newline, 1),
                 None if head.len() > ITEM_BYTES_MAX => (ITEM_BYTES_MAX, 0),
                 // The last line is complete: nothing can follow.
-                None if self.ended && !head.is_empty() => (head.len(), 0),
+                None if self.end.is_some() && !head.is_empty() => (head.len(), 0),
                 None => return false,
             };
             if !batch.has_room(length) {
@@ -87,7 +109,8 @@ impl Stdin {
             if piece && !self.within_line {
                 notices.push(Notice::LineTooLong { offset_bytes: 0 });
             }
-            batch.push(rest[..length].to_vec(), Position::default());
+            let part = Part::of(!self.within_line, !piece);
+            batch.push(part, rest[..length].to_vec(), Position::default());
             self.taken += length + newline;
             self.within_line = piece;
         }
@@ -117,6 +140,18 @@ mod tests {
     /// Hands out one part for each read, as a pipe does.
     struct Parts(Vec<Vec<u8>>);
 
+    /// Fails behind the parts, as a terminal does that is gone.
+    struct Broken(Parts);
+
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(rustix::io::Errno::IO.into()),
+                count => Ok(count),
+            }
+        }
+    }
+
     impl Read for Parts {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             if self.0.is_empty() {
@@ -133,6 +168,7 @@ mod tests {
         let mut stdin = Stdin::over(Parts(parts)).unwrap();
         let mut notices = Notices::default();
         let mut payloads = Vec::new();
+        let mut parts = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         loop {
             let mut batch = Batch::new(items_max, usize::MAX);
@@ -140,6 +176,7 @@ mod tests {
                 Ok(()) => {
                     let items = batch.into_items();
                     assert!(!items.is_empty() && items.len() <= items_max);
+                    parts.extend(items.iter().map(|item| item.part));
                     payloads.extend(items.into_iter().map(|item| item.payload));
                 }
                 Err(SourceError::Ended) => break,
@@ -148,6 +185,15 @@ mod tests {
         }
         assert!(payloads == expected, "other lines than expected");
         assert_eq!(notices.take(), expected_notices);
+        // A piece is as long as an item may be, and no line here is exactly twice that.
+        let is_piece = |index: usize| {
+            expected_notices.len() == 1
+                && payloads.get(index).is_some_and(|one| one.len() == ITEM_BYTES_MAX)
+        };
+        for (index, part) in parts.into_iter().enumerate() {
+            let continues = index > 0 && is_piece(index - 1);
+            assert_eq!(part, Part::of(!continues, !is_piece(index)), "{index}");
+        }
     }
 
     #[test]
@@ -157,6 +203,25 @@ mod tests {
         check(&[b"one\ntwo\nthree\n"], 1, &[b"one", b"two", b"three"], &[]);
         check(&[b"on", b"e\n\ntw", b"o\n"], 10, &[b"one", b"", b"two"], &[]);
         check(&[b"one\nlast"], 10, &[b"one", b"last"], &[]);
+    }
+
+    /// What was read is given; the failure is told after it, to whoever asks and as often.
+    #[test]
+    fn a_failure_is_no_end() {
+        let mut stdin = Stdin::over(Broken(Parts(vec![b"one\nhalf".to_vec()]))).unwrap();
+        let mut notices = Notices::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut next = || {
+            let mut batch = Batch::new(10, usize::MAX);
+            runtime.block_on(stdin.fill(&mut batch, &mut notices))?;
+            Ok(batch.into_items().into_iter().map(|item| item.payload).collect::<Vec<_>>())
+        };
+        assert_eq!(next().unwrap(), [b"one".to_vec()]);
+        assert_eq!(next().unwrap(), [b"half".to_vec()]);
+        for _ in 0..2 {
+            let failure = next().map_err(|error: SourceError| error.to_string()).unwrap_err();
+            assert!(failure.contains("Input/output error"), "{failure}");
+        }
     }
 
     #[test]

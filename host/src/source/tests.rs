@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use duende_core::wire::link::Part;
 use tempfile::TempDir;
 
 use super::follow::{Follow, Settings};
@@ -254,6 +255,11 @@ fn a_long_line_comes_in_pieces_and_is_told() {
         let items = reader.read_all();
         let lengths: Vec<usize> = items.iter().map(|item| item.payload.len()).collect();
         assert_eq!(lengths, [&[5], pieces, &[4]].concat());
+        let last = pieces.len() - 1;
+        let of_long = (0..=last).map(|piece| Part::of(piece == 0, piece == last));
+        let parts: Vec<_> = [Part::Whole].into_iter().chain(of_long).chain([Part::Whole]).collect();
+        let parts_of = |items: &[Item]| items.iter().map(|item| item.part).collect::<Vec<_>>();
+        assert_eq!(parts_of(&items), parts);
         let notices = if told { vec![Notice::LineTooLong { offset_bytes: 6 }] } else { vec![] };
         assert_eq!(reader.notices.take(), notices);
         // Every piece has a position of its own.
@@ -261,6 +267,7 @@ fn a_long_line_comes_in_pieces_and_is_told() {
             let position = item.position.encode();
             let rest = Reader::open(&log.path(), Some(&position)).read_all();
             assert!(texts(&rest) == texts(&items[number + 1..]), "after item {number}");
+            assert_eq!(parts_of(&rest), parts[number + 1..], "after item {number}");
         }
     }
     const MAX: usize = ITEM_BYTES_MAX;

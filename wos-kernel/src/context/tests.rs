@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use duende_core::wire::link::CHANNEL_MESSAGES_MAX;
+use duende_core::wire::link::{CHANNEL_MESSAGES_MAX, Part};
 
 use super::*;
 use crate::{limits::SLICE_WRITES_MAX, quota::Quotas};
@@ -121,7 +121,8 @@ fn the_number_of_metrics_and_of_writes_is_bounded() {
 #[test]
 fn messages_are_consumed_with_the_slice_and_never_over_the_window() {
     let mut context = context(everything());
-    let message = |sequence| Message { sequence, attempt: 1, payload: vec![b'x'] };
+    let message =
+        |sequence| Message { sequence, attempt: 1, part: Part::Whole, payload: vec![b'x'] };
     for sequence in 1..=CHANNEL_MESSAGES_MAX as u64 {
         assert!(context.deliver(0, [message(sequence)]));
     }
@@ -152,7 +153,12 @@ fn a_line_that_the_machine_does_not_take_waits_in_the_ring() {
 #[test]
 fn a_question_reads_and_logs_and_changes_nothing() {
     let mut context = context(everything());
-    assert!(context.deliver(0, [Message { sequence: 7, attempt: 1, payload: vec![b'x'] }]));
+    assert!(
+        context.deliver(
+            0,
+            [Message { sequence: 7, attempt: 1, part: Part::Whole, payload: vec![b'x'] }]
+        )
+    );
     context.begin_slice(Opening { is_question: true, ..Opening::default() });
     let refused = [
         context.state_set("k", vec![1]),
@@ -185,7 +191,10 @@ fn a_question_reads_and_logs_and_changes_nothing() {
 fn what_this_slice_received_may_be_given_up_once() {
     let mut context = context(everything());
     for sequence in 41..=44 {
-        assert!(context.deliver(0, [Message { sequence, attempt: 1, payload: vec![] }]));
+        assert!(
+            context
+                .deliver(0, [Message { sequence, attempt: 1, part: Part::Whole, payload: vec![] }])
+        );
     }
     context.channel_receive("open", 1).unwrap();
     committed(&mut context);

@@ -191,9 +191,10 @@ impl<E: Executor> Kernel<E> {
         let Some(process) = self.table.get_mut(row) else { return Ok(()) };
         let count = payloads.count().ok_or(ProtocolError::Malformed(at))?;
         let numbers = sequence..=u64::MAX;
-        let messages = numbers.zip(payloads.iter()).map(|(sequence, payload)| Message {
+        let messages = numbers.zip(payloads.iter()).map(|(sequence, (part, payload))| Message {
             sequence,
             attempt,
+            part,
             payload: payload.into(),
         });
         let in_window = match &mut process.phase {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use duende_core::wire::link::{
-    Address, Command, Description, Event, Grants, HealthReport, Limits, Payloads, ValueKind,
+    Address, Command, Description, Event, Grants, HealthReport, Limits, Part, Payloads, ValueKind,
     payload_prefix,
 };
 use duende_core::wire::{Decoder, FRAME_BYTES_MAX, Hello, Role, encode};
@@ -135,7 +135,7 @@ impl Manager {
     }
 
     fn message(&mut self, sequence: u64, payload: &[u8]) {
-        let joined = [&payload_prefix(payload.len())[..], payload].concat();
+        let joined = [&payload_prefix(Part::Whole, payload.len())[..], payload].concat();
         let payloads = Payloads::new(&joined);
         self.tell(&Command::Messages { at: AT, channel: 0, sequence, attempt: 1, payloads });
     }

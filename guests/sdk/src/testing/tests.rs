@@ -70,7 +70,7 @@ impl Daemon for Picky {
             context.config().refuse("only s");
         }
         for message in context.receive("lines", 1)? {
-            let Message { sequence, attempt, payload } = message;
+            let Message { sequence, attempt, payload, .. } = message;
             context.log(Level::Info, format!("{sequence} for the {attempt}th time"));
             match &*payload {
                 b"fail" => return Err(Failure::later("told to")),

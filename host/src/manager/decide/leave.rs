@@ -7,7 +7,9 @@
 //!    `down` hurries nobody (`tests::a_signal_hurries_what_down_began_and_a_second_down_does_not`).
 //! 3. The fleet is over when the supervisor knows of no process any more. A process that can't be
 //!    killed does not hold it up: the core gives it up after a few attempts.
-//! 4. A supervisor that has halted decides nothing: then the first request is the end, and the
+//! 4. A fleet that ends with its work does so when that is done and each daemon is ready or over: nothing
+//!    to do is not done by what can't run (`rule_tests::a_fleet_ends_with_its_work_only_if_that_is_its_end`).
+//! 5. A supervisor that has halted decides nothing: then the first request is the end, and the
 //!    backends end what they hold by themselves.
 
 use duende_core::{
@@ -33,23 +35,28 @@ enum Stage {
 }
 
 /// See the module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Leaving {
     stage: Stage,
     ends_with_work: bool,
+    /// A source that can't be read again gives nothing any more.
+    work_has_ended: bool,
+    /// Whose source failed.
+    unfinished: Vec<String>,
 }
 
 impl Leaving {
     pub(super) const fn new(ends_with_work: bool) -> Self {
-        Self { stage: Stage::Serving, ends_with_work }
+        let stage = Stage::Serving;
+        Self { stage, ends_with_work, work_has_ended: false, unfinished: Vec::new() }
     }
 
     /// Whether order and grace were left out.
-    pub(super) const fn is_at_once(self) -> bool {
+    pub(super) const fn is_at_once(&self) -> bool {
         matches!(self.stage, Stage::AtOnce)
     }
 
-    pub(super) const fn is_asked(self) -> bool {
+    pub(super) const fn is_asked(&self) -> bool {
         !matches!(self.stage, Stage::Serving)
     }
 }
@@ -83,10 +90,11 @@ impl Decider {
         self.inputs.push_back(Input::StopAll);
     }
 
-    /// A source that can't be read again has ended.
-    pub(super) fn work_has_ended(&mut self) {
+    /// A source that can't be read again gives nothing any more; `unfinished`: it failed, and whose it is.
+    pub(super) fn work_has_ended(&mut self, unfinished: Option<String>) {
         if self.leaving.ends_with_work {
-            self.stop_all();
+            self.leaving.work_has_ended = true;
+            self.leaving.unfinished.extend(unfinished);
         }
     }
 
@@ -97,9 +105,16 @@ impl Decider {
             return;
         }
         let states = || self.daemons.iter().filter_map(|daemon| self.supervisor.view(daemon.id));
+        let is_done = |state: State| match state {
+            State::Stopped(_) | State::Failed(_) => true,
+            State::Running | State::Reloading { .. } | State::Paused | State::Stopping(_) => {
+                self.leaving.work_has_ended
+            }
+            State::Created | State::Starting(_) | State::Backoff { .. } => false,
+        };
         if self.leaving.ends_with_work
             && !self.leaving.is_asked()
-            && states().all(|view| matches!(view.state, State::Stopped(_) | State::Failed(_)))
+            && states().all(|view| is_done(view.state))
         {
             self.stop_all();
             self.decide();
@@ -129,14 +144,20 @@ impl Decider {
         }
     }
 
-    /// The names of the daemons that have failed.
+    /// The names of the daemons that have failed, or whose work could not be read to its end.
     #[must_use]
     pub fn failed(&self) -> Vec<String> {
         let failed = self.daemons.iter().filter(|daemon| {
             let state = self.supervisor.view(daemon.id).map(|view| view.state);
             matches!(state, Some(State::Failed(_)))
         });
-        failed.map(|daemon| daemon.spec.name.clone()).collect()
+        let mut names: Vec<_> = failed.map(|daemon| daemon.spec.name.clone()).collect();
+        for name in &self.leaving.unfinished {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// The supervisor found one of its rules broken, and decides nothing any more. What runs goes on;

@@ -28,7 +28,7 @@ use super::{
     repeat::{To, Words},
 };
 use crate::{
-    backend::{Ask, Heard, News, Obstacle, Place, PlaceNews, Report},
+    backend::{Ask, Heard, News, Obstacle, Place, PlaceNews, Report, SourceWord},
     control::protocol::{EventKind, HealthState},
 };
 
@@ -147,13 +147,20 @@ impl Decider {
             News::Log { level, text } => {
                 self.effect(Effect::Log { at, level, own: true, text });
             }
-            News::Source { gap: true, text } => self.record(at, EventKind::SourceGap, &text),
-            News::Source { gap: false, text } => {
-                self.tell_of(at, To::Fleet, LogLevel::Info, Words::Sentence(text));
+            News::Source { word, text } => {
+                let level = match word {
+                    SourceWord::Gap => return self.record(at, EventKind::SourceGap, &text),
+                    SourceWord::Trouble => LogLevel::Warn,
+                    SourceWord::Note => LogLevel::Info,
+                };
+                self.tell_of(at, To::Fleet, level, Words::Sentence(text));
             }
-            News::SourceDrained => {
-                self.say(LogLevel::Info, format!("{name}: standard input has ended"));
-                self.work_has_ended();
+            News::SourceDrained { failure } => {
+                match &failure {
+                    Some(text) => self.record(at, EventKind::SourceGap, text),
+                    None => self.say(LogLevel::Info, format!("{name}: standard input has ended")),
+                }
+                self.work_has_ended(failure.map(|_| name));
             }
             News::LinkClosed { reason } => self.link_closed(at, reason),
             News::Overfull => self.overfull(at),

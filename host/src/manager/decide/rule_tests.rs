@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use duende_core::lifecycle::{FailureReason, StopCause};
 
 use super::*;
-use crate::backend::{Obstacle, Report};
+use crate::backend::{Obstacle, Report, SourceWord};
 use duende_core::restart::Unavailable;
 
 const WOS: Address = FIRST;
@@ -371,9 +371,25 @@ fn a_fleet_ends_with_its_work_only_if_that_is_its_end() {
             let is_over = bench.hear(at, exited(0)).contains(&Effect::End);
             assert_eq!(is_over, ends && is_last, "{at:?}");
         }
-        let mut bench = fleet(ends, RestartPolicy::Always);
-        bench.hear(FIRST, News::SourceDrained);
+        for failure in [None, Some("standard input: no".to_owned())] {
+            let mut bench = fleet(ends, RestartPolicy::Always);
+            let failed = if ends && failure.is_some() { vec!["a".to_owned()] } else { vec![] };
+            bench.hear(FIRST, News::SourceDrained { failure });
+            // Whether they can run at all is not known yet.
+            assert!(!bench.decider.is_stopping());
+            bench.hear(FIRST, News::Started { pid: Some(7) });
+            assert!(!bench.decider.is_stopping());
+            bench.hear(second, News::Started { pid: Some(8) });
+            assert_eq!(bench.decider.is_stopping(), ends);
+            assert_eq!(bench.decider.failed(), failed);
+        }
+        // Nothing to do is not done by what can't run.
+        let mut bench = fleet(ends, RestartPolicy::Never);
+        bench.hear(FIRST, News::SourceDrained { failure: None });
+        bench.hear(FIRST, News::Started { pid: Some(7) });
+        bench.hear(second, News::Exited { exit: Exit::Refused, reason: "no image".to_owned() });
         assert_eq!(bench.decider.is_stopping(), ends);
+        assert_eq!(bench.decider.failed(), ["b"]);
     }
 }
 
@@ -573,7 +589,10 @@ fn what_repeats_itself_is_told_once_a_minute() {
         });
         said.collect()
     };
-    let source = |gap| News::Source { gap, text: "a.log: permission denied".to_owned() };
+    let source = |gap| {
+        let word = if gap { SourceWord::Gap } else { SourceWord::Trouble };
+        News::Source { word, text: "a.log: permission denied".to_owned() }
+    };
     assert_eq!(says(&bench.hear(WOS, source(false))), ["c: a.log: permission denied"]);
     for _ in 0..14 {
         assert_eq!(says(&bench.hear(WOS, source(false))), [""; 0]);

@@ -3,7 +3,7 @@
 //! The feed of a channel reads its source only as far as the daemon's [`ChannelWindow`] has room, sends
 //! each item as a message, many in a frame, and tells the window where the source goes on after it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use duende_core::wire::{
     EncodeError,
@@ -16,12 +16,10 @@ use super::{
     window::ChannelWindow,
 };
 use crate::{
-    backend::News,
+    backend::{News, SourceWord},
     source::{Item, Notice, Position, Source, SourceError},
 };
 
-/// How long after a failed read the source is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 /// Most messages in one write to the peer.
 const BATCH_MESSAGES_MAX: usize = 64;
 /// Most payload in one write to the peer, in bytes.
@@ -49,11 +47,11 @@ impl Feed {
     pub(crate) async fn run_shared(self, source: Arc<tokio::sync::Mutex<Source>>) {
         // The feed of the last incarnation holds this lock until it is aborted.
         let mut source = source.lock().await;
-        for payload in self.window.kept() {
+        for (part, payload) in self.window.kept() {
             if self.window.take_room(1).await.is_none() {
                 return;
             }
-            let item = Item { payload, position: Position::default() };
+            let item = Item { payload, part, position: Position::default() };
             if !self.send(&[item]).await {
                 return;
             }
@@ -78,24 +76,22 @@ impl Feed {
             let batch = source.next_batch(taken, BATCH_BYTES_MAX).await;
             self.tell(source).await;
             match batch {
-                Err(SourceError::Ended) => {
-                    self.window.give_back(taken);
-                    self.window.drained().await;
-                    self.news.send(self.at, News::SourceDrained).await;
-                    return;
-                }
                 Ok(items) => {
                     self.window.give_back(taken.saturating_sub(items.len()));
-                    self.window.keep(items.iter().map(|item| &item.payload));
+                    self.window.keep(items.iter().map(|item| (item.part, &item.payload)));
                     if !self.send(&items).await {
                         return;
                     }
                 }
                 Err(error) => {
-                    // The source keeps its place: nothing is lost, and it may work again.
                     self.window.give_back(taken);
-                    self.say(false, error.to_string()).await;
-                    tokio::time::sleep(RETRY).await;
+                    self.window.drained().await;
+                    let failure = match error {
+                        SourceError::Ended => None,
+                        error => Some(self.named(&error.to_string())),
+                    };
+                    self.news.send(self.at, News::SourceDrained { failure }).await;
+                    return;
                 }
             }
         }
@@ -113,7 +109,7 @@ impl Feed {
                 true
             }
             Err(error) => {
-                self.say(true, error.to_string()).await;
+                self.say(SourceWord::Gap, &error.to_string()).await;
                 false
             }
         }
@@ -126,14 +122,31 @@ impl Feed {
             self.window.stand(Standing { lag_bytes, unreadable });
         }
         for notice in source.take_notices() {
-            let gap = matches!(notice, Notice::Gap(_));
-            self.say(gap, notice.to_string()).await;
+            self.say(word(&notice), &notice.to_string()).await;
         }
     }
 
-    async fn say(&self, gap: bool, text: String) {
-        let text = format!("channel {}: {text}", self.window.name());
-        self.news.send(self.at, News::Source { gap, text }).await;
+    async fn say(&self, word: SourceWord, text: &str) {
+        self.news.send(self.at, News::Source { word, text: self.named(text) }).await;
+    }
+
+    fn named(&self, text: &str) -> String {
+        format!("channel {}: {text}", self.window.name())
+    }
+}
+
+const fn word(notice: &Notice) -> SourceWord {
+    match notice {
+        Notice::Gap(_) => SourceWord::Gap,
+        Notice::Unreadable { .. } | Notice::Polling { .. } | Notice::Dropped { .. } => {
+            SourceWord::Trouble
+        }
+        Notice::Rotated
+        | Notice::Truncated { .. }
+        | Notice::Cut { .. }
+        | Notice::LineTooLong { .. }
+        | Notice::LineUnfinished { .. }
+        | Notice::Readable => SourceWord::Note,
     }
 }
 
@@ -164,7 +177,7 @@ fn frames(
             finish(first.take(), &mut joined)?;
         }
         first.get_or_insert(*number);
-        joined.extend_from_slice(&payload_prefix(item.payload.len()));
+        joined.extend_from_slice(&payload_prefix(item.part, item.payload.len()));
         joined.extend_from_slice(&item.payload);
     }
     finish(first, &mut joined)?;
@@ -173,7 +186,7 @@ fn frames(
 
 #[cfg(test)]
 mod tests {
-    use duende_core::wire::Decoder;
+    use duende_core::wire::{Decoder, link::Part};
     use proptest::prelude::*;
 
     use super::*;
@@ -181,7 +194,7 @@ mod tests {
     const AT: Address = Address::of(3, 4);
 
     proptest! {
-        /// What is read back is what was sent, under its number and its attempt, in frames that fit.
+        /// What is read back is what was sent, under its number, its attempt and its part, in frames that fit.
         #[test]
         fn messages_arrive_as_they_were_numbered(
             lengths in prop::collection::vec(prop_oneof![0..200_usize, 60_000..65_537_usize], 0..40),
@@ -191,6 +204,7 @@ mod tests {
                 .iter()
                 .enumerate()
                 .map(|(index, length)| Item {
+                    part: Part::of(index % 2 == 0, index % 3 == 0),
                     payload: vec![u8::try_from(index).unwrap(); *length],
                     position: Position::default(),
                 })
@@ -207,11 +221,12 @@ mod tests {
                     panic!("{command:?}")
                 };
                 prop_assert!(payloads.count().is_some());
-                received.extend((sequence..).zip(payloads.iter().map(|one| (attempt, one.to_vec()))));
+                received.extend((sequence..).zip(payloads.iter().map(|(part, one)| (attempt, part, one.to_vec()))));
             }
             let sent = items.into_iter().zip(numbers);
-            let sent: Vec<_> =
-                sent.map(|(item, (number, attempt))| (number, (attempt, item.payload))).collect();
+            let sent: Vec<_> = sent
+                .map(|(Item { part, payload, .. }, (number, attempt))| (number, (attempt, part, payload)))
+                .collect();
             prop_assert_eq!(received, sent);
         }
     }

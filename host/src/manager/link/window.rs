@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use duende_core::wire::link::CHANNEL_MESSAGES_MAX;
+use duende_core::wire::link::{CHANNEL_MESSAGES_MAX, Part};
 use tokio::sync::Semaphore;
 
 use super::delivery::{Cursor, Deliveries, Standing};
@@ -31,7 +31,7 @@ pub(crate) struct ChannelWindow {
 
 /// Messages of a source that cannot be read again: the standard input. They are kept until they are
 /// consumed, over any number of incarnations.
-pub(crate) type Backlog = Arc<Mutex<VecDeque<Vec<u8>>>>;
+pub(crate) type Backlog = Arc<Mutex<VecDeque<(Part, Vec<u8>)>>>;
 
 #[derive(Debug)]
 struct Sent {
@@ -149,14 +149,14 @@ impl ChannelWindow {
     }
 
     /// Keeps messages until they are consumed, if their source cannot be read again.
-    pub(crate) fn keep<'a>(&self, payloads: impl Iterator<Item = &'a Vec<u8>>) {
+    pub(crate) fn keep<'a>(&self, payloads: impl Iterator<Item = (Part, &'a Vec<u8>)>) {
         if let Some(backlog) = &self.backlog {
-            lock(backlog).extend(payloads.cloned());
+            lock(backlog).extend(payloads.map(|(part, payload)| (part, payload.clone())));
         }
     }
 
     /// What is kept, the oldest first.
-    pub(crate) fn kept(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn kept(&self) -> Vec<(Part, Vec<u8>)> {
         self.backlog
             .as_ref()
             .map_or_else(Vec::new, |backlog| lock(backlog).iter().cloned().collect())
@@ -227,10 +227,11 @@ mod tests {
     #[test]
     fn a_backlog_shrinks_by_what_was_consumed() {
         let backlog = Backlog::default();
-        lock(&backlog).extend([b"a".to_vec(), b"b".to_vec()]);
+        let kept = [(Part::First, b"a".to_vec()), (Part::Last, b"b".to_vec())];
+        lock(&backlog).extend(kept.clone());
         let mut window = window_with(2);
         window.backlog = Some(backlog.clone());
         window.consume(1);
-        assert_eq!(*lock(&backlog), [b"b".to_vec()]);
+        assert_eq!(*lock(&backlog), &kept[1..]);
     }
 }

@@ -48,6 +48,7 @@ use std::{
     time::Duration,
 };
 
+use duende_core::wire::link::Part;
 use entry::Entry;
 pub use files::{Files, Listed, LogFile, Stat};
 pub use mark::FileId;
@@ -310,7 +311,7 @@ impl<F: Files> Follow<F> {
             entry.grew_at = now;
             if let Some(journey) = &journey {
                 let position = LogPosition::new(journey.clone(), index, reader.place());
-                batch.push(payload, Position::log(position));
+                batch.push(Part::of(line.begins, line.ends), payload, Position::log(position));
             }
         }
     }
@@ -333,7 +334,9 @@ impl<F: Files> Follow<F> {
             notices.push(Notice::LineUnfinished { length_bytes: rest.length as u64 });
             let payload = reader.take(rest).to_vec();
             let place = reader.place();
-            batch.push(payload, Position::log(LogPosition::new(self.journey(), index, place)));
+            let position = Position::log(LogPosition::new(self.journey(), index, place));
+            // Nothing follows in this file.
+            batch.push(Part::of(rest.begins, true), payload, position);
         }
         if let Some(entry) = self.queue.get_mut(index) {
             entry.refresh();

@@ -4,7 +4,10 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use duende_core::{policy::quota::Pressure, wire::link::LogLevel};
+use duende_core::{
+    policy::quota::Pressure,
+    wire::link::{LogLevel, Part},
+};
 use wasmtime::{
     Store,
     component::{Component, InstancePre, Linker},
@@ -366,6 +369,12 @@ impl channel::Host for Data {
             .map(|message| channel::Message {
                 sequence: message.sequence,
                 attempt: message.attempt,
+                part: match message.part {
+                    Part::Whole => channel::Part::Whole,
+                    Part::First => channel::Part::First,
+                    Part::Middle => channel::Part::Middle,
+                    Part::Last => channel::Part::Last,
+                },
                 payload: message.payload,
             })
             .collect())
