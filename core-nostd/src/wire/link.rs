@@ -9,6 +9,7 @@
 //! event from an incarnation that is no longer current is ignored by the manager, so a late message
 //! of the dead never reaches the living.
 
+mod bytes;
 mod described;
 mod payloads;
 
@@ -130,6 +131,7 @@ pub enum Command<'a> {
         /// The key, at most [`KEY_BYTES_MAX`] bytes.
         key: &'a str,
         /// The value, at most [`VALUE_BYTES_MAX`] bytes.
+        #[serde(serialize_with = "bytes::serialize")]
         value: &'a [u8],
     },
     /// Opens a channel. Channels are numbered 0, 1, … in the order in which they are opened.
@@ -317,6 +319,7 @@ pub enum Event<'a> {
         /// The key.
         key: &'a str,
         /// The value.
+        #[serde(serialize_with = "bytes::serialize")]
         value: &'a [u8],
     },
     /// Part of the open transaction: `state.delete`.

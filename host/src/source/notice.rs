@@ -81,9 +81,9 @@ pub enum Gap {
         /// Why not.
         reason: String,
     },
-    /// More files waited than are kept in mind.
+    /// Files that waited until others were read are not there any more.
     Crowd {
-        /// How many were left out.
+        /// How many.
         files: u64,
     },
 }
@@ -107,7 +107,9 @@ impl fmt::Display for Gap {
                 write!(f, "1 file of {bytes} bytes is not read: {name}: {reason}")
             }
             Self::Crowd { files } => {
-                write!(f, "{files} files are not read: too many were rotated before they could be")
+                let (are, were) =
+                    if *files == 1 { ("file is", "was") } else { ("files are", "were") };
+                write!(f, "{files} {are} gone, or {were} compressed, while others were read before")
             }
         }
     }

@@ -98,17 +98,25 @@ impl Tail {
     fn watch(&mut self, notices: &mut Notices) -> bool {
         let mut is_new = false;
         let mut reason = None;
-        let wanted = self.follow.directories();
-        self.directories.retain(|directory, watch| watch.is_some() && wanted.contains(directory));
-        for directory in wanted {
-            if self.directories.contains_key(directory) {
-                continue;
+        let mut wanted = BTreeMap::new();
+        for directory in self.follow.directories() {
+            // One that is not there shows by what comes to the nearest one that is.
+            for directory in directory.ancestors() {
+                let watch = self.watcher.directory(directory).ok();
+                let is_there = watch.is_some();
+                wanted.insert(directory.to_owned(), watch);
+                if is_there {
+                    break;
+                }
             }
-            let watch = self.watcher.directory(directory);
-            is_new = is_new || watch.is_ok();
-            // A directory that is not there yet is waited for by the clock.
-            self.directories.insert(directory.clone(), watch.ok());
         }
+        // Watched anew each time: another directory may have the name, and that has another number.
+        is_new = is_new
+            || wanted.iter().any(|(path, watch)| {
+                let known = self.directories.get(path).and_then(Option::as_ref);
+                watch.as_ref().map(Watch::number) != known.map(Watch::number)
+            });
+        self.directories = wanted;
         let open: BTreeMap<_, _> = self.follow.open_files().collect();
         self.files.retain(|id, _| open.contains_key(id));
         for (id, file) in open {

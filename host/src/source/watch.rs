@@ -4,8 +4,9 @@
 //! watches are many. A thread reads it, and wakes who watches what an event is about; that says only
 //! "look again". A wake-up while nobody waits is kept, and several are one.
 //!
-//! A directory that was removed, or replaced by another of its name, takes its watch with it; whoever
-//! looks at it by the clock notices, as it does where a file system reports nothing.
+//! A directory that was removed, or replaced by another of its name, takes its watch with it: whoever is woken
+//! watches it anew, and sees by the number whether it is another one. Where a file system reports nothing, one
+//! looks by the clock.
 
 use std::{
     collections::HashMap,
@@ -82,6 +83,13 @@ impl Watcher {
         watches.entry(number).or_default().push(Arc::downgrade(&self.woken));
         drop(watches);
         Ok(Watch { hub, number, woken: self.woken.clone() })
+    }
+}
+
+impl Watch {
+    /// The system's number for it: another file has another one, also under the same name.
+    pub(super) const fn number(&self) -> i32 {
+        self.number
     }
 }
 

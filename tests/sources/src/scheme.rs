@@ -74,6 +74,16 @@ impl Scheme {
         }
     }
 
+    /// Whether its files can wait until others are read: names tell their order, and none is copied or
+    /// compressed. Of files that wait only names and inodes are known.
+    pub(crate) fn is_patient(self) -> bool {
+        let changes = matches!(
+            self,
+            Self::CopyTruncate | Self::Compressed | Self::DelayCompressed | Self::Container
+        );
+        self.has_order() && !changes
+    }
+
     /// Whether names alone tell the order of its files.
     pub(crate) const fn has_order(self) -> bool {
         match self {

@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap, collections::VecDeque, rc::Rc, t
 
 use duende::source::{
     Batch, Item, Notice, Notices, StartAt,
-    follow::{Follow, Settings},
+    follow::{Follow, InHand, Settings},
 };
 use duende_history::{Draw, Fault};
 
@@ -29,6 +29,8 @@ struct Line {
     is_lost: bool,
     /// It has its newline.
     is_whole: bool,
+    /// It was written before anything was consumed.
+    is_early: bool,
 }
 
 pub(crate) struct World {
@@ -55,6 +57,10 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     hostile: bool,
     clock_lies: bool,
+    /// Few, so that files wait.
+    in_hand: InHand,
+    /// The log was there when it was looked for first.
+    was_there: bool,
 }
 
 impl World {
@@ -63,10 +69,19 @@ impl World {
         let scheme = SCHEMES[draw.below(SCHEMES.len())];
         let keep = 2 + draw.below(5);
         let mut disk = Disk::new(scheme.followed());
-        scheme.prepare(&mut disk);
+        // Or the log is not there yet when it is looked for first.
+        let is_there = !draw.once_in(4);
+        if is_there {
+            scheme.prepare(&mut disk);
+        }
         let hostile = draw.once_in(2);
         if draw.once_in(2) {
             disk.interference = Some(Draw::new(draw.word()));
+        }
+        let mut in_hand = InHand::default();
+        if draw.once_in(3) && scheme.is_patient() {
+            let open_max = 1 + draw.below(4);
+            in_hand = InHand { open_max, queue_max: open_max + 2 + draw.below(4) };
         }
         let mut world = Self {
             told: false,
@@ -88,8 +103,13 @@ impl World {
             steps: 0,
             hostile,
             clock_lies: false,
+            in_hand,
+            was_there: is_there,
         };
         world.start();
+        if !is_there {
+            scheme.prepare(&mut world.disk.borrow_mut());
+        }
         world
     }
 
@@ -112,6 +132,7 @@ impl World {
         let settings = Settings {
             start: StartAt::Beginning,
             rotate_wait: Duration::from_millis(ROTATE_WAIT_MS),
+            in_hand: self.in_hand,
         };
         let path = self.scheme.followed();
         let now = self.now();
@@ -166,12 +187,20 @@ impl World {
         self.say(&format!("{step_ms} ms pass"));
     }
 
+    /// Whether so few files may be in hand that others wait.
+    fn is_crowded(&self) -> bool {
+        self.in_hand != InHand::default()
+    }
+
     fn new_line(&mut self, draw: &mut Draw) -> usize {
         let number = self.lines.len();
-        let length = if draw.once_in(10) { draw.below(1_500) } else { draw.below(60) };
+        // Where files wait for others they are not compared as a whole any more.
+        let is_long = draw.once_in(10) && !self.is_crowded();
+        let length = if is_long { draw.below(1_500) } else { draw.below(60) };
         let text = format!("{number}:{}", format!("{number}.").repeat(1 + length / 4));
         self.by_text.insert(text.clone(), number);
-        self.lines.push(Line { text, consumed: 0, is_lost: false, is_whole: false });
+        let is_early = self.lines.iter().all(|line| line.consumed == 0);
+        self.lines.push(Line { text, consumed: 0, is_lost: false, is_whole: false, is_early });
         number
     }
 
@@ -187,6 +216,10 @@ impl World {
     }
 
     fn write_late(&mut self, draw: &mut Draw) {
+        // Where files wait for others no late writer is waited for.
+        if self.is_crowded() {
+            return;
+        }
         let held = self.disk.borrow().late.last().cloned();
         // What is written to a file after it was copied makes two logs of one.
         if let Some(held) = held.filter(|_| self.scheme != Scheme::CopyRemove) {
@@ -206,7 +239,7 @@ impl World {
             self.say(&format!("line {number} into {}", held.borrow().number));
         }
         // A writer under copytruncate does not know that its half was cut off.
-        if draw.once_in(6) && self.scheme != Scheme::CopyTruncate {
+        if draw.once_in(6) && self.scheme != Scheme::CopyTruncate && !self.is_crowded() {
             let number = self.new_line(draw);
             let text = self.lines[number].text.clone();
             let half = &text[..text.len() / 2];
@@ -436,7 +469,9 @@ impl World {
             self.start();
             self.hear();
         }
-        for _ in 0..4 {
+        // Files that wait for others come one after the other.
+        let files = self.disk.borrow().paths().len();
+        for _ in 0..4 + files {
             while self.fill_with(50, 100_000)? > 0 {
                 self.consume_first(self.pending.len())?;
             }
@@ -464,7 +499,9 @@ impl World {
         if let Some((number, _)) = missing.iter().find(|(_, line)| !line.is_lost) {
             return Err(format!("line {number} was never given, and it is there"));
         }
-        if !missing.is_empty() && self.gaps + self.truncations == 0 {
+        // Before anything was consumed no position knows of a file that came after the first look.
+        let is_unknown = !self.was_there && missing.iter().all(|(_, line)| line.is_early);
+        if !missing.is_empty() && self.gaps + self.truncations == 0 && !is_unknown {
             let numbers: Vec<_> = missing.iter().map(|(number, _)| number).collect();
             return Err(format!("lines {numbers:?} are lost, and nothing was said"));
         }

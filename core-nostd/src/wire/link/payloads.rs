@@ -64,7 +64,7 @@ impl Part {
 
 /// The bytes of messages, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payloads<'a>(&'a [u8]);
+pub struct Payloads<'a>(#[serde(serialize_with = "super::bytes::serialize")] &'a [u8]);
 
 impl<'a> Payloads<'a> {
     /// Bytes that hold, for each message, [its prefix](payload_prefix) and its payload.

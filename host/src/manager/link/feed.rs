@@ -13,17 +13,15 @@ use duende_core::wire::{
 use super::{
     delivery::Standing,
     peer::{NewsSender, Outbox, encode_to},
-    window::ChannelWindow,
+    window::{ChannelWindow, Room},
 };
 use crate::{
     backend::{News, SourceWord},
     source::{Item, Notice, Position, Source, SourceError},
 };
 
-/// Most messages in one write to the peer.
-const BATCH_MESSAGES_MAX: usize = 64;
-/// Most payload in one write to the peer, in bytes.
-const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Most messages and bytes of payload in one write to the peer.
+const BATCH_MAX: Room = Room::of(64, 256 << 10);
 /// Most payload in one frame, with what stands before each, in bytes.
 const FRAME_PAYLOADS_BYTES_MAX: usize = 64 << 10;
 
@@ -48,11 +46,11 @@ impl Feed {
         // The feed of the last incarnation holds this lock until it is aborted.
         let mut source = source.lock().await;
         for (part, payload) in self.window.kept() {
-            if self.window.take_room(1).await.is_none() {
-                return;
-            }
+            let room = Room::of(1, payload.len());
+            let Some(taken) = self.window.take_room(room).await else { return };
+            self.window.give_back(taken, room);
             let item = Item { payload, part, position: Position::default() };
-            if !self.send(&[item]).await {
+            if !self.send(&[item], room).await {
                 return;
             }
         }
@@ -65,7 +63,7 @@ impl Feed {
         loop {
             let taken = tokio::select! {
                 biased;
-                taken = self.window.take_room(BATCH_MESSAGES_MAX) => taken,
+                taken = self.window.take_room(BATCH_MAX) => taken,
                 // A file that comes while the daemon lags is opened all the same.
                 () = source.attend() => {
                     self.tell(source).await;
@@ -73,18 +71,20 @@ impl Feed {
                 }
             };
             let Some(taken) = taken else { return };
-            let batch = source.next_batch(taken, BATCH_BYTES_MAX).await;
+            let batch = source.next_batch(taken.messages, taken.bytes()).await;
             self.tell(source).await;
             match batch {
                 Ok(items) => {
-                    self.window.give_back(taken.saturating_sub(items.len()));
+                    let bytes = items.iter().map(|item| item.payload.len()).sum();
+                    let room = Room::of(items.len(), bytes);
+                    self.window.give_back(taken, room);
                     self.window.keep(items.iter().map(|item| (item.part, &item.payload)));
-                    if !self.send(&items).await {
+                    if !self.send(&items, room).await {
                         return;
                     }
                 }
                 Err(error) => {
-                    self.window.give_back(taken);
+                    self.window.give_back(taken, Room::default());
                     self.window.drained().await;
                     let failure = match error {
                         SourceError::Ended => None,
@@ -98,9 +98,11 @@ impl Feed {
     }
 
     /// Sends items; room for them was taken before.
-    async fn send(&self, items: &[Item]) -> bool {
+    async fn send(&self, items: &[Item], room: Room) -> bool {
+        // What other channels of the link have waiting counts too.
+        self.outbox.room().await;
         let positions: Vec<_> = items.iter().map(|item| &item.position).collect();
-        let numbers = self.window.sending(&positions);
+        let numbers = self.window.sending(&positions, room);
         match frames(self.at, self.channel, items, &numbers) {
             Ok(frames) => {
                 if !frames.is_empty() {

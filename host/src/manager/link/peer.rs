@@ -48,6 +48,8 @@ pub(crate) const NEWS_MAX: usize = 64;
 /// Most bytes of commands that wait for one peer: some descriptions with all the state that they may
 /// have.
 const OUTBOX_BYTES_MAX: usize = 256 << 20;
+/// Most bytes that wait for one peer before the messages of channels wait too.
+const MESSAGES_WAIT_BYTES: usize = 16 << 20;
 
 /// What a peer, or the feed of a channel, has for the manager.
 #[derive(Debug)]
@@ -225,10 +227,25 @@ pub(crate) struct Peer {
 pub(crate) struct Outbox {
     frames: mpsc::UnboundedSender<Vec<u8>>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Something was written.
+    written: Arc<Notify>,
     overfull: Arc<Notify>,
 }
 
 impl Outbox {
+    /// Waits until there is room for messages of a channel: what floods waits itself, and does not make the
+    /// peer one that reads too little (`tests::messages_wait_for_their_peer`).
+    pub(crate) async fn room(&self) {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable();
+            if self.waiting_bytes.load(Ordering::Relaxed) < MESSAGES_WAIT_BYTES {
+                return;
+            }
+            written.await;
+        }
+    }
+
     /// Sends a command; a peer that is gone does not hear it, and its end is on its way.
     ///
     /// # Errors
@@ -285,6 +302,7 @@ impl Peer {
         let (read, write) = UnixStream::from_std(stream)?.into_split();
         let (frames, queue) = mpsc::unbounded_channel();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let written = Arc::new(Notify::new());
         let overfull = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             sessions: Mutex::default(),
@@ -300,10 +318,10 @@ impl Peer {
         tokio::spawn(hand_over_late(shared.clone(), news.clone()));
         let reader = Reader { id, read, shared: shared.clone(), news, overfull: overfull.clone() };
         let tasks = [
-            tokio::spawn(write_frames(write, queue, waiting_bytes.clone())),
+            tokio::spawn(write_frames(write, queue, waiting_bytes.clone(), written.clone())),
             tokio::spawn(reader.run()),
         ];
-        let outbox = Outbox { frames, waiting_bytes, overfull };
+        let outbox = Outbox { frames, waiting_bytes, written, overfull };
         let mut hello = Vec::new();
         encode_to(&Hello::of(Role::MANAGER), &mut hello).map_err(io::Error::other)?;
         outbox.send_frames(hello);
@@ -357,6 +375,7 @@ async fn write_frames(
     write: OwnedWriteHalf,
     mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
     waiting_bytes: Arc<AtomicUsize>,
+    written: Arc<Notify>,
 ) {
     while let Some(frames) = queue.recv().await {
         let mut rest = frames.as_slice();
@@ -373,6 +392,7 @@ async fn write_frames(
             }
         }
         waiting_bytes.fetch_sub(frames.len(), Ordering::Relaxed);
+        written.notify_waiters();
     }
 }
 
@@ -517,11 +537,44 @@ mod tests {
         assert!(waits.await);
     }
 
+    #[tokio::test]
+    async fn messages_wait_for_their_peer() {
+        let (frames, mut queue) = mpsc::unbounded_channel();
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let (written, overfull) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let outbox = Outbox { frames, waiting_bytes, written, overfull };
+        outbox.room().await;
+        outbox.send_frames(vec![0; MESSAGES_WAIT_BYTES]);
+        let mut waits = std::pin::pin!(outbox.room());
+        let is_over = |polled: std::task::Poll<()>| std::task::Poll::Ready(polled.is_ready());
+        assert!(!std::future::poll_fn(|cx| is_over(waits.as_mut().poll(cx))).await);
+        // The peer reads.
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (_read, write) = ours.into_split();
+        outbox.send_frames(vec![0; 1]);
+        let writes = write_frames(
+            write,
+            {
+                queue.close();
+                queue
+            },
+            outbox.waiting_bytes.clone(),
+            outbox.written.clone(),
+        );
+        let reads = async {
+            let mut scratch = vec![0; 1 << 20];
+            while tokio::io::AsyncReadExt::read(&mut theirs, &mut scratch).await.unwrap() > 0 {}
+        };
+        tokio::join!(waits, writes, reads);
+        assert_eq!(outbox.waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn after_a_gap_nothing_is_sent() {
         let (frames, mut queue) = mpsc::unbounded_channel();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let outbox = Outbox { frames, waiting_bytes, overfull: Arc::new(Notify::new()) };
+        let (written, overfull) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let outbox = Outbox { frames, waiting_bytes, written, overfull };
         outbox.send_frames(vec![0; OUTBOX_BYTES_MAX]);
         outbox.send_frames(vec![1]);
         outbox.send_frames(vec![2]);

@@ -11,7 +11,7 @@
 use std::{io, time::Duration};
 
 use super::{
-    Entry, Follow, OPEN_MAX,
+    Entry, Follow,
     content::Packing,
     family::Member,
     files::{Files, LogFile, read_full},
@@ -76,10 +76,12 @@ impl<F: Files> Follow<F> {
             let Some(entry) = self.queue.get(index).filter(|entry| entry.reader.is_none()) else {
                 continue;
             };
-            if self.open_files().count() >= OPEN_MAX {
-                break;
-            }
             let mark = entry.mark;
+            let is_parked = self.open_files().count() >= self.settings.in_hand.open_max;
+            self.queue[index].is_parked = is_parked;
+            if is_parked {
+                continue;
+            }
             let located = self.locate(&mark, directory)?;
             if let Located::Within(other) = located {
                 // Another file of the queue goes on where it ended.
@@ -120,7 +122,8 @@ impl<F: Files> Follow<F> {
                     Notice::Gap(Gap::Gone { offset_bytes })
                 });
             }
-            self.queue[index] = Entry::new(reader, now);
+            let copy = self.queue[index].copy;
+            self.queue[index] = Entry { copy, ..Entry::new(reader, now) };
         }
         let stands_still = gone.is_empty()
             || planted::is(Plant::UnsteadyList)
@@ -284,8 +287,10 @@ impl<F: Files> Follow<F> {
     /// What lies before a file that is a copy of some of that was read: it goes on where that ended.
     pub(super) fn pass_copied(&mut self, index: usize) -> io::Result<()> {
         let Some(entry) = self.queue.get_mut(index) else { return Ok(()) };
-        let Some(place) = entry.copy.take() else { return Ok(()) };
+        // One that is not open is looked at when it is.
+        let Some(place) = entry.copy.filter(|_| entry.reader.is_some()) else { return Ok(()) };
         let Some(mut reader) = entry.reader.take() else { return Ok(()) };
+        entry.copy = None;
         let passed = self.copied(index, place, &mut reader);
         if let Some(entry) = self.queue.get_mut(index) {
             entry.reader = Some(reader);

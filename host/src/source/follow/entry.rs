@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{again::Place, files::LogFile, mark::Mark, reader::Reader};
+use super::{
+    again::Place,
+    files::LogFile,
+    mark::{FileId, Mark},
+    reader::Reader,
+};
 
 #[derive(Debug)]
 pub(super) struct Entry<H: LogFile> {
@@ -10,6 +15,8 @@ pub(super) struct Entry<H: LogFile> {
     pub(super) mark: Mark,
     /// None while it has to be found again, or too many are open.
     pub(super) reader: Option<Reader<H>>,
+    /// It is not open because too many are, and nothing says that it is gone.
+    pub(super) is_parked: bool,
     /// Since when another file has the name, or none can come back to this one.
     pub(super) left_at: Option<Duration>,
     /// When something was taken from it last.
@@ -26,6 +33,7 @@ impl<H: LogFile> Entry<H> {
         Self {
             mark,
             reader: None,
+            is_parked: false,
             left_at: None,
             grew_at: Duration::ZERO,
             copy: None,
@@ -37,11 +45,23 @@ impl<H: LogFile> Entry<H> {
         Self {
             mark: reader.mark(),
             reader: Some(reader),
+            is_parked: false,
             left_at: None,
             grew_at: now,
             copy: None,
             former: None,
         }
+    }
+
+    /// Closes it until there is room for it.
+    pub(super) fn park(&mut self) {
+        self.reader = None;
+        self.is_parked = true;
+    }
+
+    /// Which file it is, or was when it was open last.
+    pub(super) fn id(&self) -> FileId {
+        self.reader.as_ref().map_or(self.mark.id, Reader::id)
     }
 
     /// Brings the mark to where the reader is.

@@ -272,7 +272,10 @@ fn numbers_rise(members: &[Member], known: impl Fn(&Member) -> Option<usize>) ->
     }
     let (up, down) = votes(numbered.iter().map(|(_, member)| member.begun_ns()));
     let are_inside = numbered.iter().all(|(_, member)| member.tag.is_inside);
-    if are_inside { up > down } else { up > 1 && down == 0 }
+    // A compressed file is as old as its compression, or as a touch of it.
+    let are_packed = numbered.iter().any(|(_, member)| member.tag.packing.is_some());
+    let enough = if are_packed { 3 } else { 1 };
+    if are_inside { up > down } else { up > enough && down == 0 }
 }
 
 /// How many neighbours rise, and how many fall.

@@ -12,11 +12,13 @@
 
 use std::path::Path;
 
+use super::files::Stat;
+
 /// Most bytes that a checksum covers. Lines of a log often have equal lengths and equal ends; so many
 /// bytes mostly hold a whole line, with its time.
 pub(super) const CONTEXT_BYTES_MAX: usize = 1_024;
-/// Most files that are read at one time; of further ones it is told that they are not.
-pub(super) const QUEUE_MAX: usize = 256;
+/// Most files in one position.
+pub const QUEUE_MAX: usize = 256;
 /// Most files that are remembered after they were read to their end.
 pub(super) const READ_MAX: usize = 32;
 
@@ -88,6 +90,17 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// All of a file whose content is nobody's affair.
+    pub(super) fn whole(stat: &Stat) -> Self {
+        Self {
+            id: stat.id,
+            beginning: Beginning::default(),
+            offset: stat.size,
+            before: [0; CHECKSUM_BYTES],
+            modified_ns: stat.modified_ns,
+        }
+    }
+
     /// Whether its content says which file it is.
     pub(super) fn has_content(&self) -> bool {
         self.offset > 0 || self.beginning.length > 0

@@ -14,6 +14,8 @@
 //!    is read before it. A file that was left behind is read on beside its successors, for its writer may
 //!    not have reopened yet, until nothing came for `rotate_wait`; then its unfinished line is given, and
 //!    it is remembered.
+//!    At most [`InHand::open_max`] files are open and [`InHand::queue_max`] in the queue; what is behind them
+//!    waits in its directory, in its order.
 //! 4. What is remembered, a bounded list, is not read again, whatever its inode and times are; if it has
 //!    grown at the next rotation, what was added is.
 //! 5. A position is the whole queue and what is remembered, and belongs to the path; it goes with every line
@@ -41,7 +43,7 @@ mod reader;
 mod survey;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,6 +54,7 @@ use duende_core::wire::link::Part;
 use entry::Entry;
 pub use files::{Files, Listed, LogFile, Stat};
 pub use mark::FileId;
+pub use mark::QUEUE_MAX;
 use mark::{Journey, Mark, PathHash, READ_MAX, path_hash};
 use planted::Plant;
 pub(super) use position::LogPosition;
@@ -59,8 +62,6 @@ use reader::Found;
 
 use super::{Batch, Notice, Notices, Position, StartAt};
 
-/// Most files that one log keeps open.
-const OPEN_MAX: usize = 64;
 /// First and longest time until what could not be read is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -74,6 +75,23 @@ pub struct Settings {
     pub start: StartAt,
     /// How long a file that was left behind is read on after something came.
     pub rotate_wait: Duration,
+    /// How many files it has in hand.
+    pub in_hand: InHand,
+}
+
+/// How many files one log has in hand. What lies behind them waits where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InHand {
+    /// Most files that are open. While more wait, none is read on that was read to its end.
+    pub open_max: usize,
+    /// Most files in the queue, at least three and at most [`QUEUE_MAX`]: what a position holds.
+    pub queue_max: usize,
+}
+
+impl Default for InHand {
+    fn default() -> Self {
+        Self { open_max: 64, queue_max: QUEUE_MAX }
+    }
 }
 
 /// A log that is followed.
@@ -91,8 +109,12 @@ pub struct Follow<F: Files> {
     is_fresh: bool,
     /// It changed while it was looked at.
     is_unsteady: bool,
+    /// Files that are to be queued once there is room; the one that has the name comes behind them.
+    waiting: BTreeSet<FileId>,
     /// Directories where something may come that matters.
     directories: Vec<PathBuf>,
+    /// The last names of files that are queued or remembered, as far as they were seen.
+    names: BTreeMap<FileId, PathBuf>,
     trouble: Option<Trouble>,
     scratch: Vec<u8>,
 }
@@ -149,7 +171,9 @@ impl<F: Files> Follow<F> {
             read: VecDeque::new(),
             is_fresh: !is_same,
             is_unsteady: false,
+            waiting: BTreeSet::new(),
             directories: Vec::new(),
+            names: BTreeMap::new(),
             trouble: None,
             scratch: Vec::new(),
         };
@@ -350,7 +374,14 @@ impl<F: Files> Follow<F> {
         let Some(reader) = &entry.reader else { return false };
         let Some(left_at) = entry.left_at else { return false };
         let idle_since = left_at.max(entry.grew_at);
-        let wait = match planted::is(Plant::NoRotateWait) {
+        let is_last = index + 1 == self.queue.len();
+        // What waits is known by lying behind it.
+        if is_last && !self.waiting.is_empty() {
+            return false;
+        }
+        let is_crowded =
+            self.queue.len() > self.settings.in_hand.open_max || !self.waiting.is_empty();
+        let wait = match planted::is(Plant::NoRotateWait) || is_crowded {
             true => Duration::ZERO,
             false => self.settings.rotate_wait,
         };

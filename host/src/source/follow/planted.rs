@@ -30,11 +30,13 @@ pub enum Plant {
     NothingRemembered,
     /// What is gone is no gap.
     SilentGap,
+    /// What is queued and not open is queued again.
+    ClosedIsForgotten,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InodeAlone,
         Self::CompressedIsSkipped,
         Self::CopiesAreNew,
@@ -45,6 +47,7 @@ impl Plant {
         Self::LengthAlone,
         Self::NothingRemembered,
         Self::SilentGap,
+        Self::ClosedIsForgotten,
     ];
 }
 

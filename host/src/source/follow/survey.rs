@@ -9,18 +9,19 @@
 //!    known, as that of a copy is.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    Entry, Follow, OPEN_MAX,
+    Entry, Follow,
     again::{Known, Place, is_held_by},
     content::Packing,
     family::{Family, Member, drop_strangers, sort},
     files::{Files, Listed, LogFile, Stat},
-    mark::{Beginning, FileId, Mark, QUEUE_MAX},
+    mark::{FileId, Mark},
     parent,
     planted::{self, Plant},
     reader::Reader,
@@ -64,7 +65,9 @@ impl<F: Files> Follow<F> {
                 ));
             }
             let id = named.map(|named| named.id);
-            let is_known = id.is_some() && id == self.current() && !self.is_unsettled();
+            let is_named = id.is_some() && id == self.current();
+            let is_full = !self.waiting.is_empty() && self.room() == 0;
+            let is_known = (is_named || is_full) && !self.is_unsettled();
             if is_known || self.arrange(&target, named, now, notices)? {
                 self.is_fresh = false;
                 self.leave_behind(id, now)?;
@@ -81,13 +84,20 @@ impl<F: Files> Follow<F> {
 
     /// Whether there is more to do than to read.
     pub(super) fn is_unsettled(&self) -> bool {
-        let open = self.queue.iter().filter(|entry| entry.reader.is_some()).count();
-        self.is_unsteady || (open < self.queue.len() && open < OPEN_MAX)
+        let open = self.open_files().count();
+        self.is_unsteady
+            || (open < self.queue.len() && open < self.settings.in_hand.open_max)
+            || (!self.waiting.is_empty() && self.room() > 0)
+    }
+
+    /// How many files may be queued; a place is left for the one that has the name.
+    fn room(&self) -> usize {
+        self.settings.in_hand.queue_max.saturating_sub(self.queue.len() + 1)
     }
 
     /// The file that had the name last.
     fn current(&self) -> Option<FileId> {
-        self.queue.back().and_then(|entry| entry.reader.as_ref()).map(Reader::id)
+        self.queue.back().map(Entry::id)
     }
 
     pub(super) fn resolve(&mut self) -> io::Result<Target> {
@@ -168,10 +178,17 @@ impl<F: Files> Follow<F> {
         {
             return Ok(false);
         }
-        if let Some(named) = named
-            && !self.queue_named(target, named, &gone, now, notices)?
-        {
-            return Ok(false);
+        match named {
+            Some(named) if self.waiting.is_empty() => {
+                if !self.queue_named(target, named, &gone, now, notices)? {
+                    return Ok(false);
+                }
+            }
+            // Behind the others.
+            Some(named) if self.queue_index(named.id).is_none() => {
+                self.waiting.insert(named.id);
+            }
+            _ => {}
         }
         for (mark, gap) in missed {
             self.queue.retain(|entry| entry.reader.is_some() || entry.mark != mark);
@@ -185,9 +202,10 @@ impl<F: Files> Follow<F> {
         Ok(true)
     }
 
-    /// Nothing was ever seen: the file that has the name is the first, and older ones are nobody's affair.
+    /// Nothing was ever seen: the file that has the name is the first, and older ones are nobody's affair. If
+    /// there is none yet, whatever comes is.
     fn begin(&mut self, target: &Target, named: Option<Stat>, now: Duration) -> io::Result<bool> {
-        let Some(named) = named else { return Ok(true) };
+        let Some(named) = named else { return self.pass_older(target) };
         let Some(mut reader) = self.open_as(&target.path, None, named.id)? else {
             return Ok(false);
         };
@@ -199,6 +217,20 @@ impl<F: Files> Follow<F> {
             reader.skip_to_end()?;
         }
         self.queue.push_back(Entry::new(reader, now));
+        Ok(true)
+    }
+
+    /// Remembers what lies there as read.
+    fn pass_older(&mut self, target: &Target) -> io::Result<bool> {
+        let directory = match self.directory(target) {
+            Ok(Some(directory)) => directory,
+            Ok(None) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for Member { stat, .. } in &directory.members {
+            self.remember(Mark::whole(stat));
+        }
         Ok(true)
     }
 
@@ -225,24 +257,34 @@ impl<F: Files> Follow<F> {
         now: Duration,
         notices: &mut Notices,
     ) -> io::Result<bool> {
+        self.note_names(directory);
         let after = self.last_known(directory, gone)?;
         let (mut found, mut kept) = (Vec::new(), Vec::new());
+        let mut waiting = BTreeSet::new();
+        let waits = |member: &Member| self.waiting.contains(&member.stat.id);
+        let first_waiting = directory.members.iter().position(waits);
         for (index, member) in directory.members.iter().enumerate() {
             let Member { path, stat, tag } = member;
             if *path == target.path || self.queue_index(stat.id).is_some() {
                 continue;
             }
             let remembered = self.read.iter().rfind(|mark| mark.id == stat.id).copied();
-            let is_new = match &after {
-                After::Index(last) => index > *last,
-                After::Copy(first) => index >= *first,
-                After::File(mark) => member.is_after(mark),
-                After::Nothing => false,
+            // Whatever lies before what waits was looked at then.
+            let is_new = match (first_waiting, &after) {
+                (Some(first), _) => index >= first,
+                (None, After::Index(last)) => index > *last,
+                (None, After::Copy(first)) => index >= *first,
+                (None, After::File(mark)) => member.is_after(mark),
+                (None, After::Nothing) => true,
             };
             let is_new = (is_new && !tag.is_copy())
                 || gone.iter().any(|mark| self.may_be_filled(mark, index, directory));
             if remembered.map_or(!is_new, |mark| tag.packing.is_some() || stat.size <= mark.offset)
             {
+                continue;
+            }
+            if !waiting.is_empty() {
+                waiting.insert(stat.id);
                 continue;
             }
             let mut reader = match self.open_as(path, tag.packing, stat.id) {
@@ -258,6 +300,11 @@ impl<F: Files> Follow<F> {
                 continue;
             }
             match self.what_is(&mut reader, Place::Beside, remembered, gone)? {
+                // What is held already is none that waits: it is known while that is open.
+                Known::Nothing if is_new && found.len() >= self.room() => {
+                    waiting.insert(stat.id);
+                    continue;
+                }
                 Known::Nothing if is_new => {
                     found.push(reader);
                     continue;
@@ -267,17 +314,21 @@ impl<F: Files> Follow<F> {
                     if !reader.is_packed() && reader.unread() == 0 {
                         continue;
                     }
+                    if found.len() >= self.room() {
+                        waiting.insert(stat.id);
+                        continue;
+                    }
                     self.read.retain(|known| *known != mark);
                 }
                 // A copy of what is still there, or holds no more.
                 Known::InQueue { is_replaced } if is_replaced && !reader.is_packed() => {
-                    self.push(reader, now, notices);
+                    self.push(reader, now);
                     self.is_copy(Place::Beside);
                     continue;
                 }
                 Known::Nothing | Known::InQueue { .. } | Known::Part => continue,
             }
-            self.push(reader, now, notices);
+            self.push(reader, now);
         }
         // Of copies of one another the whole one is read; that may be the one that has the name.
         let named = match directory.named.filter(|id| self.queue_index(*id).is_none()) {
@@ -295,8 +346,14 @@ impl<F: Files> Follow<F> {
             }
         }
         for reader in kept.into_iter().rev() {
-            self.push(reader, now, notices);
+            self.push(reader, now);
         }
+        let is_there = |id: &&FileId| directory.members.iter().any(|member| member.stat.id == **id);
+        let files = self.waiting.iter().filter(|id| !is_there(id)).count() as u64;
+        if files > 0 {
+            notices.push(Notice::Gap(Gap::Crowd { files }));
+        }
+        self.waiting = waiting;
         Ok(true)
     }
 
@@ -333,6 +390,10 @@ impl<F: Files> Follow<F> {
             }
             return Ok(true);
         }
+        if self.queue.len() >= self.settings.in_hand.queue_max {
+            self.waiting.insert(named.id);
+            return Ok(true);
+        }
         let Some(mut reader) = self.open_as(&target.path, None, named.id)? else {
             return Ok(false);
         };
@@ -351,7 +412,7 @@ impl<F: Files> Follow<F> {
         if !self.queue.is_empty() || !self.read.is_empty() {
             notices.push(Notice::Rotated);
         }
-        self.push(reader, now, notices);
+        self.push(reader, now);
         if is_copy {
             self.is_copy(Place::Named);
         }
@@ -365,50 +426,58 @@ impl<F: Files> Follow<F> {
         }
     }
 
-    fn push(&mut self, reader: Reader<F::File>, now: Duration, notices: &mut Notices) {
-        if self.queue.len() >= QUEUE_MAX {
-            notices.push(Notice::Gap(Gap::Crowd { files: 1 }));
-            self.remember(reader.mark());
-            return;
-        }
+    fn push(&mut self, reader: Reader<F::File>, now: Duration) {
         let mut entry = Entry::new(reader, now);
-        let open = self.queue.iter().filter(|entry| entry.reader.is_some()).count();
-        if open >= OPEN_MAX {
-            entry.reader = None;
+        if self.open_files().count() >= self.settings.in_hand.open_max {
+            entry.park();
         }
         self.queue.push_back(entry);
     }
 
+    /// Where a file is in the queue, open or not.
     pub(super) fn queue_index(&self, id: FileId) -> Option<usize> {
-        self.queue.iter().position(|entry| entry.reader.as_ref().map(Reader::id) == Some(id))
+        self.queue.iter().position(|entry| match entry.reader {
+            Some(_) => entry.id() == id,
+            None if planted::is(Plant::ClosedIsForgotten) => false,
+            None => entry.is_parked && entry.id().may_be(&id),
+        })
     }
 
     fn is_unreadable(&mut self, member: &Member, error: &io::Error, notices: &mut Notices) {
         let Member { path, stat, .. } = member;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        notices.push(Notice::Gap(Gap::Unread {
-            name,
-            bytes: stat.size,
-            reason: error.to_string(),
-        }));
+        // What is, or was, read under that name and was compressed since; or one that has lost every name.
+        let is_named = self.names.values().any(|known| *known == path.with_extension(""));
+        let has_no_name =
+            |reader: &Reader<F::File>| reader.file().stat().is_ok_and(|stat| stat.links == 0);
+        let mut open = self.queue.iter().filter_map(|entry| entry.reader.as_ref());
+        if !is_named && !open.any(has_no_name) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let reason = error.to_string();
+            notices.push(Notice::Gap(Gap::Unread { name, bytes: stat.size, reason }));
+        }
         // Not to be told again.
-        let mark = Mark {
-            id: stat.id,
-            beginning: Beginning::default(),
-            offset: stat.size,
-            before: [0; 8],
-            modified_ns: stat.modified_ns,
-        };
-        self.remember(mark);
+        self.remember(Mark::whole(stat));
+    }
+
+    /// Keeps in mind under which names the files were found that are read, or were.
+    fn note_names(&mut self, directory: &Directory) {
+        let queued = self.queue.iter().map(Entry::id);
+        let known: BTreeSet<_> = queued.chain(self.read.iter().map(|mark| mark.id)).collect();
+        self.names.retain(|id, _| known.contains(id));
+        for member in directory.members.iter().filter(|member| known.contains(&member.stat.id)) {
+            self.names.insert(member.stat.id, member.path.clone());
+        }
     }
 
     /// Says which files have lost the name.
     fn leave_behind(&mut self, named: Option<FileId>, now: Duration) -> io::Result<()> {
-        for entry in &mut self.queue {
+        let last = self.queue.len().saturating_sub(1);
+        for (index, entry) in self.queue.iter_mut().enumerate() {
             let Some(reader) = &entry.reader else { continue };
             let has_name = named == Some(reader.id());
-            // Without a successor it may get its name back, unless it has no name at all any more.
-            let is_left = !has_name && (named.is_some() || reader.file().stat()?.links == 0);
+            let has_successor = named.is_some() || index < last;
+            // Without one it may get its name back, unless it has no name at all any more.
+            let is_left = !has_name && (has_successor || reader.file().stat()?.links == 0);
             entry.left_at = is_left.then(|| entry.left_at.unwrap_or(now));
         }
         Ok(())
@@ -446,7 +515,7 @@ enum After {
     Copy(usize),
     /// Whatever was begun after a file that is not there any more.
     File(Mark),
-    /// Nothing is known to be.
+    /// Everything: the log was not there when it was looked for first.
     Nothing,
 }
 
