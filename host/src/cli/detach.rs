@@ -71,7 +71,8 @@ pub(super) fn detach(
             );
             return Err(CliError::other(ExitCode::AlreadyRunning, message));
         }
-        Err(ClientError::NotRunning { .. } | ClientError::Stale { .. }) => {}
+        // One that ends while it is asked will have: the new one waits for what it leaves.
+        Err(ClientError::NotRunning { .. } | ClientError::Stale { .. } | ClientError::Closed) => {}
         Err(error) => return Err(error.into()),
     }
 

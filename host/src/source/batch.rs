@@ -81,6 +81,12 @@ impl Batch {
         self.items
     }
 
+    /// An empty one with the same room.
+    #[cfg(feature = "manager")]
+    pub(super) const fn like(&self) -> Self {
+        Self { items: Vec::new(), items_max: self.items_max, bytes_left: self.bytes_left }
+    }
+
     #[cfg(feature = "manager")]
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()

@@ -170,6 +170,13 @@ impl Notices {
         }
     }
 
+    /// What others have told comes after what was.
+    #[cfg(feature = "manager")]
+    pub(super) fn append(&mut self, others: Self) {
+        others.kept.into_iter().for_each(|notice| self.push(notice));
+        self.dropped = self.dropped.saturating_add(others.dropped);
+    }
+
     /// Those that there are, and how many there were besides.
     pub fn take(&mut self) -> Vec<Notice> {
         let count = std::mem::take(&mut self.dropped);

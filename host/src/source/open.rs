@@ -70,20 +70,29 @@ impl Source {
     /// # Errors
     /// Anything of [`SourceError`] but [`StdinIo`](SourceError::StdinIo) and
     /// [`Ended`](SourceError::Ended).
-    pub fn open(spec: SourceSpec, position: Option<&[u8]>) -> Result<Self, SourceError> {
+    pub async fn open(spec: SourceSpec, position: Option<&[u8]>) -> Result<Self, SourceError> {
         let mut notices = Notices::default();
         let position = position.filter(|bytes| !bytes.is_empty());
         let kind = match spec {
             SourceSpec::Tail(TailConfig { path, start, rotate_wait }) => {
                 let settings = Settings { start, rotate_wait, in_hand: InHand::default() };
                 let tail = Tail::open(path.clone(), position, settings, &mut notices)
+                    .await
                     .map_err(|_| SourceError::Position { path })?;
                 Kind::Tail(Box::new(tail))
             }
-            SourceSpec::Stdin => Kind::Stdin(Stdin::take()?),
+            SourceSpec::Stdin => return Self::standard_input(),
             SourceSpec::Interval { period } => Kind::Interval(Interval::new(period)?),
         };
         Ok(Self { kind, notices })
+    }
+
+    /// The lines of this process's standard input.
+    ///
+    /// # Errors
+    /// Another channel reads it.
+    pub fn standard_input() -> Result<Self, SourceError> {
+        Ok(Self { kind: Kind::Stdin(Stdin::take()?), notices: Notices::default() })
     }
 
     /// Where it goes on. To be committed before anything is delivered if that was not: what is rotated

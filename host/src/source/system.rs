@@ -73,6 +73,27 @@ impl LogFile for SystemFile {
     }
 }
 
+/// Whether a directory's file system is known to be kept by this machine's kernel on its own disks or in its
+/// memory: others wait for a server or a program, which may never answer.
+pub(super) fn is_of_this_machine(directory: &Path) -> io::Result<bool> {
+    // bcachefs, btrfs, ext2 to ext4, f2fs, overlayfs, ramfs, squashfs, tmpfs, xfs, zfs: `statfs(2)`.
+    const KNOWN: [u64; 10] = [
+        0xca45_1a4e,
+        0x9123_683e,
+        0xef53,
+        0xf2f5_2010,
+        0x794c_7630,
+        0x8584_58f6,
+        0x7371_7368,
+        0x0102_1994,
+        0x5846_5342,
+        0x2fc1_2fc1,
+    ];
+    let kind = rustix::fs::statfs(directory)?.f_type;
+    // Some are negative as the 32 bits that they are.
+    Ok(u64::try_from(kind).is_ok_and(|kind| KNOWN.contains(&(kind & 0xffff_ffff))))
+}
+
 fn stat(metadata: &Metadata) -> Stat {
     let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     let born_ns = born.and_then(|born| i64::try_from(born.as_nanos()).ok()).unwrap_or(0);

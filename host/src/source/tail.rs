@@ -1,15 +1,27 @@
 //! A followed log on the system's files: [`Follow`] with a clock, and what wakes it.
+//!
+//! Rules:
+//! 1. On a file system of this machine files are read at once, by whoever asks: reads are short, and mostly
+//!    from the page cache.
+//! 2. Any other (a server's, a program's) may never answer. What is to be done there is done by a thread of its
+//!    own, and the log is the only one that waits for it: it is told that the file system does not answer, and
+//!    later that it does (`tests::a_file_system_that_does_not_answer_holds_up_nobody`). So is the opening
+//!    everywhere, as nobody knows before what it leads to.
+//! 3. A call that is cancelled loses nothing: what is being done is taken by the next call.
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    panic::resume_unwind,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     Batch, Notice, Notices, Position,
     follow::{FileId, Follow, Settings, UnknownPosition},
-    system::System,
+    system::{System, is_of_this_machine},
     watch::{Watch, Watcher},
 };
 
@@ -17,9 +29,27 @@ use super::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest time where everything is watched.
 const LOOK_WATCHED: Duration = Duration::from_secs(5);
+/// How long a file system may take before it is said that it does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Tail {
+    path: PathBuf,
+    watcher: Watcher,
+    /// None while a turn of it is taken.
+    log: Option<Box<Log>>,
+    turn: Option<JoinHandle<Turn>>,
+    /// How long a turn may take before that is told.
+    patience: Duration,
+    /// It was told that the turn takes long.
+    is_told: bool,
+    lag_bytes: u64,
+    trouble: Option<String>,
+}
+
+/// The log, and what is watched of it.
+#[derive(Debug)]
+struct Log {
     follow: Follow<System>,
     begun: Instant,
     watcher: Watcher,
@@ -27,48 +57,102 @@ pub(super) struct Tail {
     files: BTreeMap<FileId, Option<Watch>>,
     /// That something can't be watched was told.
     is_told: bool,
+    /// Whether each directory is one of this machine.
+    is_near: bool,
+}
+
+/// What was done to a log, and what came of it.
+#[derive(Debug)]
+struct Turn {
+    log: Box<Log>,
+    notices: Notices,
+    /// None if it was only looked at.
+    filled: Option<(Batch, Wait)>,
+}
+
+/// When a log has to be looked at again without a change.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// At once: what is watched from now on may have changed before.
+    No,
+    /// After this time, if there is such a time.
+    For(Option<Duration>),
 }
 
 impl Tail {
-    pub(super) fn open(
+    pub(super) async fn open(
         path: PathBuf,
         position: Option<&[u8]>,
         settings: Settings,
         notices: &mut Notices,
     ) -> Result<Self, UnknownPosition> {
-        let follow = Follow::open(System, path, position, settings, Duration::ZERO, notices)?;
+        let watcher = Watcher::new();
+        let (followed, position, waker) =
+            (path.clone(), position.map(<[u8]>::to_vec), watcher.clone());
+        let opened = spawn_blocking(move || {
+            let mut notices = Notices::default();
+            let log = Log::open(followed, position.as_deref(), settings, waker, &mut notices)?;
+            Ok((Box::new(log), notices))
+        });
+        let (log, told) = finished(opened.await)?;
+        notices.append(told);
         let mut tail = Self {
-            follow,
-            begun: Instant::now(),
-            watcher: Watcher::new(),
-            directories: BTreeMap::new(),
-            files: BTreeMap::new(),
+            path,
+            watcher,
+            log: None,
+            turn: None,
+            patience: PATIENCE,
             is_told: false,
+            lag_bytes: 0,
+            trouble: None,
         };
-        tail.watch(notices);
+        tail.take_back(log);
         Ok(tail)
     }
 
+    /// Empty while a turn is taken.
     pub(super) fn position(&mut self) -> Position {
-        self.follow.position()
+        self.log.as_mut().map_or_else(Position::default, |log| log.follow.position())
     }
 
     pub(super) fn standing(&self) -> (u64, Option<&str>) {
-        (self.follow.lag_bytes(), self.follow.trouble())
+        (self.lag_bytes, self.trouble.as_deref())
     }
 
-    /// The reads block the thread: they are short, and mostly from the page cache.
     pub(super) async fn fill(&mut self, batch: &mut Batch, notices: &mut Notices) {
         let known = notices.count();
         loop {
-            let wait = self.follow.fill(self.begun.elapsed(), batch, notices);
-            // What is watched from now on may have changed since it was looked at.
-            let look_again = self.watch(notices);
+            let Some(wait) = self.fill_once(batch, notices).await else { return };
             if !batch.is_empty() || notices.count() > known {
                 return;
             }
-            if !look_again {
+            if let Wait::For(wait) = wait {
                 self.changed(wait).await;
+            }
+        }
+    }
+
+    /// None if it takes so long that this is to be told.
+    async fn fill_once(&mut self, batch: &mut Batch, notices: &mut Notices) -> Option<Wait> {
+        loop {
+            if let Some(log) = self.log.as_mut().filter(|log| log.is_near) {
+                let wait = log.fill(batch, notices);
+                self.note_standing();
+                return Some(wait);
+            }
+            let mut filled = batch.like();
+            self.begin(|log, notices| {
+                let wait = log.fill(&mut filled, notices);
+                Some((filled, wait))
+            });
+            match self.end(notices).await {
+                Ended::Late => return None,
+                // What was only looked at before this call.
+                Ended::Turn(None) => {}
+                Ended::Turn(Some((filled, wait))) => {
+                    *batch = filled;
+                    return Some(wait);
+                }
             }
         }
     }
@@ -77,26 +161,146 @@ impl Tail {
     pub(super) async fn attend(&mut self, notices: &mut Notices) {
         let known = notices.count();
         loop {
-            self.changed(None).await;
-            self.follow.look(self.begun.elapsed(), notices);
-            self.watch(notices);
+            if self.turn.is_none() {
+                self.changed(None).await;
+            }
+            if let Some(log) = self.log.as_mut().filter(|log| log.is_near) {
+                log.look(notices);
+                self.note_standing();
+            } else {
+                self.begin(|log, notices| {
+                    log.look(notices);
+                    None
+                });
+                if let Ended::Turn(Some(_)) = self.end(notices).await {
+                    // Nothing but a look was begun here, and `fill` is not cancelled while others go on.
+                    debug_assert!(false, "lines were read for nobody");
+                }
+            }
             if notices.count() > known {
                 return;
             }
         }
     }
 
+    /// Begins a turn elsewhere, unless one is taken.
+    fn begin(
+        &mut self,
+        act: impl FnOnce(&mut Log, &mut Notices) -> Option<(Batch, Wait)> + Send + 'static,
+    ) {
+        let Some(mut log) = self.log.take() else { return };
+        self.turn = Some(spawn_blocking(move || {
+            let mut notices = Notices::default();
+            let filled = act(&mut log, &mut notices);
+            Turn { log, notices, filled }
+        }));
+    }
+
+    /// Waits for the end of the turn, or until it is to be told that it takes long.
+    async fn end(&mut self, notices: &mut Notices) -> Ended {
+        let Some(turn) = &mut self.turn else { return Ended::Turn(None) };
+        let ended = if self.is_told {
+            turn.await
+        } else {
+            match tokio::time::timeout(self.patience, &mut *turn).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    let path = self.path.display();
+                    let reason = format!("cannot read {path}: its file system does not answer");
+                    self.trouble = Some(reason.clone());
+                    self.is_told = true;
+                    notices.push(Notice::Unreadable { reason });
+                    return Ended::Late;
+                }
+            }
+        };
+        self.turn = None;
+        let Turn { log, notices: told, filled } = finished(ended);
+        if std::mem::take(&mut self.is_told) {
+            notices.push(Notice::Readable);
+        }
+        notices.append(told);
+        self.take_back(log);
+        Ended::Turn(filled)
+    }
+
+    fn take_back(&mut self, log: Box<Log>) {
+        self.log = Some(log);
+        self.note_standing();
+    }
+
+    fn note_standing(&mut self) {
+        let Some(log) = &self.log else { return };
+        self.lag_bytes = log.follow.lag_bytes();
+        if self.trouble.as_deref() != log.follow.trouble() {
+            self.trouble = log.follow.trouble().map(str::to_owned);
+        }
+    }
+
     async fn changed(&self, wait: Option<Duration>) {
-        let is_watched = self.directories.values().chain(self.files.values()).all(Option::is_some);
-        let look = if is_watched && self.follow.trouble().is_none() { LOOK_WATCHED } else { LOOK };
+        let look = self.log.as_ref().map_or(LOOK, |log| log.look_after());
         let wait = wait.map_or(look, |wait| wait.min(look));
         // Cancelled or not, a wake-up is kept until somebody waits.
         let _ = tokio::time::timeout(wait, self.watcher.woken()).await;
     }
+}
+
+enum Ended {
+    /// The turn is not over, and that was just told.
+    Late,
+    Turn(Option<(Batch, Wait)>),
+}
+
+/// A panic in a thread is one here.
+fn finished<T>(ended: Result<T, tokio::task::JoinError>) -> T {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            resume_unwind(error.try_into_panic().unwrap_or_else(|_| Box::new("cancelled")))
+        }
+    }
+}
+
+impl Log {
+    fn open(
+        path: PathBuf,
+        position: Option<&[u8]>,
+        settings: Settings,
+        watcher: Watcher,
+        notices: &mut Notices,
+    ) -> Result<Self, UnknownPosition> {
+        let follow = Follow::open(System, path, position, settings, Duration::ZERO, notices)?;
+        let mut log = Self {
+            follow,
+            begun: Instant::now(),
+            watcher,
+            directories: BTreeMap::new(),
+            files: BTreeMap::new(),
+            is_told: false,
+            is_near: false,
+        };
+        log.watch(notices);
+        Ok(log)
+    }
+
+    fn fill(&mut self, batch: &mut Batch, notices: &mut Notices) -> Wait {
+        let wait = self.follow.fill(self.begun.elapsed(), batch, notices);
+        if self.watch(notices) { Wait::No } else { Wait::For(wait) }
+    }
+
+    fn look(&mut self, notices: &mut Notices) {
+        self.follow.look(self.begun.elapsed(), notices);
+        self.watch(notices);
+    }
+
+    /// After what time it is looked at if nothing is reported.
+    fn look_after(&self) -> Duration {
+        let is_watched = self.directories.values().chain(self.files.values()).all(Option::is_some);
+        if is_watched && self.follow.trouble().is_none() { LOOK_WATCHED } else { LOOK }
+    }
 
     /// Watches what is open, and the directories where something may come. Whether anything is new.
     fn watch(&mut self, notices: &mut Notices) -> bool {
-        let mut is_new = false;
         let mut reason = None;
         let mut wanted = BTreeMap::new();
         for directory in self.follow.directories() {
@@ -111,12 +315,15 @@ impl Tail {
             }
         }
         // Watched anew each time: another directory may have the name, and that has another number.
-        is_new = is_new
-            || wanted.iter().any(|(path, watch)| {
-                let known = self.directories.get(path).and_then(Option::as_ref);
-                watch.as_ref().map(Watch::number) != known.map(Watch::number)
-            });
+        let mut is_new = wanted.iter().any(|(path, watch)| {
+            let known = self.directories.get(path).and_then(Option::as_ref);
+            watch.as_ref().map(Watch::number) != known.map(Watch::number)
+        });
         self.directories = wanted;
+        if is_new {
+            let directories = || self.directories.keys().map(PathBuf::as_path);
+            self.is_near = directories().all(is_near);
+        }
         let open: BTreeMap<_, _> = self.follow.open_files().collect();
         self.files.retain(|id, _| open.contains_key(id));
         for (id, file) in open {
@@ -139,5 +346,65 @@ impl Tail {
             notices.push(Notice::Polling { reason: reason.to_string() });
         }
         is_new
+    }
+}
+
+/// One that is not there says nothing.
+fn is_near(directory: &Path) -> bool {
+    is_of_this_machine(directory).unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::mpsc};
+
+    use super::*;
+    use crate::source::{StartAt, follow::InHand};
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_holds_up_nobody() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("a.log");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let settings = Settings {
+            start: StartAt::Beginning,
+            rotate_wait: Duration::from_secs(5),
+            in_hand: InHand::default(),
+        };
+        let mut notices = Notices::default();
+        let mut tail = Tail::open(path, None, settings, &mut notices).await.unwrap();
+        assert!(tail.log.as_ref().unwrap().is_near, "the tests' own directory");
+        tail.log.as_mut().unwrap().is_near = false;
+        // Lines come as before.
+        let mut batch = Batch::new(1, 100);
+        tail.fill(&mut batch, &mut notices).await;
+        assert_eq!(batch.into_items().len(), 1);
+        assert_eq!(notices.take(), []);
+        // A turn that takes as long as it is let.
+        let (go, gone) = mpsc::channel::<()>();
+        tail.begin(move |log, notices| {
+            gone.recv().unwrap_err();
+            log.look(notices);
+            None
+        });
+        tail.patience = Duration::from_millis(1);
+        let mut batch = Batch::new(10, 100);
+        tail.fill(&mut batch, &mut notices).await;
+        assert!(batch.is_empty());
+        let told = notices.take();
+        assert!(
+            matches!(&told[..], [Notice::Unreadable { reason }] if reason.ends_with("does not answer")),
+            "{told:?}"
+        );
+        assert!(tail.standing().1.is_some());
+        // Nobody waits longer than they want to, and nothing is lost when it answers.
+        let looked =
+            tokio::time::timeout(Duration::from_millis(1), tail.attend(&mut notices)).await;
+        assert!(looked.is_err());
+        drop(go);
+        tail.fill(&mut batch, &mut notices).await;
+        assert_eq!(batch.into_items().len(), 1);
+        assert_eq!(notices.take(), [Notice::Readable]);
+        assert_eq!(tail.standing().1, None);
     }
 }

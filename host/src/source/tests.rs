@@ -301,11 +301,12 @@ fn the_beginning_is_a_place_as_any_other() {
     log.append(b"one\ntwo\n");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let open = |position: Option<&[u8]>| Source::open(tail(log.path()), position).unwrap();
-        let beginning = open(None).position().encode();
+        let open =
+            async |position: Option<&[u8]>| Source::open(tail(log.path()), position).await.unwrap();
+        let beginning = open(None).await.position().encode();
         log.rotate();
         log.append(b"three\n");
-        let mut source = open(Some(&beginning));
+        let mut source = open(Some(&beginning)).await;
         assert_eq!(wait_for_lines(&mut source, 3).await, ["one", "two", "three"]);
     });
 }
@@ -315,7 +316,7 @@ fn a_position_of_another_version_is_refused() {
     let log = Log::new();
     log.append(b"one\n");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let refused = runtime.block_on(async { Source::open(tail(log.path()), Some(b"\x03later")) });
+    let refused = runtime.block_on(Source::open(tail(log.path()), Some(b"\x03later")));
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("does not know"), "{text}");
 }
@@ -348,7 +349,7 @@ fn a_waiting_reader_is_woken() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut source = Source::open(tail(path.clone()), None).unwrap();
+        let mut source = Source::open(tail(path.clone()), None).await.unwrap();
         let change = async {
             tokio::task::yield_now().await;
             fs::create_dir(&directory).unwrap();
@@ -393,7 +394,7 @@ fn a_truncation_is_told_at_once() {
     log.append(b"one\n");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut source = Source::open(tail(log.path()), None).unwrap();
+        let mut source = Source::open(tail(log.path()), None).await.unwrap();
         assert_eq!(wait_for_lines(&mut source, 1).await, ["one"]);
         log.truncate();
         let batch = tokio::time::timeout(DEADLINE, source.next_batch(1, 1)).await.unwrap().unwrap();
@@ -405,8 +406,8 @@ fn a_truncation_is_told_at_once() {
 /// Standard input is one; the second taker is told. The test's own input is not read.
 #[test]
 fn standard_input_is_taken_once() {
-    let first = Source::open(SourceSpec::Stdin, None);
-    let second = Source::open(SourceSpec::Stdin, None);
+    let first = Source::standard_input();
+    let second = Source::standard_input();
     assert!(first.is_ok());
     assert!(matches!(second, Err(SourceError::StdinTaken)));
 }

@@ -31,7 +31,7 @@ struct Hub {
 }
 
 /// Wakes one reader.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Watcher {
     woken: Arc<Notify>,
 }

@@ -34,7 +34,7 @@ pub(crate) struct StandardInput {
 
 impl StandardInput {
     pub(crate) fn open() -> Result<Self, String> {
-        let source = Source::open(SourceSpec::Stdin, None).map_err(|error| error.to_string())?;
+        let source = Source::standard_input().map_err(|error| error.to_string())?;
         Ok(Self { source: Arc::new(Mutex::new(source)), backlog: Backlog::default() })
     }
 }
@@ -82,7 +82,7 @@ pub(crate) async fn prepare(
             }
         };
         let mut source =
-            Source::open(spec, position).map_err(|error| of_source(&channel.name, &error))?;
+            Source::open(spec, position).await.map_err(|error| of_source(&channel.name, &error))?;
         let beginning = source.position();
         if position.is_none() && !beginning.is_empty() {
             let sequence = stored.as_ref().map_or(0, |cursor| cursor.sequence);

@@ -124,6 +124,8 @@ struct Trouble {
     reason: String,
     /// The reason that was said, if one was.
     told: Option<String>,
+    /// A file that is open can't be read; else it can't be looked for one.
+    is_of_reading: bool,
     since: Duration,
     retry_at: Duration,
     wait: Duration,
@@ -221,8 +223,10 @@ impl<F: Files> Follow<F> {
     /// wants lines: a file that is open can't be lost.
     pub fn look(&mut self, now: Duration, notices: &mut Notices) {
         match self.survey(now, notices) {
+            // That there is a file says nothing of one that can't be read.
+            Ok(()) if self.trouble.as_ref().is_some_and(|trouble| trouble.is_of_reading) => {}
             Ok(()) => self.is_well(notices),
-            Err(error) => self.is_in_trouble(now, &error, notices),
+            Err(error) => self.is_in_trouble(now, &error, false, notices),
         }
     }
 
@@ -235,10 +239,14 @@ impl<F: Files> Follow<F> {
         notices: &mut Notices,
     ) -> Option<Duration> {
         self.look(now, notices);
-        match self.read_all(now, batch, notices) {
+        let read = self.read_all(now, batch, notices);
+        match &read {
+            Err(error) => self.is_in_trouble(now, error, true, notices),
+            Ok(_) if self.trouble.as_ref().is_some_and(|trouble| trouble.is_of_reading) => {
+                self.is_well(notices);
+            }
             Ok(true) => return None,
             Ok(false) => {}
-            Err(error) => self.is_in_trouble(now, &error, notices),
         }
         self.next_look(now)
     }
@@ -395,6 +403,10 @@ impl<F: Files> Follow<F> {
             Some(idle_since + self.settings.rotate_wait)
         });
         let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at);
+        // What can't be read is not over either.
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.is_of_reading) {
+            return retry.map(|at| at.saturating_sub(now));
+        }
         let unsteady = self.is_unsettled().then_some(now + UNSTEADY);
         left.chain(retry).chain(unsteady).min().map(|at| at.saturating_sub(now))
     }
@@ -434,7 +446,13 @@ impl<F: Files> Follow<F> {
         }
     }
 
-    fn is_in_trouble(&mut self, now: Duration, error: &io::Error, notices: &mut Notices) {
+    fn is_in_trouble(
+        &mut self,
+        now: Duration,
+        error: &io::Error,
+        is_of_reading: bool,
+        notices: &mut Notices,
+    ) {
         let reason = format!("cannot read {}: {error}", self.path.display());
         // What is only away between a rename and what follows is no trouble yet.
         let is_short = error.kind() == io::ErrorKind::NotFound && !self.queue.is_empty();
@@ -442,6 +460,7 @@ impl<F: Files> Follow<F> {
         let trouble = self.trouble.get_or_insert_with(|| Trouble {
             reason: String::new(),
             told: None,
+            is_of_reading,
             since: now,
             retry_at: now,
             wait: RETRY_FIRST / 2,
@@ -451,6 +470,7 @@ impl<F: Files> Follow<F> {
             trouble.retry_at = now + trouble.wait;
         }
         trouble.reason = reason;
+        trouble.is_of_reading = is_of_reading;
         let is_told = trouble.told.as_ref() == Some(&trouble.reason);
         if !is_told && now.saturating_sub(trouble.since) >= patience {
             trouble.told = Some(trouble.reason.clone());
