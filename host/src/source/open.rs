@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Batch, Item, Notice, Notices, Position, follow::Settings, interval::Interval, stdin::Stdin,
+    Batch, Item, Notice, Notices, Position,
+    follow::{OPEN_MAX, Settings},
+    interval::Interval,
+    stdin::Stdin,
     tail::Tail,
 };
 use crate::config::TailConfig;
@@ -72,7 +75,7 @@ impl Source {
         let position = position.filter(|bytes| !bytes.is_empty());
         let kind = match spec {
             SourceSpec::Tail(TailConfig { path, start, rotate_wait }) => {
-                let settings = Settings { start, rotate_wait };
+                let settings = Settings { start, rotate_wait, open_max: OPEN_MAX };
                 let tail = Tail::open(path.clone(), position, settings, &mut notices)
                     .map_err(|_| SourceError::Position { path })?;
                 Kind::Tail(Box::new(tail))

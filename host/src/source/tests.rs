@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use duende_core::wire::link::Part;
 use tempfile::TempDir;
 
-use super::follow::{Follow, Settings};
+use super::follow::{Follow, OPEN_MAX, Settings};
 use super::system::System;
 use super::{
     Batch, ITEM_BYTES_MAX, Item, Notice, Notices, Source, SourceError, SourceSpec, StartAt,
@@ -72,7 +72,7 @@ impl Reader {
 
     fn start(path: &Path, position: Option<&[u8]>, start: StartAt) -> Self {
         let mut notices = Notices::default();
-        let settings = Settings { start, rotate_wait: ROTATE_WAIT };
+        let settings = Settings { start, rotate_wait: ROTATE_WAIT, open_max: OPEN_MAX };
         let now = Duration::ZERO;
         let follow =
             Follow::open(System, path.to_owned(), position, settings, now, &mut notices).unwrap();

@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap, collections::VecDeque, rc::Rc, t
 
 use duende::source::{
     Batch, Item, Notice, Notices, StartAt,
-    follow::{Follow, Settings},
+    follow::{Follow, OPEN_MAX, Settings},
 };
 use duende_history::{Draw, Fault};
 
@@ -16,6 +16,8 @@ use crate::{
 };
 
 const ROTATE_WAIT_MS: u64 = 5_000;
+/// More files than one history has at a time.
+const FILES_MAX: usize = 20;
 /// How long a writer goes on in the old file at most.
 const LATE_MS: u64 = 4_000;
 
@@ -35,6 +37,7 @@ pub(crate) struct World {
     pub(crate) told: bool,
     scheme: Scheme,
     keep: usize,
+    open_max: usize,
     disk: Rc<RefCell<Disk>>,
     reader: Option<Follow<View>>,
     notices: Notices,
@@ -68,10 +71,15 @@ impl World {
         if draw.once_in(2) {
             disk.interference = Some(Draw::new(draw.word()));
         }
+        // Few, so that some wait. A copy that waits until its original is closed is known by its last lines alone,
+        // which here may be one long line.
+        let open_max =
+            if draw.once_in(4) && !scheme.has_copies() { 1 + draw.below(3) } else { OPEN_MAX };
         let mut world = Self {
             told: false,
             scheme,
             keep,
+            open_max,
             disk: Rc::new(RefCell::new(disk)),
             reader: None,
             notices: Notices::default(),
@@ -112,6 +120,7 @@ impl World {
         let settings = Settings {
             start: StartAt::Beginning,
             rotate_wait: Duration::from_millis(ROTATE_WAIT_MS),
+            open_max: self.open_max,
         };
         let path = self.scheme.followed();
         let now = self.now();
@@ -436,7 +445,9 @@ impl World {
             self.start();
             self.hear();
         }
-        for _ in 0..4 {
+        // Each file that is read to its end is waited for, and others may wait for that.
+        let files_max = if self.open_max < OPEN_MAX { FILES_MAX } else { 1 };
+        for _ in 0..2 * (1 + files_max) {
             while self.fill_with(50, 100_000)? > 0 {
                 self.consume_first(self.pending.len())?;
             }

@@ -11,10 +11,10 @@
 use std::{io, time::Duration};
 
 use super::{
-    Entry, Follow, OPEN_MAX,
+    Entry, Follow,
     content::Packing,
     family::Member,
-    files::{Files, LogFile, read_full},
+    files::{Files, Listed, LogFile, read_full},
     mark::{Beginning, CONTEXT_BYTES_MAX, Checksum, FileId, Mark, checksum, context_length},
     planted::{self, Plant},
     reader::Reader,
@@ -76,10 +76,14 @@ impl<F: Files> Follow<F> {
             let Some(entry) = self.queue.get(index).filter(|entry| entry.reader.is_none()) else {
                 continue;
             };
-            if self.open_files().count() >= OPEN_MAX {
-                break;
-            }
             let mark = entry.mark;
+            // One that has to wait until fewer are open is looked for all the same: it may be compressed by now, and
+            // what it became is not to be taken for something new.
+            let has_to_wait = self.open_files().count() >= self.settings.open_max;
+            let is_inode = |listed: &Listed| listed.inode == mark.id.inode;
+            if has_to_wait && directory.listed.iter().any(is_inode) {
+                continue;
+            }
             let located = self.locate(&mark, directory)?;
             if let Located::Within(other) = located {
                 // Another file of the queue goes on where it ended.
@@ -120,7 +124,11 @@ impl<F: Files> Follow<F> {
                     Notice::Gap(Gap::Gone { offset_bytes })
                 });
             }
-            self.queue[index] = Entry::new(reader, now);
+            let waiting = &mut self.queue[index];
+            *waiting = Entry { copy: waiting.copy, ..Entry::new(reader, now) };
+            if has_to_wait {
+                waiting.reader = None;
+            }
         }
         let stands_still = gone.is_empty()
             || planted::is(Plant::UnsteadyList)
@@ -284,6 +292,10 @@ impl<F: Files> Follow<F> {
     /// What lies before a file that is a copy of some of that was read: it goes on where that ended.
     pub(super) fn pass_copied(&mut self, index: usize) -> io::Result<()> {
         let Some(entry) = self.queue.get_mut(index) else { return Ok(()) };
+        // One that waits to be opened is looked at then.
+        if entry.reader.is_none() {
+            return Ok(());
+        }
         let Some(place) = entry.copy.take() else { return Ok(()) };
         let Some(mut reader) = entry.reader.take() else { return Ok(()) };
         let passed = self.copied(index, place, &mut reader);

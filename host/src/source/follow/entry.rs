@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{again::Place, files::LogFile, mark::Mark, reader::Reader};
+use super::{
+    again::Place,
+    files::LogFile,
+    mark::{FileId, Mark},
+    reader::Reader,
+};
 
 #[derive(Debug)]
 pub(super) struct Entry<H: LogFile> {
@@ -42,6 +47,11 @@ impl<H: LogFile> Entry<H> {
             copy: None,
             former: None,
         }
+    }
+
+    /// Which file it is, also while it is not open.
+    pub(super) fn id(&self) -> FileId {
+        self.reader.as_ref().map_or(self.mark.id, Reader::id)
     }
 
     /// Brings the mark to where the reader is.

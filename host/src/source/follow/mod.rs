@@ -60,7 +60,7 @@ use reader::Found;
 use super::{Batch, Notice, Notices, Position, StartAt};
 
 /// Most files that one log keeps open.
-const OPEN_MAX: usize = 64;
+pub const OPEN_MAX: usize = 64;
 /// First and longest time until what could not be read is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -74,6 +74,8 @@ pub struct Settings {
     pub start: StartAt,
     /// How long a file that was left behind is read on after something came.
     pub rotate_wait: Duration,
+    /// How many files may be open; the newer ones wait until one is read to its end.
+    pub open_max: usize,
 }
 
 /// A log that is followed.

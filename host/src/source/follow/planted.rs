@@ -30,11 +30,15 @@ pub enum Plant {
     NothingRemembered,
     /// What is gone is no gap.
     SilentGap,
+    /// Only files that are open are known to be in the queue.
+    WaitingIsUnseen,
+    /// What a logger has finished and not named yet is none of its files.
+    PreviousIsForeign,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::InodeAlone,
         Self::CompressedIsSkipped,
         Self::CopiesAreNew,
@@ -45,6 +49,8 @@ impl Plant {
         Self::LengthAlone,
         Self::NothingRemembered,
         Self::SilentGap,
+        Self::WaitingIsUnseen,
+        Self::PreviousIsForeign,
     ];
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    Entry, Follow, OPEN_MAX,
+    Entry, Follow,
     again::{Known, Place, is_held_by},
     content::Packing,
     family::{Family, Member, drop_strangers, sort},
@@ -82,12 +82,12 @@ impl<F: Files> Follow<F> {
     /// Whether there is more to do than to read.
     pub(super) fn is_unsettled(&self) -> bool {
         let open = self.queue.iter().filter(|entry| entry.reader.is_some()).count();
-        self.is_unsteady || (open < self.queue.len() && open < OPEN_MAX)
+        self.is_unsteady || (open < self.queue.len() && open < self.settings.open_max)
     }
 
     /// The file that had the name last.
     fn current(&self) -> Option<FileId> {
-        self.queue.back().and_then(|entry| entry.reader.as_ref()).map(Reader::id)
+        self.queue.back().map(Entry::id)
     }
 
     pub(super) fn resolve(&mut self) -> io::Result<Target> {
@@ -229,7 +229,7 @@ impl<F: Files> Follow<F> {
         let (mut found, mut kept) = (Vec::new(), Vec::new());
         for (index, member) in directory.members.iter().enumerate() {
             let Member { path, stat, tag } = member;
-            if *path == target.path || self.queue_index(stat.id).is_some() {
+            if *path == target.path || self.queue_index(stat.id, gone).is_some() {
                 continue;
             }
             let remembered = self.read.iter().rfind(|mark| mark.id == stat.id).copied();
@@ -271,16 +271,15 @@ impl<F: Files> Follow<F> {
                 }
                 // A copy of what is still there, or holds no more.
                 Known::InQueue { is_replaced } if is_replaced && !reader.is_packed() => {
-                    self.push(reader, now, notices);
-                    self.is_copy(Place::Beside);
+                    self.push(reader, Some(Place::Beside), now, notices);
                     continue;
                 }
                 Known::Nothing | Known::InQueue { .. } | Known::Part => continue,
             }
-            self.push(reader, now, notices);
+            self.push(reader, None, now, notices);
         }
         // Of copies of one another the whole one is read; that may be the one that has the name.
-        let named = match directory.named.filter(|id| self.queue_index(*id).is_none()) {
+        let named = match directory.named.filter(|id| self.queue_index(*id, gone).is_none()) {
             Some(id) if !found.is_empty() => self.open_as(&target.path, None, id)?,
             _ => None,
         };
@@ -295,7 +294,7 @@ impl<F: Files> Follow<F> {
             }
         }
         for reader in kept.into_iter().rev() {
-            self.push(reader, now, notices);
+            self.push(reader, None, now, notices);
         }
         Ok(true)
     }
@@ -326,7 +325,7 @@ impl<F: Files> Follow<F> {
         now: Duration,
         notices: &mut Notices,
     ) -> io::Result<bool> {
-        if let Some(index) = self.queue_index(named.id) {
+        if let Some(index) = self.queue_index(named.id, gone) {
             // The one that had it last, or one that has it again.
             if let Some(entry) = self.queue.remove(index) {
                 self.queue.push_back(entry);
@@ -337,7 +336,7 @@ impl<F: Files> Follow<F> {
             return Ok(false);
         };
         let remembered = self.read.iter().rfind(|mark| mark.id == named.id).copied();
-        let mut is_copy = false;
+        let mut copy = None;
         match self.what_is(&mut reader, Place::Named, remembered, gone)? {
             Known::Nothing => {}
             Known::UpTo(mark) => {
@@ -346,41 +345,46 @@ impl<F: Files> Follow<F> {
             }
             Known::Part => reader.skip_to(reader.stat().size)?,
             // The same log under another inode. What the old one holds comes first.
-            Known::InQueue { .. } => is_copy = true,
+            Known::InQueue { .. } => copy = Some(Place::Named),
         }
         if !self.queue.is_empty() || !self.read.is_empty() {
             notices.push(Notice::Rotated);
         }
-        self.push(reader, now, notices);
-        if is_copy {
-            self.is_copy(Place::Named);
-        }
+        self.push(reader, copy, now, notices);
         Ok(true)
     }
 
-    /// Says of the last of the queue that it is a copy.
-    fn is_copy(&mut self, place: Place) {
-        if let Some(entry) = self.queue.back_mut() {
-            entry.copy = Some(place);
-        }
-    }
-
-    fn push(&mut self, reader: Reader<F::File>, now: Duration, notices: &mut Notices) {
+    /// Queues a file, and of a copy, where it lies.
+    fn push(
+        &mut self,
+        reader: Reader<F::File>,
+        copy: Option<Place>,
+        now: Duration,
+        notices: &mut Notices,
+    ) {
         if self.queue.len() >= QUEUE_MAX {
             notices.push(Notice::Gap(Gap::Crowd { files: 1 }));
             self.remember(reader.mark());
             return;
         }
-        let mut entry = Entry::new(reader, now);
+        let mut entry = Entry { copy, ..Entry::new(reader, now) };
         let open = self.queue.iter().filter(|entry| entry.reader.is_some()).count();
-        if open >= OPEN_MAX {
+        if open >= self.settings.open_max {
             entry.reader = None;
         }
         self.queue.push_back(entry);
     }
 
-    pub(super) fn queue_index(&self, id: FileId) -> Option<usize> {
-        self.queue.iter().position(|entry| entry.reader.as_ref().map(Reader::id) == Some(id))
+    /// Where a file is in the queue, also if it waits until fewer are open; not if it is `gone`.
+    fn queue_index(&self, id: FileId, gone: &[Mark]) -> Option<usize> {
+        self.queue.iter().position(|entry| match &entry.reader {
+            Some(reader) => reader.id() == id,
+            None => {
+                let is_waiting =
+                    !planted::is(Plant::WaitingIsUnseen) && !gone.contains(&entry.mark);
+                is_waiting && entry.mark.id.may_be(&id)
+            }
+        })
     }
 
     fn is_unreadable(&mut self, member: &Member, error: &io::Error, notices: &mut Notices) {
@@ -417,7 +421,7 @@ impl<F: Files> Follow<F> {
     /// Behind what in the order of a family something new lies.
     fn last_known(&self, directory: &Directory, gone: &[Mark]) -> io::Result<After> {
         let Directory { members, .. } = directory;
-        let in_queue = |member: &Member| self.queue_index(member.stat.id).is_some();
+        let in_queue = |member: &Member| self.queue_index(member.stat.id, gone).is_some();
         if let Some(last) = members.iter().rposition(in_queue) {
             return Ok(After::Index(last));
         }
