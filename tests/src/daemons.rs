@@ -24,6 +24,39 @@ pub fn unpacked(package: &str) -> PathBuf {
     test.ancestors().nth(3).expect("target").join("debian").join(package)
 }
 
+/// A program of one of Debian's packages: as `cargo xtask setup` unpacked it, or the machine's.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn tool(package: &str, name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // An ordinary user has no `sbin` among its folders.
+    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let of_the_machine = std::env::split_paths(&path).chain(sbin);
+    [unpacked(package).join("run")]
+        .into_iter()
+        .chain(of_the_machine)
+        .map(|dir| dir.join(name))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("no {name}: `cargo xtask setup` fetches it, or says why not"))
+}
+
+/// The library that gives a program another time, `LD_PRELOAD`ed.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn libfaketime() -> PathBuf {
+    let bases = [unpacked("faketime").join("usr/lib"), "/usr/lib".into()];
+    let dirs =
+        bases.iter().flat_map(|base| std::fs::read_dir(base).into_iter().flatten().flatten());
+    let mut found = dirs.map(|dir| dir.path().join("faketime/libfaketime.so.1"));
+    found
+        .find(|path| path.is_file())
+        .expect("no libfaketime: `cargo xtask setup` fetches it, or says why not")
+}
+
 /// A component of this repository.
 ///
 /// # Panics

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::daemons::{built, unpacked};
+use crate::daemons::{built, tool};
 
 /// The board: a Cortex-M4. Time passes by instructions, and at once while the processor sleeps, so two
 /// runs of an image are alike and take no time that a test would wait for.
@@ -46,17 +46,14 @@ pub fn image(name: &str) -> PathBuf {
 /// QEMU is not there.
 #[must_use]
 pub fn emulate(image: &Path, directory: &Path, argument: &str) -> Emulated {
-    let fetched = unpacked("qemu-system-arm").join("run/qemu-system-arm");
-    let mut qemu = Command::new(if fetched.is_file() { fetched } else { "qemu-system-arm".into() });
+    let mut qemu = Command::new(tool("qemu-system-arm", "qemu-system-arm"));
     qemu.args(MACHINE)
         .arg("-semihosting-config")
         .arg(format!("enable=on,target=native,arg={argument}"))
         .args([OsStr::new("-kernel"), image.as_os_str()])
         .current_dir(directory)
         .stdin(Stdio::null());
-    let output = qemu.output().unwrap_or_else(|error| {
-        panic!("qemu-system-arm: {error}; `cargo xtask setup` fetches it, or says why not")
-    });
+    let output = qemu.output().expect("QEMU can be started");
     let text = String::from_utf8_lossy(&output.stdout);
     // What QEMU says itself shows in a test that fails.
     eprint!("{}", String::from_utf8_lossy(&output.stderr));

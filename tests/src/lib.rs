@@ -25,8 +25,10 @@ mod process;
 pub mod rows;
 mod traffic;
 
-pub use daemons::{artifact, component, image_at, linked, program, script, unpacked};
+pub use daemons::{
+    artifact, component, image_at, libfaketime, linked, program, script, tool, unpacked,
+};
 pub use figure::{Figures, report};
 pub use fleet::{Fleet, Outcome, TIMEOUT, duende, under, wait_for};
 pub use process::{Process, processes_with};
-pub use traffic::{AccessLog, get, line};
+pub use traffic::{AccessLog, Total, get, line, numbered};

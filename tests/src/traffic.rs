@@ -28,6 +28,58 @@ pub fn line(number: u64, status: u16) -> String {
     )
 }
 
+/// A line whose response has as many bytes as its number says: then the sum of the bytes tells which lines were
+/// read, where a lost one and a doubled one would leave their count as it is.
+#[must_use]
+pub fn numbered(number: u64) -> String {
+    format!(
+        "127.0.0.1 - - [21/Nov/2026:09:15:{:02} +0000] \"GET /{number} HTTP/1.1\" 200 {number} \"-\" \"test\" \
+         0.001000\n",
+        number % 60
+    )
+}
+
+/// What some of the [`numbered`] lines come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// How many there are.
+    pub lines: u64,
+    /// The bytes of all responses.
+    pub bytes: u64,
+}
+
+impl Total {
+    /// Of the first lines.
+    #[must_use]
+    pub fn of_first(lines: u64) -> Self {
+        Self { lines, bytes: (0..lines).sum() }
+    }
+
+    /// Of the lines that stand in a text, whatever a logger put around them.
+    ///
+    /// # Panics
+    /// One is none of them.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        let number = |line: &str| {
+            let (number, _) = line.split_once("\"GET /")?.1.split_once(' ')?;
+            number.parse::<u64>().ok()
+        };
+        text.lines().fold(Self::default(), |Self { lines, bytes }, line| Self {
+            lines: lines + 1,
+            bytes: bytes + number(line).unwrap_or_else(|| panic!("not a line: {line:?}")),
+        })
+    }
+}
+
+impl std::ops::Add for Total {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { lines: self.lines + other.lines, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// Writes lines to a file and knows how many.
 #[derive(Debug)]
 pub struct AccessLog {

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use duende_tests::rows::{History, Problem};
 use duende_tests::{
-    AccessLog, Fleet, Outcome, Process, TIMEOUT, component, duende, get, linked, program, report,
-    script, under, unpacked, wait_for,
+    AccessLog, Fleet, Outcome, Process, TIMEOUT, component, duende, get, libfaketime, linked,
+    program, report, script, under, wait_for,
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
@@ -70,16 +70,6 @@ fn f023_open_gives_emfile_at_the_limit() {
     assert_eq!(of("other").open_files_max()[0], own[0]);
     report("F023", &format!("limit {LIMIT}: {says}"), "open() returns EMFILE");
     fleet.down();
-}
-
-/// Debian's libfaketime: as `cargo xtask setup` unpacked it, or the machine's.
-fn libfaketime() -> PathBuf {
-    let bases = [unpacked("faketime").join("usr/lib"), "/usr/lib".into()];
-    let dirs = bases.iter().flat_map(|base| fs::read_dir(base).into_iter().flatten().flatten());
-    let mut found = dirs.map(|dir| dir.path().join("faketime/libfaketime.so.1"));
-    found
-        .find(|path| path.is_file())
-        .expect("no libfaketime: `cargo xtask setup` fetches it, or says why not")
 }
 
 #[test]

@@ -266,9 +266,7 @@ fn the_command_line_lists_and_ends_a_manager_from_tomorrow() {
 fn the_client_of_the_documentation_prints_what_ps_prints() {
     let mut fleet = running("documented");
     let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/control-client.py");
-    let fetched = duende_tests::unpacked("python3").join("run/python3");
-    let mut command =
-        Command::new(if fetched.exists() { fetched } else { PathBuf::from("python3") });
+    let mut command = Command::new(duende_tests::tool("python3", "python3"));
     let printed = Outcome::of(command.arg("-I").arg(client).arg(fleet.socket())).done();
     let rows: Vec<Value> =
         printed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -12,7 +12,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         say(&format!("ready to compile for {} with {toolchain}", target.triple));
     }
     // What tests run; what only a benchmark runs is fetched for it.
-    for tool in [tools::QEMU, tools::FAKETIME, tools::CXX, tools::PYTHON] {
+    let rotating = [tools::LOGROTATE, tools::ZSTD, tools::SVLOGD, tools::MULTILOG, tools::S6_LOG];
+    for tool in [tools::QEMU, tools::FAKETIME, tools::CXX, tools::PYTHON].iter().chain(&rotating) {
         say(&format!("ready: {}", tool.prepare()?.display()));
     }
     Ok(())

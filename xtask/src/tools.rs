@@ -3,7 +3,7 @@
 //!
 //! A tool serves if it does here what it is wanted for: that is tried, whatever its version says. Tests
 //! look below `target/debian` first, as a folder is there only if what the machine has did not serve;
-//! see `duende_tests::unpacked`.
+//! see `duende_tests::tool`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,50 @@ pub(crate) const RUNIT: Tool = Tool {
     },
 };
 
-/// The library by which the test of F101 turns a program's clock back.
+/// What rotates logs on most machines. Tests have it rotate those that are followed.
+pub(crate) const LOGROTATE: Tool = Tool {
+    name: "logrotate",
+    // An ordinary user has no `sbin` among its folders.
+    of_the_machine: |name| [in_path(name), in_sbin(name)].concat(),
+    packages: Wanted { packages: &["logrotate"], beside: &[], version_min: "" },
+    unpacked: |folder, name| vec![folder.program(name)],
+    serves: |program| prints(Command::new(program).arg("--version"), "Default mail command"),
+};
+
+/// The loggers that keep a `current` and name what is finished by a stamp: runit's, daemontools' and s6's.
+pub(crate) const SVLOGD: Tool = Tool {
+    name: "svlogd",
+    of_the_machine: in_path,
+    packages: RUNIT.packages,
+    unpacked: |folder, name| vec![folder.program(name)],
+    serves: |program| prints(&mut Command::new(program), "svlogd [-ttv]"),
+};
+pub(crate) const MULTILOG: Tool = Tool {
+    name: "multilog",
+    of_the_machine: in_path,
+    packages: Wanted { packages: &["daemontools"], beside: &[], version_min: "" },
+    unpacked: |folder, name| vec![folder.program(name)],
+    // It has no word of its own for what it takes: this is one about a folder that is not there.
+    serves: |program| prints(Command::new(program).arg("/nowhere/log"), "multilog: fatal:"),
+};
+pub(crate) const S6_LOG: Tool = Tool {
+    name: "s6-log",
+    of_the_machine: in_path,
+    packages: Wanted { packages: &["s6"], beside: &[], version_min: "" },
+    unpacked: |folder, name| vec![folder.program(name)],
+    serves: |program| prints(&mut Command::new(program), "logging_script"),
+};
+
+/// What such a log is compressed with, beside gzip, which each Debian has.
+pub(crate) const ZSTD: Tool = Tool {
+    name: "zstd",
+    of_the_machine: in_path,
+    packages: Wanted { packages: &["zstd"], beside: &[], version_min: "" },
+    unpacked: |folder, name| vec![folder.program(name)],
+    serves: |program| prints(Command::new(program).arg("--version"), "Zstandard"),
+};
+
+/// The library by which tests turn a program's clock: F101 back, and those of followed logs to the next day.
 pub(crate) const FAKETIME: Tool = Tool {
     name: "libfaketime.so.1",
     of_the_machine: |name| faketimes(Path::new("/usr/lib"), name),
@@ -137,6 +180,11 @@ impl Tool {
 fn in_path(name: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|dir| dir.join(name)).collect()
+}
+
+/// Where those programs lie that are meant for root.
+fn in_sbin(name: &str) -> Vec<PathBuf> {
+    ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(|dir| Path::new(dir).join(name)).to_vec()
 }
 
 /// Debian has a folder for each kind of processor between the two; others have none.

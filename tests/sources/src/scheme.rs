@@ -199,8 +199,17 @@ impl Scheme {
             }
             Self::Stamped => {
                 let name = |turn: usize| at(format!("@40000000{:016x}.s", turn * 77));
-                steps.push(Step::Rename(log, name(turn)));
-                steps.push(Step::Reopen);
+                // svlogd renames at once.
+                if turn.is_multiple_of(2) {
+                    steps.push(Step::Rename(log, name(turn)));
+                    steps.push(Step::Reopen);
+                } else {
+                    let previous = at("previous".to_owned());
+                    steps.push(Step::Rename(log, previous.clone()));
+                    steps.push(Step::Reopen);
+                    steps.push(Step::HardLink(previous.clone(), name(turn)));
+                    steps.push(Step::Unlink(previous));
+                }
                 steps.extend(turn.checked_sub(keep).map(|old| Step::Unlink(name(old))));
             }
             Self::Swapped => {

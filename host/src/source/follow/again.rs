@@ -14,7 +14,7 @@ use super::{
     Entry, Follow,
     content::Packing,
     family::Member,
-    files::{Files, LogFile, read_full},
+    files::{Files, Listed, LogFile, read_full},
     mark::{Beginning, CONTEXT_BYTES_MAX, Checksum, FileId, Mark, checksum, context_length},
     planted::{self, Plant},
     reader::Reader,
@@ -77,9 +77,11 @@ impl<F: Files> Follow<F> {
                 continue;
             };
             let mark = entry.mark;
-            let is_parked = self.open_files().count() >= self.settings.in_hand.open_max;
-            self.queue[index].is_parked = is_parked;
-            if is_parked {
+            let has_to_wait = self.open_files().count() >= self.settings.in_hand.open_max;
+            let is_it = |listed: &Listed| listed.inode == mark.id.inode;
+            self.queue[index].is_parked = has_to_wait && directory.listed.iter().any(is_it);
+            // One that may be compressed by now is looked for all the same: what it became is nothing new.
+            if self.queue[index].is_parked {
                 continue;
             }
             let located = self.locate(&mark, directory)?;
@@ -124,6 +126,9 @@ impl<F: Files> Follow<F> {
             }
             let copy = self.queue[index].copy;
             self.queue[index] = Entry { copy, ..Entry::new(reader, now) };
+            if has_to_wait {
+                self.queue[index].park();
+            }
         }
         let stands_still = gone.is_empty()
             || planted::is(Plant::UnsteadyList)

@@ -4,7 +4,7 @@
 //! Rules:
 //! 1. A rotated file has the followed name and a tag: behind it (`access.log.1`, `access.log-20261126`,
 //!    `access.log.old`), or before its extension (`access.1.log`, `access-20261126.log`). Beside a
-//!    `current` lie the `@` names of s6-log, svlogd and multilog. Where the name is a symbolic link, names
+//!    `current` lie the `@` names of s6-log, svlogd and multilog, and for a moment `previous`. Where the name is a symbolic link, names
 //!    that differ from the target's in numbers alone belong to it too (`access-20261125.log`, `0.log`).
 //!    What its compressor adds is no part of a tag.
 //! 2. Dates and `@` stamps rise. Numbers fall, as logrotate's do, unless what was read before says the
@@ -18,7 +18,12 @@
 
 use std::{cmp::Ordering, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
-use super::{content::Packing, files::Stat, mark::Mark};
+use super::{
+    content::Packing,
+    files::Stat,
+    mark::Mark,
+    planted::{self, Plant},
+};
 
 /// Longer numbers are dates.
 const NUMBER_DIGITS_MAX: usize = 4;
@@ -125,10 +130,14 @@ impl<'a> Family<'a> {
         {
             return tagged(self.generation(), kind, false);
         }
-        if self.name == b"current"
-            && let Some(stamp) = stamp(name)
-        {
-            return tagged(Vec::new(), Kind::Stamp(stamp), false);
+        if self.name == b"current" {
+            if name == PREVIOUS && packing.is_none() && !planted::is(Plant::PreviousIsForeign) {
+                // Behind every stamp.
+                return tagged(Vec::new(), Kind::Stamp(PREVIOUS.to_vec()), false);
+            }
+            if let Some(stamp) = stamp(name) {
+                return tagged(Vec::new(), Kind::Stamp(stamp), false);
+            }
         }
         if self.is_linked
             && let Some((generation, rest)) = same_but_numbers(self.name, name)
@@ -172,6 +181,9 @@ fn kind_behind(rest: &[u8]) -> Option<Kind> {
         _ => Kind::Date(numbers),
     })
 }
+
+/// What s6-log and multilog call what they have just finished, until it has its stamp.
+const PREVIOUS: &[u8] = b"previous";
 
 /// `@`, 24 hexadecimal digits and `.s` or `.u`, as s6-log, svlogd and multilog name what is finished.
 fn stamp(name: &[u8]) -> Option<Vec<u8>> {
@@ -373,9 +385,16 @@ mod tests {
                 "@4000000067448f2b1f0a2b3c.s",
                 "@4000000067448f2c1f0a2b3c.u",
                 "@4000000067448f2d1f0a2b3c",
+                "previous",
                 "current",
             ],
-            &["@4000000067448f2b1f0a2b3", "lock", "state", "@4000000067448f2b1f0a2b3c.t"],
+            &[
+                "@4000000067448f2b1f0a2b3",
+                "lock",
+                "state",
+                "@4000000067448f2b1f0a2b3c.t",
+                "previous.gz",
+            ],
         );
         // A link: container logs, and cronolog's.
         let pods = [

@@ -32,11 +32,13 @@ pub enum Plant {
     SilentGap,
     /// What is queued and not open is queued again.
     ClosedIsForgotten,
+    /// What a logger has finished and not named yet is none of its files.
+    PreviousIsForeign,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::InodeAlone,
         Self::CompressedIsSkipped,
         Self::CopiesAreNew,
@@ -48,6 +50,7 @@ impl Plant {
         Self::NothingRemembered,
         Self::SilentGap,
         Self::ClosedIsForgotten,
+        Self::PreviousIsForeign,
     ];
 }
 
