@@ -6,7 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::database::{Database, Entered};
+use super::daemons::Entered;
+use super::database::Database;
 use super::export::Export;
 use super::fault::Fault;
 use super::record::{DaemonId, Record};

@@ -18,8 +18,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::database::Database;
 use super::fault::Fault;
+use super::handle::Room;
 use super::snapshot::Snapshot;
-use super::{Commit, Done, GROUP_COMMITS_MAX, Loaded, Room, StoreError, StoreFault};
+use super::{Commit, Done, GROUP_COMMITS_MAX, Loaded, StoreError, StoreFault};
 
 /// The wait after a failed attempt. Its cap is how late the store notices that there is room again.
 /// Nobody else waits for the same disk, so there is nothing to spread.
