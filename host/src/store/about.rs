@@ -4,8 +4,8 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::fault::Fault;
 use super::tables::{
-    self, META, META_ABOUT, META_DAEMONS, META_GROUP, META_READER_MIN, META_SCHEMA, ORIGIN,
-    ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA,
+    self, META, META_ABOUT, META_DAEMONS, META_GROUP, META_JOURNAL, META_READER_MIN, META_SCHEMA, ORIGIN,
+    ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, SCHEMA_JOURNALED,
 };
 
 /// What a file says of itself.
@@ -17,6 +17,8 @@ pub(super) struct About {
     pub(super) store: Option<u128>,
     pub(super) writer: Option<String>,
     pub(super) fleet: Option<String>,
+    /// The journal that the file goes on in; none: the file is all there is.
+    pub(super) journal: Option<u64>,
     /// The sum of the names; none before schema 3.
     pub(super) names: Option<u64>,
     /// Whether all of this is what was written, as far as the schema can tell.
@@ -38,6 +40,7 @@ pub(super) fn read_about(transaction: &ReadTransaction) -> Result<Option<About>,
         schema,
         reader_min: number(META_READER_MIN)?.unwrap_or(schema),
         group: number(META_GROUP)?.unwrap_or(0),
+        journal: number(META_JOURNAL)?,
         names: number(META_DAEMONS)?,
         ..About::default()
     };
@@ -60,5 +63,8 @@ pub(super) fn read_about(transaction: &ReadTransaction) -> Result<Option<About>,
         }
         Err(error) => return Err(error.into()),
     }
+    // One without the other was not written by anybody.
+    let is_journaled = about.journal.is_some();
+    about.is_right &= schema > SCHEMA_JOURNALED || is_journaled == (schema == SCHEMA_JOURNALED);
     Ok(Some(about))
 }

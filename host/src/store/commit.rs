@@ -1,5 +1,7 @@
 //! What one slice changes, and what all slices of a daemon come to.
 
+use serde::{Deserialize, Serialize};
+
 /// The unit in which [`QUEUE_BYTES_MAX`](super::QUEUE_BYTES_MAX) is handed out: permits are counted in 32 bits.
 pub(super) const QUEUE_UNIT_BYTES: usize = 1 << 10;
 pub(super) const QUEUE_UNITS_MAX: u32 = 1 << 16;
@@ -8,7 +10,7 @@ const _: () = assert!(QUEUE_UNITS_MAX as usize == super::QUEUE_BYTES_MAX / QUEUE
 pub(super) const QUEUE_UNITS_QUARTER: u32 = QUEUE_UNITS_MAX / 4;
 
 /// What one slice changes.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
     /// The daemon's name.
     pub daemon: String,
@@ -30,7 +32,7 @@ impl Commit {
     }
 
     /// Roughly what the commit occupies in memory, in bytes.
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         const ENTRY_BYTES: usize = 64;
         let writes = self.writes.iter().map(|write| match write {
             Write::Set { key, value } => key.len() + value.len(),
@@ -51,7 +53,7 @@ impl Commit {
 }
 
 /// One write to `state`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Write {
     /// Sets a key.
     Set {

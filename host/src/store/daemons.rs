@@ -1,18 +1,16 @@
-//! What is done to daemons in the open file: their commits, and the whole of one.
+//! What is done to the whole of one daemon in the open file. Whatever writes has all earlier groups applied first.
 
-use std::collections::HashMap;
-
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableDatabase;
 
 use super::about::About;
 use super::database::Database;
 use super::export::{Export, Header};
 use super::fault::{Fault, caught};
-use super::record::{DaemonId, Record};
+use super::record::DaemonId;
 use super::rows::{self, Listed, Names, Rows};
 use super::snapshot::Snapshot;
-use super::tables::{META_GROUP, NAMES};
-use super::{Commit, Loaded};
+use super::tables::NAMES;
+use super::Loaded;
 
 /// What became of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,22 +22,9 @@ pub(super) enum Entered {
 }
 
 impl Database {
-    /// The number for the next group.
-    pub(super) fn next_group(&self) -> u64 {
-        self.last_group + 1
-    }
-
-    /// Makes a group durable, with one fsync. Calling it again with the same number after a failure
-    /// is safe, whatever became of the first attempt.
-    pub(super) fn apply(&mut self, number: u64, group: &[Commit]) -> Result<(), Fault> {
-        let entered = self.write(|tables, ids| write_group(tables, number, group, ids))?;
-        self.ids.extend(entered);
-        self.last_group = number;
-        Ok(())
-    }
-
     /// Removes a daemon and everything kept of it, durably.
     pub(super) fn forget(&mut self, daemon: &str) -> Result<(), Fault> {
+        self.settle()?;
         let Some(id) = self.id_of(daemon)? else { return Ok(()) };
         self.write(|tables, _| {
             let transaction = tables.begin_write()?;
@@ -83,7 +68,8 @@ impl Database {
     /// Everything kept of a daemon.
     pub(super) fn load(&mut self, daemon: &str) -> Result<Loaded, Fault> {
         let Some(id) = self.id_of(daemon)? else { return Ok(Loaded::default()) };
-        self.read_of(daemon, |transaction| Ok(rows::load(transaction, daemon, id)?.1))
+        let overlay = self.pending.of(daemon);
+        self.read_of(daemon, |transaction| Ok(rows::load(transaction, daemon, id, &overlay)?.1))
     }
 
     /// All daemons, in the order of their names: how much is kept of each, or what is damaged of it.
@@ -91,7 +77,9 @@ impl Database {
         let mut ids: Vec<_> = self.ids.clone().into_iter().collect();
         ids.sort();
         let kept = |(name, id): (String, DaemonId)| {
-            let kept = self.read_of(&name, |transaction| rows::kept(transaction, &name, id));
+            let overlay = self.pending.of(&name);
+            let kept =
+                self.read_of(&name, |transaction| rows::kept(transaction, &name, id, &overlay));
             match kept {
                 Err(fault) if fault.daemon.is_none() => Err(fault),
                 kept => Ok((name, kept)),
@@ -106,8 +94,9 @@ impl Database {
         let (schema, store) = (*schema, store.unwrap_or_default());
         let writer = writer.clone().unwrap_or_default();
         let Some(id) = self.id_of(daemon)? else { return Ok(None) };
+        let overlay = self.pending.of(daemon);
         self.read_of(daemon, |transaction| {
-            let (record, loaded) = rows::load(transaction, daemon, id)?;
+            let (record, loaded) = rows::load(transaction, daemon, id, &overlay)?;
             Ok(Some(Export::new(Header { store, schema, writer, id, record }, loaded)))
         })
     }
@@ -122,7 +111,8 @@ impl Database {
         self.check_usable()?;
         let (transaction, _) = caught(|| Ok(self.tables()?.begin_read()?));
         let header = Header { store, schema, writer, id, record };
-        Ok(Some(Snapshot { transaction: transaction?, header, path: self.path.clone() }))
+        let (overlay, path) = (self.pending.of(daemon), self.path.clone());
+        Ok(Some(Snapshot { transaction: transaction?, overlay, header, path }))
     }
 
     /// Enters an exported daemon under a name. It keeps its id, unless a daemon of another name has that.
@@ -132,6 +122,7 @@ impl Database {
         name: &str,
         replace: bool,
     ) -> Result<Entered, Fault> {
+        self.settle()?;
         let there = self.id_of(name)?;
         let entered = self.write(|tables, _| {
             let transaction = tables.begin_write()?;
@@ -161,49 +152,4 @@ impl Database {
         }
         Ok(entered)
     }
-}
-
-/// The daemons that were entered with it.
-fn write_group(
-    tables: &redb::Database,
-    number: u64,
-    group: &[Commit],
-    ids: &HashMap<String, DaemonId>,
-) -> Result<HashMap<String, DaemonId>, Fault> {
-    let mut entered = HashMap::new();
-    // redb's default durability: `commit` returns after the fsync.
-    let transaction = tables.begin_write()?;
-    {
-        let mut names = Names::open(&transaction)?;
-        let meta = names.meta();
-        if meta.get(META_GROUP)?.is_some_and(|stored| stored.value() == number) {
-            // The attempt that was reported as failed had reached the disk.
-            return Ok(entered);
-        }
-        meta.insert(META_GROUP, number)?;
-        let mut rows = Rows::open(&transaction)?;
-        for commit in group {
-            let known = ids.get(&commit.daemon).or_else(|| entered.get(&commit.daemon));
-            let id = match known {
-                Some(id) => *id,
-                None => {
-                    let id = match names.get(&commit.daemon)? {
-                        Some(id) => id,
-                        None => {
-                            let id = DaemonId::random()?;
-                            rows.enter(id, &Record::new(&commit.daemon))?;
-                            names.insert(&commit.daemon, id)?;
-                            id
-                        }
-                    };
-                    entered.insert(commit.daemon.clone(), id);
-                    id
-                }
-            };
-            rows.apply(id, commit)?;
-        }
-        rows.finish(names.meta())?;
-    }
-    transaction.commit()?;
-    Ok(entered)
 }

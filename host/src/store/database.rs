@@ -24,17 +24,22 @@ use std::path::{Path, PathBuf};
 use redb::{ReadTransaction, ReadableDatabase};
 use rustix::fs::Advice;
 
+use crate::own_file;
+
 use super::about::{About, read_about};
 #[cfg(test)]
 use super::disk::Failures;
 use super::disk::{Disk, Hold};
 use super::fault::{Fault, caught};
-use super::file::{check_header, create, is_at, lock};
+use super::file::{astray, check_header, create, lock};
+use super::groups::{JOURNAL_AFTER_GROUPS, refuse_lone_journal};
+use super::journal::{self, Journal};
 use super::migrate::{self, SCHEMA_IDS, SCHEMA_NAMES};
+use super::pending::Pending;
 use super::record::{DaemonId, random};
 use super::rows;
 use super::tables::{
-    self, NAMES, ORIGIN, ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, WRITER,
+    self, NAMES, ORIGIN, ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, SCHEMA_JOURNALED, WRITER,
 };
 use super::{FaultKind, StoreError};
 
@@ -55,6 +60,11 @@ pub(super) struct Database {
     pub(super) has_drawn_ids: bool,
     /// The number of the last group that is known to be durable.
     pub(super) last_group: u64,
+    /// What is durable in the journal alone.
+    pub(super) pending: Pending,
+    pub(super) journal: Option<Journal>,
+    /// How many more groups are written without a journal.
+    pub(super) until_journal: u32,
     /// Ids that are known to be durable.
     pub(super) ids: HashMap<String, DaemonId>,
     /// Why the file is not used any more, if redb has panicked over it while it wrote.
@@ -67,9 +77,27 @@ impl Database {
     /// Opens the file for a fleet, or makes it; an older schema is migrated. Without a fleet, as for a
     /// single component, it is whoever's it is.
     pub(super) fn open(path: &Path, fleet: Option<&str>) -> Result<Self, StoreError> {
+        Self::open_to_write(path, fleet, false)
+    }
+
+    /// As [`open`](Self::open), with what can be read of a journal that does not fit, which is put aside.
+    pub(super) fn open_without_journal(
+        path: &Path,
+        fleet: Option<&str>,
+    ) -> Result<Self, StoreError> {
+        Self::open_to_write(path, fleet, true)
+    }
+
+    fn open_to_write(
+        path: &Path,
+        fleet: Option<&str>,
+        without_journal: bool,
+    ) -> Result<Self, StoreError> {
         let io_error = |source| StoreError::Io { path: path.to_owned(), source };
         let mut database = match Self::held(path) {
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                // Its state would be another's.
+                refuse_lone_journal(path)?;
                 create(path)?;
                 Self::held(path)?
             }
@@ -84,6 +112,7 @@ impl Database {
                 asking: asking.to_owned(),
             });
         }
+        let journaled = if without_journal { None } else { Some(database.journaled()?) };
         let old = database.about.schema;
         if old < SCHEMA {
             migrate::keep_copy(&database.file, path, &format!("schema-{old}")).map_err(
@@ -113,6 +142,10 @@ impl Database {
         if names_are_damaged {
             database.list_names_again()?;
         }
+        match journaled {
+            Some(groups) => database.take_in(&groups)?,
+            None => database.drop_journal()?,
+        }
         database.claim(fleet)?;
         Ok(database)
     }
@@ -127,6 +160,8 @@ impl Database {
             database.has_drawn_ids = old == SCHEMA_NAMES;
         }
         database.know_names()?;
+        let journaled = database.journaled()?;
+        database.take_in(&journaled)?;
         Ok(database)
     }
 
@@ -143,14 +178,14 @@ impl Database {
             let detail = "a redb database without a schema number".to_owned();
             return Err(StoreError::Foreign { path: path.to_owned(), detail });
         };
-        let is_newer = about.schema > SCHEMA;
+        let is_newer = about.schema > SCHEMA_JOURNALED;
         let is_read =
-            if is_newer { about.reader_min <= SCHEMA } else { about.schema >= SCHEMA_NAMES };
+            if is_newer { about.reader_min <= SCHEMA_JOURNALED } else { about.schema >= SCHEMA_NAMES };
         if !is_read {
             return Err(StoreError::Schema {
                 path: path.to_owned(),
                 found: about.schema,
-                supported: SCHEMA,
+                supported: SCHEMA_JOURNALED,
                 writer: about.writer.unwrap_or_else(|| "another version".to_owned()),
             });
         }
@@ -172,6 +207,9 @@ impl Database {
             about: About::default(),
             has_drawn_ids: false,
             last_group: 0,
+            pending: Pending::default(),
+            journal: None,
+            until_journal: JOURNAL_AFTER_GROUPS,
             ids: HashMap::new(),
             broken: None,
             #[cfg(test)]
@@ -205,7 +243,7 @@ impl Database {
     }
 
     /// Reads what the file says of itself, after that was changed.
-    fn look_again(&mut self) -> Result<(), StoreError> {
+    pub(super) fn look_again(&mut self) -> Result<(), StoreError> {
         let about = self.read(read_about).map_err(|fault| self.error(fault))?;
         self.about = about.unwrap_or_default();
         Ok(())
@@ -275,21 +313,20 @@ impl Database {
         self.look_again()
     }
 
-    /// Why the file is not the one at its path any more; none: it is.
+    /// Why the file, or its journal, is not the one at its path any more; none: it is.
     pub(super) fn astray(&self) -> Option<String> {
-        let path = self.path.display();
-        match is_at(&self.file, &self.path) {
-            Ok(true) => None,
-            Ok(false) if self.path.symlink_metadata().is_ok() => {
-                Some(format!("another file stands at {path}"))
-            }
-            Ok(false) => Some(format!("{path} was moved or removed")),
-            Err(error) => Some(format!("{path} can't be looked at any more ({error})")),
-        }
+        let of_journal = || self.journal.as_ref().and_then(Journal::astray);
+        astray(&self.file, &self.path).or_else(of_journal)
     }
 
-    /// Keeps a copy of the file beside it.
+    /// Keeps a copy of the file beside it, and one of its journal, without which it is not whole.
     pub(super) fn keep_copy(&self, suffix: &str) -> io::Result<PathBuf> {
+        let journal = journal::path_of(&self.path);
+        match own_file::no_link(OpenOptions::new().read(true)).open(&journal) {
+            Ok(file) => drop(migrate::keep_copy(&file, &journal, suffix)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(own_file::said(error)),
+        }
         migrate::keep_copy(&self.file, &self.path, suffix)
     }
 

@@ -152,6 +152,31 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// What lies where the file's journal should is not the one that the file goes on in, or is damaged.
+    #[error(
+        "{journal} is not the journal that {path} goes on in ({detail}): put both files back as they were at one moment; \
+         or, to go on with what can still be read of them, `duende state reset --journal`, which leaves the journal \
+         beside them"
+    )]
+    Journal {
+        /// The database file.
+        path: PathBuf,
+        /// The journal.
+        journal: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// There is a journal, and not what it is the journal of.
+    #[error(
+        "{path} is not there, but {journal} is, which holds a part of it: put {path} back, or, to start without state, \
+         move the journal away too"
+    )]
+    LoneJournal {
+        /// The database file.
+        path: PathBuf,
+        /// The journal.
+        journal: PathBuf,
+    },
     /// The file could not be opened, made or read.
     #[error("cannot use {path}: {source}")]
     Io {

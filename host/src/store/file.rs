@@ -78,6 +78,19 @@ pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// What became of an open file; none: it is at its path.
+pub(super) fn astray(file: &File, path: &Path) -> Option<String> {
+    let shown = path.display();
+    match is_at(file, path) {
+        Ok(true) => None,
+        Ok(false) if path.symlink_metadata().is_ok() => {
+            Some(format!("another file stands at {shown}"))
+        }
+        Ok(false) => Some(format!("{shown} was moved or removed")),
+        Err(error) => Some(format!("{shown} can't be looked at any more ({error})")),
+    }
+}
+
 /// Whether `path` names this open file.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;

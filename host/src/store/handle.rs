@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, wat
 
 use super::commit::{QUEUE_UNIT_BYTES, QUEUE_UNITS_QUARTER};
 use super::database::Database;
+use super::groups::SETTLE_PERIOD;
 use super::writer::{Request, Says, Writer};
 use super::{
     Commit, Done, GROUP_WINDOW, Loaded, QUEUE_BYTES_MAX, QUEUE_COMMITS_MAX, Refused, Snapshot,
@@ -75,6 +76,15 @@ impl Store {
     }
 
     pub(super) fn start(database: Database, window: Duration) -> Result<Self, StoreError> {
+        Self::start_settling(database, window, SETTLE_PERIOD)
+    }
+
+    /// As [`start`](Self::start); groups are in the journal alone for as long as `settle_period`.
+    pub(super) fn start_settling(
+        database: Database,
+        window: Duration,
+        settle_period: Duration,
+    ) -> Result<Self, StoreError> {
         let path = database.path().to_owned();
         let (requests, inbox) = mpsc::channel();
         let (fault_sender, fault) = watch::channel(None);
@@ -83,7 +93,7 @@ impl Store {
         let unwritten = Arc::new(AtomicUsize::new(0));
         let says =
             Says { fault: fault_sender, astray: astray_sender, unwritten: unwritten.clone() };
-        let writer = Writer::new(database, inbox, says, window);
+        let writer = Writer::new(database, inbox, says, window, settle_period);
         std::thread::Builder::new()
             .name("duende-store".to_owned())
             .spawn(move || {

@@ -38,8 +38,11 @@ mod error;
 mod export;
 mod fault;
 mod file;
+mod groups;
 mod handle;
+mod journal;
 mod migrate;
+mod pending;
 mod record;
 mod rows;
 mod seal;
@@ -52,6 +55,10 @@ mod writer;
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod journal_crash_tests;
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod migrate_tests;
 #[cfg(test)]
