@@ -6,10 +6,11 @@ use super::about::About;
 use super::database::Database;
 use super::export::{Export, Header};
 use super::fault::{Fault, caught};
+use super::pending::Overlay;
 use super::record::DaemonId;
 use super::rows::{self, Listed, Names, Rows};
 use super::snapshot::Snapshot;
-use super::tables::NAMES;
+use super::tables::{META, META_GROUP, NAMES};
 use super::Loaded;
 
 /// What became of an import.
@@ -65,10 +66,21 @@ impl Database {
         }
     }
 
+    /// What only the journal has of a daemon.
+    fn overlay(&mut self, daemon: &str) -> Result<Overlay, Fault> {
+        if self.pending.groups.is_empty() {
+            return Ok(Overlay::default());
+        }
+        let last = self.read(|transaction| {
+            Ok(transaction.open_table(META)?.get(META_GROUP)?.map_or(0, |group| group.value()))
+        })?;
+        Ok(self.pending.of(daemon, last))
+    }
+
     /// Everything kept of a daemon.
     pub(super) fn load(&mut self, daemon: &str) -> Result<Loaded, Fault> {
         let Some(id) = self.id_of(daemon)? else { return Ok(Loaded::default()) };
-        let overlay = self.pending.of(daemon);
+        let overlay = self.overlay(daemon)?;
         self.read_of(daemon, |transaction| Ok(rows::load(transaction, daemon, id, &overlay)?.1))
     }
 
@@ -77,7 +89,7 @@ impl Database {
         let mut ids: Vec<_> = self.ids.clone().into_iter().collect();
         ids.sort();
         let kept = |(name, id): (String, DaemonId)| {
-            let overlay = self.pending.of(&name);
+            let overlay = self.overlay(&name)?;
             let kept =
                 self.read_of(&name, |transaction| rows::kept(transaction, &name, id, &overlay));
             match kept {
@@ -94,7 +106,7 @@ impl Database {
         let (schema, store) = (*schema, store.unwrap_or_default());
         let writer = writer.clone().unwrap_or_default();
         let Some(id) = self.id_of(daemon)? else { return Ok(None) };
-        let overlay = self.pending.of(daemon);
+        let overlay = self.overlay(daemon)?;
         self.read_of(daemon, |transaction| {
             let (record, loaded) = rows::load(transaction, daemon, id, &overlay)?;
             Ok(Some(Export::new(Header { store, schema, writer, id, record }, loaded)))
@@ -107,11 +119,12 @@ impl Database {
         let About { schema, store, writer, .. } = &self.about;
         let (schema, store) = (*schema, store.unwrap_or_default());
         let writer = writer.clone().unwrap_or_default();
+        let overlay = self.overlay(daemon)?;
         let record = self.read_of(daemon, |transaction| rows::record(transaction, daemon, id))?;
         self.check_usable()?;
         let (transaction, _) = caught(|| Ok(self.tables()?.begin_read()?));
         let header = Header { store, schema, writer, id, record };
-        let (overlay, path) = (self.pending.of(daemon), self.path.clone());
+        let path = self.path.clone();
         Ok(Some(Snapshot { transaction: transaction?, overlay, header, path }))
     }
 

@@ -77,14 +77,14 @@ impl Database {
     /// Opens the file for a fleet, or makes it; an older schema is migrated. Without a fleet, as for a
     /// single component, it is whoever's it is.
     pub(super) fn open(path: &Path, fleet: Option<&str>) -> Result<Self, StoreError> {
-        Self::open_to_write(path, fleet, false)
+        Ok(Self::open_to_write(path, fleet, false)?.0)
     }
 
-    /// As [`open`](Self::open), with what can be read of a journal that does not fit, which is put aside.
+    /// As [`open`](Self::open), with what can be read of a journal that does not fit, which is put aside: where.
     pub(super) fn open_without_journal(
         path: &Path,
         fleet: Option<&str>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Option<PathBuf>), StoreError> {
         Self::open_to_write(path, fleet, true)
     }
 
@@ -92,7 +92,7 @@ impl Database {
         path: &Path,
         fleet: Option<&str>,
         without_journal: bool,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Option<PathBuf>), StoreError> {
         let io_error = |source| StoreError::Io { path: path.to_owned(), source };
         let mut database = match Self::held(path) {
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -142,12 +142,15 @@ impl Database {
         if names_are_damaged {
             database.list_names_again()?;
         }
-        match journaled {
-            Some(groups) => database.take_in(&groups)?,
+        let aside = match journaled {
+            Some(groups) => {
+                database.take_in(&groups)?;
+                None
+            }
             None => database.drop_journal()?,
-        }
+        };
         database.claim(fleet)?;
-        Ok(database)
+        Ok((database, aside))
     }
 
     /// Opens the file to read it. It is never changed, whatever is done with the value: an older schema

@@ -212,14 +212,7 @@ impl Database {
 
     /// Applies groups of the journal, and is done with it.
     pub(super) fn take_in(&mut self, groups: &[Numbered]) -> Result<(), StoreError> {
-        if self.about.journal.is_some() {
-            let groups: Vec<_> =
-                groups.iter().map(|(number, group)| (*number, group.as_slice())).collect();
-            let entered = self.write(|tables, ids| write_groups(tables, &groups, None, ids));
-            self.ids.extend(entered.map_err(|fault| self.error(fault))?);
-            self.look_again()?;
-            self.last_group = self.about.group;
-        }
+        self.end_journal(groups)?;
         if !self.hold.holds() {
             // One that stays is known as needless by its numbers.
             let _ = std::fs::remove_file(journal::path_of(&self.path));
@@ -227,29 +220,36 @@ impl Database {
         Ok(())
     }
 
-    /// Applies what can be read of the journal, and puts it aside.
-    pub(super) fn drop_journal(&mut self) -> Result<(), StoreError> {
+    /// Applies what can be read of the journal, and puts that aside: where.
+    pub(super) fn drop_journal(&mut self) -> Result<Option<PathBuf>, StoreError> {
         let (found, detail) = self.find_journal()?;
         let groups = match found {
             Some(found) if detail.is_none() => found.after(self.last_group).groups,
             _ => Vec::new(),
         };
-        let path = journal::path_of(&self.path);
         // First the tables: after a crash between the two it is put aside all the same.
-        if self.about.journal.is_some() {
-            let groups: Vec<_> =
-                groups.iter().map(|(number, group)| (*number, group.as_slice())).collect();
-            let entered = self.write(|tables, ids| write_groups(tables, &groups, None, ids));
-            self.ids.extend(entered.map_err(|fault| self.error(fault))?);
-            self.look_again()?;
-            self.last_group = self.about.group;
-        }
+        self.end_journal(&groups)?;
+        let path = journal::path_of(&self.path);
         put_aside(&path).map_err(|source| StoreError::Io { path, source })
+    }
+
+    /// Applies groups, and notes that there is no journal.
+    fn end_journal(&mut self, groups: &[Numbered]) -> Result<(), StoreError> {
+        if self.about.journal.is_none() {
+            return Ok(());
+        }
+        let groups: Vec<_> =
+            groups.iter().map(|(number, group)| (*number, group.as_slice())).collect();
+        let entered = self.write(|tables, ids| write_groups(tables, &groups, None, ids));
+        self.ids.extend(entered.map_err(|fault| self.error(fault))?);
+        self.look_again()?;
+        self.last_group = self.about.group;
+        Ok(())
     }
 }
 
-/// Gives a journal another name, if there is one.
-fn put_aside(path: &Path) -> io::Result<()> {
+/// Gives a journal another name, if there is one: which.
+fn put_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     for number in 0..ASIDE_MAX {
         let mut aside = path.as_os_str().to_owned();
         aside.push(".reset");
@@ -258,8 +258,11 @@ fn put_aside(path: &Path) -> io::Result<()> {
         }
         let aside = PathBuf::from(aside);
         match renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE) {
-            Ok(()) => return sync_directory_of(path),
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Ok(()) => {
+                sync_directory_of(path)?;
+                return Ok(Some(aside));
+            }
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
             Err(rustix::io::Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }

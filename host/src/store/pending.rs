@@ -28,10 +28,12 @@ impl Pending {
         *self = Self::default();
     }
 
-    /// What they change of a daemon.
-    pub(super) fn of(&self, daemon: &str) -> Overlay {
+    /// What they change of a daemon in tables whose last group is this one. A checkpoint that was reported as failed may
+    /// have reached the disk.
+    pub(super) fn of(&self, daemon: &str, last: u64) -> Overlay {
         let mut overlay = Overlay::default();
-        let commits = self.groups.iter().flat_map(|(_, group)| group);
+        let groups = self.groups.iter().filter(|(number, _)| *number > last);
+        let commits = groups.flat_map(|(_, group)| group);
         for commit in commits.filter(|commit| commit.daemon == daemon) {
             overlay.add(commit);
         }
