@@ -1,11 +1,11 @@
 //! What a file says of itself, before anything else is believed of it.
 
-use redb::{ReadTransaction, ReadableTable};
+use redb::ReadTransaction;
 
 use super::fault::Fault;
 use super::tables::{
-    self, META, META_ABOUT, META_DAEMONS, META_GROUP, META_JOURNAL, META_READER_MIN, META_SCHEMA, ORIGIN,
-    ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, SCHEMA_JOURNALED,
+    self, META, META_ABOUT, META_DAEMONS, META_GROUP, META_JOURNAL, META_READER_MIN, META_SCHEMA,
+    ORIGIN, ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, SCHEMA_JOURNALED,
 };
 
 /// What a file says of itself.

@@ -9,7 +9,7 @@ const _: () = assert!(QUEUE_UNITS_MAX as usize == super::QUEUE_BYTES_MAX / QUEUE
 /// A quarter of them.
 pub(super) const QUEUE_UNITS_QUARTER: u32 = QUEUE_UNITS_MAX / 4;
 
-/// What one slice changes.
+/// What one slice changes. So encoded it stands in the [journal](super::journal), whose format is another one if this is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
     /// The daemon's name.

@@ -2,6 +2,7 @@
 
 use redb::ReadableDatabase;
 
+use super::Loaded;
 use super::about::About;
 use super::database::Database;
 use super::export::{Export, Header};
@@ -11,7 +12,6 @@ use super::record::DaemonId;
 use super::rows::{self, Listed, Names, Rows};
 use super::snapshot::Snapshot;
 use super::tables::{META, META_GROUP, NAMES};
-use super::Loaded;
 
 /// What became of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

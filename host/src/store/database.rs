@@ -39,7 +39,8 @@ use super::pending::Pending;
 use super::record::{DaemonId, random};
 use super::rows;
 use super::tables::{
-    self, NAMES, ORIGIN, ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, SCHEMA_JOURNALED, WRITER,
+    self, NAMES, ORIGIN, ORIGIN_FLEET, ORIGIN_STORE, ORIGIN_WRITER, SCHEMA, SCHEMA_JOURNALED,
+    WRITER,
 };
 use super::{FaultKind, StoreError};
 
@@ -182,8 +183,11 @@ impl Database {
             return Err(StoreError::Foreign { path: path.to_owned(), detail });
         };
         let is_newer = about.schema > SCHEMA_JOURNALED;
-        let is_read =
-            if is_newer { about.reader_min <= SCHEMA_JOURNALED } else { about.schema >= SCHEMA_NAMES };
+        let is_read = if is_newer {
+            about.reader_min <= SCHEMA_JOURNALED
+        } else {
+            about.schema >= SCHEMA_NAMES
+        };
         if !is_read {
             return Err(StoreError::Schema {
                 path: path.to_owned(),

@@ -224,7 +224,10 @@ pub(super) enum Which {
 pub(super) enum Event {
     /// It has its name, with this in it.
     Made(Vec<u8>),
-    Write { offset: u64, data: Vec<u8> },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
     SetLen(u64),
     Sync,
     Removed,

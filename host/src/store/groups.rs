@@ -86,7 +86,8 @@ impl Database {
         let made = random().and_then(|id| {
             // Its lower half: an id that nobody guesses.
             let [a, b, c, d, e, f, g, h, ..] = id.to_le_bytes();
-            let identity = Identity { store, journal: u64::from_le_bytes([a, b, c, d, e, f, g, h]) };
+            let identity =
+                Identity { store, journal: u64::from_le_bytes([a, b, c, d, e, f, g, h]) };
             Journal::create(
                 &path,
                 identity,

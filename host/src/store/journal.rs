@@ -145,10 +145,16 @@ impl Journal {
         let file = own_file::no_link(&mut options).open(&unfinished).map_err(own_file::said)?;
         let mut blocks = identity.header();
         blocks.resize(STEP_BLOCKS * BLOCK_BYTES, 0);
-        let made = file.write_all_at(&blocks, 0).and_then(|()| file.sync_all());
-        let made = made.and_then(|()| {
-            Ok(renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE)?)
-        });
+        let made = write_blocks(
+            &file,
+            0,
+            &blocks,
+            #[cfg(test)]
+            None,
+        )
+        .and_then(|()| file.sync_all());
+        let made = made
+            .and_then(|()| Ok(renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE)?));
         if let Err(error) = made {
             let _ = fs::remove_file(&unfinished);
             return Err(error);
@@ -187,12 +193,15 @@ impl Journal {
         // With its zeros, and those of blocks that are not ready yet.
         let ready = if end > self.blocks { end.next_multiple_of(STEP_BLOCKS) } else { end };
         bytes.resize((ready - self.at) * BLOCK_BYTES, 0);
-        let offset = (self.at * BLOCK_BYTES) as u64;
         #[cfg(test)]
         self.failures.before_append()?;
-        self.file.write_all_at(&bytes, offset)?;
-        #[cfg(test)]
-        self.failures.tape(Which::Journal, || Event::Write { offset, data: bytes });
+        write_blocks(
+            &self.file,
+            self.at,
+            &bytes,
+            #[cfg(test)]
+            Some(&self.failures),
+        )?;
         #[cfg(test)]
         self.failures.before_sync(Which::Journal)?;
         self.file.sync_data()?;
@@ -224,6 +233,25 @@ impl Journal {
     pub(super) fn astray(&self) -> Option<String> {
         super::file::astray(&self.file, &self.path)
     }
+}
+
+/// Writes from a block on, one block at a time: what is written at once Linux keeps in one piece, and from then on takes
+/// all of that for changed when one block is (`the_kernel_counts_one_block`).
+fn write_blocks(
+    file: &File,
+    from: usize,
+    bytes: &[u8],
+    #[cfg(test)] failures: Option<&Failures>,
+) -> io::Result<()> {
+    for (number, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+        let offset = ((from + number) * BLOCK_BYTES) as u64;
+        file.write_all_at(block, offset)?;
+        #[cfg(test)]
+        if let Some(failures) = failures {
+            failures.tape(Which::Journal, || Event::Write { offset, data: block.to_vec() });
+        }
+    }
+    Ok(())
 }
 
 /// Why a file is not a journal that can be gone on from.

@@ -105,6 +105,39 @@ fn a_lone_commit_costs_a_block_and_a_sync() {
     assert!(syncs < COMMITS * 11 / 10, "{syncs} syncs");
 }
 
+/// As the kernel counts what this thread writes: on no memory alone, which it does not count.
+#[test]
+fn the_kernel_counts_one_block() {
+    const COMMITS: u64 = 700;
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
+    fs::create_dir_all(&target).unwrap();
+    let directory = TempDir::new_in(&target).unwrap();
+    let written = || -> u64 {
+        let counts = fs::read_to_string("/proc/thread-self/io").unwrap();
+        let count = counts.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        count.unwrap().parse().unwrap()
+    };
+    let mut database = journaling(&directory.path().join("state.redb"));
+    // Blocks that were written together are counted one by one later, too.
+    let mut large = count_one("d", 1);
+    large.writes.push(Write::Set { key: "large".to_owned(), value: vec![7; 60_000] });
+    for _ in 0..20 {
+        apply(&mut database, &[large.clone()]);
+    }
+    let before = written();
+    let mut alone = 0;
+    for value in 0..COMMITS {
+        let before = written();
+        apply(&mut database, &[count_one("d", u8::try_from(value % 256).unwrap())]);
+        alone += u64::from(written() - before == BLOCK_BYTES);
+    }
+    let bytes = written() - before;
+    println!("{bytes} bytes for {COMMITS} commits, {alone} of them in one block");
+    assert!(bytes > 0, "{} is not on a disk", target.display());
+    assert!(bytes / COMMITS <= 8 << 10, "{bytes} bytes for {COMMITS} commits");
+    assert!(alone >= COMMITS * 19 / 20, "{alone} of {COMMITS} cost one block");
+}
+
 /// Through many rounds: each kill leaves all groups, and the file does not grow.
 #[test]
 fn a_journal_begins_anew_over_what_is_applied() {
@@ -325,6 +358,49 @@ fn a_failing_checkpoint_stops_no_commit_while_there_is_room() {
     });
 }
 
+/// Who gives up over a group gives up that group alone.
+#[test]
+fn closing_during_a_fault_keeps_what_the_journal_has() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let (store, failures) = with_failures(&path);
+    block_on(async {
+        for value in 1..=3 {
+            durable(&store, count_one("d", value)).await;
+        }
+        failures.failing_syncs.store(u32::MAX, Ordering::SeqCst);
+        store.commit(count_one("other", 9), None).await.unwrap();
+        store.fault().wait_for(Option::is_some).await.unwrap();
+        let lost = store.close(DEADLINE).await.unwrap_err();
+        assert!(matches!(lost, StoreError::Unwritten { commits: 1, .. }), "{lost}");
+    });
+    let mut database = unlocked(|| Database::open(&path, None)).unwrap();
+    assert_eq!(counted(&mut database, "d"), 4);
+}
+
+/// What an earlier version has written is read: whoever changes what a commit is gives the journal another format.
+#[test]
+fn a_payload_is_what_it_was() {
+    let commit = Commit {
+        daemon: "d".to_owned(),
+        writes: vec![
+            Write::Set { key: "k".to_owned(), value: vec![1, 2] },
+            Write::Delete { key: "l".to_owned() },
+        ],
+        positions: vec![("p".to_owned(), vec![3])],
+        counters: vec![("c".to_owned(), 300)],
+        gauges: vec![("g".to_owned(), 0.5)],
+    };
+    let payload = journal::payload_of(std::slice::from_ref(&commit)).unwrap();
+    let expected =
+        b"\x01\x01d\x02\x00\x01k\x02\x01\x02\x01\x01l\x01\x01p\x01\x03\x01\x01c\xac\x02\x01\x01g\
+                     \0\0\0\0\0\0\xe0?";
+    assert_eq!(payload, expected);
+    // Which is past the journal, and not cut off in it.
+    let large = Write::Set { key: "k".to_owned(), value: vec![0; journal::PAYLOAD_BYTES_MAX] };
+    assert!(journal::payload_of(&[Commit { writes: vec![large], ..commit }]).is_none());
+}
+
 /// On a full disk the journal takes what it has room for, and who reads waits for nothing.
 #[test]
 fn what_only_the_journal_has_is_read_while_tables_fail() {
@@ -385,9 +461,11 @@ fn what_is_pending_for_long_is_applied() {
         let is_applied = || {
             let events = events.lock().unwrap();
             let synced = (Which::Database, Event::Sync);
-            events.as_ref().unwrap().iter().any(|(which, event)| {
-                *which == synced.0 && matches!(event, Event::Sync)
-            })
+            events
+                .as_ref()
+                .unwrap()
+                .iter()
+                .any(|(which, event)| *which == synced.0 && matches!(event, Event::Sync))
         };
         while !is_applied() {
             tokio::task::yield_now().await;
@@ -596,7 +674,10 @@ fn any_byte_of_a_journal() {
         match read(&whole[..length]) {
             None => assert!(length < 50, "{length}"),
             Some((numbers, damage)) => {
-                assert!(damage.is_none() && expected.starts_with(&numbers), "{length}: {numbers:?}");
+                assert!(
+                    damage.is_none() && expected.starts_with(&numbers),
+                    "{length}: {numbers:?}"
+                );
             }
         }
     }

@@ -7,8 +7,9 @@
 //!    them; a later one is never durable without the earlier ones.
 //! 3. **Groups.** The first commit that arrives opens a group; it closes after the store's window
 //!    ([`GROUP_WINDOW`], unless it was opened with another) or [`GROUP_COMMITS_MAX`] commits, whichever is
-//!    first, and costs one fsync. A lone commit waits out its window too, which
-//!    bounds the fsyncs (`a_window_is_how_long_a_lone_commit_waits`); nothing that a daemon does waits for it.
+//!    first, and costs one fsync: a small one that of the [journal], any other that of redb. A lone commit waits
+//!    out its window too, which bounds the fsyncs (`a_window_is_how_long_a_lone_commit_waits`); nothing that a
+//!    daemon does waits for it.
 //!    [`load`](Store::load), [`snapshot`](Store::snapshot), [`flush`](Store::flush), [`forget`](Store::forget) and
 //!    [`close`](Store::close) close the group at once, because somebody waits for them.
 //! 4. **A failing disk reorders nothing, and loses nothing while the store is open.** The writer keeps
@@ -20,13 +21,14 @@
 //! 6. **The end comes in time.** [`Store::close`] does not wait for a disk longer than it is told to;
 //!    what may not be on it then is counted.
 //!
-//! `handle` is what daemons are given of it, `commit` what they hand over, `error` what is said of failures. `writer` is
-//! the thread, its groups and its retries. `database` is the open file, on a `disk` as redb sees it: `file` is how it
-//! comes to be and whose it is, `about` what it says of itself, `daemons` what is done to them in it, `check` how it is
-//! looked through. `tables` is its layout, `seal` how damage is found, `rows` what is done to them, `record` who a
-//! daemon is in it, `migrate` the way from older layouts, `fault` what a failure of redb means. `export` is the form
-//! in which a daemon leaves a file, and `state_file` what the command line does with the file of a fleet that does
-//! not run.
+//! `handle` is what daemons are given of it, `commit` what they hand over, `error` what is said of failures. `writer`
+//! is the thread, its groups and its retries; `groups` is how these reach the tables, by way of the `journal` or past
+//! it, and `pending` what is read of those that are in the journal alone. `database` is the open file, on a `disk` as
+//! redb sees it: `file` is how it comes to be and whose it is, `about` what it says of itself, `daemons` what is done
+//! to them in it, `check` how it is looked through. `tables` is its layout, `seal` how damage is found, `rows` what is
+//! done to them, `record` who a daemon is in it, `migrate` the way from older layouts, `fault` what a failure of redb
+//! means. `export` is the form in which a daemon leaves a file, and `state_file` what the command line does with the
+//! file of a fleet that does not run.
 
 mod about;
 mod check;

@@ -24,10 +24,6 @@ impl Pending {
         self.groups.push((number, group.to_vec()));
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// What they change of a daemon in tables whose last group is this one. A checkpoint that was reported as failed may
     /// have reached the disk.
     pub(super) fn of(&self, daemon: &str, last: u64) -> Overlay {
