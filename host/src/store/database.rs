@@ -69,7 +69,7 @@ pub(super) struct Database {
     /// Ids that are known to be durable.
     pub(super) ids: HashMap<String, DaemonId>,
     /// Why the file is not used any more, if redb has panicked over it while it wrote.
-    broken: Option<String>,
+    pub(super) broken: Option<String>,
     #[cfg(test)]
     pub(super) failures: Failures,
 }

@@ -235,6 +235,10 @@ pub(super) enum Event {
     Durable(u64),
 }
 
+/// What became of both files, the earliest first.
+#[cfg(test)]
+pub(super) type Events = Vec<(Which, Event)>;
+
 /// Failures that a test plans.
 #[cfg(test)]
 #[derive(Clone, Debug, Default)]
@@ -250,7 +254,7 @@ pub(super) struct Failures {
     /// While a test holds this, no sync returns.
     pub(super) slow: Arc<Mutex<()>>,
     /// What reached the disk, in its order, if a test has begun to take it down.
-    pub(super) events: Arc<Mutex<Option<Vec<(Which, Event)>>>>,
+    pub(super) events: Arc<Mutex<Option<Events>>>,
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn a_lone_commit_costs_a_block_and_a_sync() {
     });
     whole.extend(events.lock().unwrap().take().unwrap());
     let (bytes, syncs) = cost(&whole);
-    println!("{} bytes and {} syncs for {COMMITS} commits, {alone} in one block", bytes, syncs);
+    println!("{bytes} bytes and {syncs} syncs for {COMMITS} commits, {alone} in one block");
     assert!(bytes / COMMITS <= 8 << 10, "{bytes} bytes for {COMMITS} commits");
     assert!(alone >= COMMITS * 19 / 20, "{alone} of {COMMITS} cost one block and one sync");
     assert!(syncs < COMMITS * 11 / 10, "{syncs} syncs");
@@ -358,6 +358,17 @@ fn a_failing_checkpoint_stops_no_commit_while_there_is_room() {
     });
 }
 
+/// What redb has panicked over while it wrote is told at the next commit, not when the journal is full.
+#[test]
+fn a_journal_hides_no_damage_of_the_tables() {
+    let directory = TempDir::new().unwrap();
+    let mut database = journaling(&directory.path().join("state.redb"));
+    apply(&mut database, &[count_one("d", 1)]);
+    database.broken = Some("a page".to_owned());
+    let fault = database.apply(database.next_group(), &[count_one("d", 2)]).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Damaged);
+}
+
 /// Who gives up over a group gives up that group alone.
 #[test]
 fn closing_during_a_fault_keeps_what_the_journal_has() {
@@ -460,12 +471,10 @@ fn what_is_pending_for_long_is_applied() {
         *events.lock().unwrap() = Some(Vec::new());
         let is_applied = || {
             let events = events.lock().unwrap();
-            let synced = (Which::Database, Event::Sync);
-            events
-                .as_ref()
-                .unwrap()
-                .iter()
-                .any(|(which, event)| *which == synced.0 && matches!(event, Event::Sync))
+            let is_sync = |(which, event): &(Which, Event)| {
+                *which == Which::Database && matches!(event, Event::Sync)
+            };
+            events.as_ref().unwrap().iter().any(is_sync)
         };
         while !is_applied() {
             tokio::task::yield_now().await;
