@@ -367,6 +367,65 @@ fn no_damage_ends_the_program() {
     assert!(found > 5 && refused > 0, "{found} found, {refused} refused");
 }
 
+/// A manager that was killed leaves a file and a journal, which belong together: whoever looks sees both as one.
+#[test]
+fn a_journal_that_is_lost_is_told_and_can_be_done_without() {
+    let (mut fleet, mut log) = sentinel("journals");
+    count(&mut fleet, &mut log, 1, 1);
+    let state = state_file(&fleet);
+    let journal = state.with_extension("redb.journal");
+    let mut lines = 1;
+    // It begins with the store's use.
+    duende_tests::wait_for("a journal", || {
+        log.write(1);
+        lines += 1;
+        fleet.wait_row("web", |row| row.count("requests_total") == lines);
+        journal.exists().then_some(())
+    });
+    for _ in 0..5 {
+        log.write(1);
+        lines += 1;
+        fleet.wait_row("web", |row| row.count("requests_total") == lines);
+    }
+    // So that all of it is on the disk, wherever.
+    fleet.run(&["state", "export", "web", "-o", "before"]).done();
+    fleet.kill_manager();
+    let before = (fs::read(&state).unwrap(), fs::read(&journal).unwrap());
+    let counted = |fleet: &Fleet| {
+        let shown: Value = fleet.run(&["state", "ls", "web"]).done().json();
+        shown["gauges"]["requests_total"].as_f64().unwrap()
+    };
+    assert_eq!(counted(&fleet), f64::from(u32::try_from(lines).unwrap()));
+    fleet.run(&["state", "check"]).done();
+    assert!(before == (fs::read(&state).unwrap(), fs::read(&journal).unwrap()));
+
+    let away = journal.with_extension("away");
+    fs::rename(&journal, &away).unwrap();
+    let expected = ["state.redb.journal", "it is not there", "state reset --journal"];
+    for verb in [&["state", "ls"][..], &["state", "check"], &["state", "export", "web"]] {
+        refused(&fleet, verb, 1, &expected);
+    }
+    check_up_refused(&fleet, &expected);
+    // The file alone is missing.
+    fs::rename(&away, &journal).unwrap();
+    fs::rename(&state, &away).unwrap();
+    refused(&fleet, &["state", "ls"], 1, &["state.redb is not there", "move the journal away too"]);
+    fs::rename(&away, &state).unwrap();
+    // A byte of the first record.
+    let mut bytes = before.1.clone();
+    bytes[4_096 + 40] ^= 1;
+    fs::write(&journal, &bytes).unwrap();
+    check_up_refused(&fleet, &["is not what was written", "state reset --journal"]);
+    let reset: Value = fleet.run(&["state", "reset", "--journal"]).done().json();
+    assert_eq!(fs::read(reset["kept"].as_str().unwrap()).unwrap(), bytes);
+    assert!(counted(&fleet) < f64::from(u32::try_from(lines).unwrap()));
+    // Its source gives again what came since.
+    count(&mut fleet, &mut log, 2, lines + 2);
+    fleet.down();
+    assert!(!journal.exists());
+    fleet.run(&["state", "check"]).done();
+}
+
 #[test]
 fn a_file_that_was_moved_is_noticed() {
     let (mut fleet, mut log) = sentinel("moves");

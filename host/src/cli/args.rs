@@ -202,7 +202,11 @@ pub(super) enum StateVerb {
     /// Remove all that is kept of a daemon, also what is damaged; an export or a copy is left beside the file
     Reset {
         /// The daemon
-        name: String,
+        #[arg(required_unless_present = "journal", conflicts_with = "journal")]
+        name: Option<String>,
+        /// Go on without a journal that is missing, damaged or another's: with what can be read of it, and no more
+        #[arg(long)]
+        journal: bool,
         #[command(flatten)]
         of: StateOf,
     },

@@ -59,7 +59,12 @@ pub(super) fn state(verb: StateVerb, json: bool, at: &Surroundings) -> Result<Ex
         StateVerb::Check { name, of } => {
             state_check::check(name.as_deref(), &Place::of(of, at)?, json)
         }
-        StateVerb::Reset { name, of } => state_check::reset(&name, &Place::of(of, at)?, json),
+        StateVerb::Reset { name: Some(name), of, .. } => {
+            state_check::reset(&name, &Place::of(of, at)?, json)
+        }
+        StateVerb::Reset { name: None, of, .. } => {
+            state_check::reset_journal(&Place::of(of, at)?, json)
+        }
     }
 }
 
@@ -146,9 +151,16 @@ impl Place {
 
     /// Opens the file to read it.
     pub(super) fn look(&self) -> Result<(LockFile, StateFile), CliError> {
+        let lock = self.lock_existing()?;
+        Ok((lock, StateFile::look(self.file())?))
+    }
+
+    /// Keeps managers away from a file that is there.
+    pub(super) fn lock_existing(&self) -> Result<LockFile, CliError> {
         let file = self.file();
         // What can't be looked at is told as that, below.
         if file.try_exists().is_ok_and(|exists| !exists) {
+            StateFile::refuse_lone_journal(&file)?;
             let text = format!(
                 "{} does not exist: no state was kept there; if the fleet's configuration names another state_dir, \
                  name that with --file or --state-dir",
@@ -156,8 +168,7 @@ impl Place {
             );
             return Err(CliError::other(ExitCode::Failure, text));
         }
-        let lock = self.lock()?;
-        Ok((lock, StateFile::look(file)?))
+        self.lock()
     }
 
     /// The manager that has the file; none: it can't be asked.

@@ -1,5 +1,5 @@
 //! `duende state check` and `duende state reset`: what of a state file is damaged, and how a daemon gets rid of
-//! it.
+//! it; and the file of a journal that it can't go on in (`a_journal_that_is_lost_is_told_and_can_be_done_without`).
 //!
 //! `check` writes nothing. `reset` asks nothing, and destroys nothing that is not kept beside the file first: as
 //! an export if all of it can be read, as a copy of the whole file otherwise
@@ -80,6 +80,27 @@ pub(super) fn reset(name: &str, place: &Place, json: bool) -> Result<ExitCode, C
             kept.display()
         ))?;
     }
+    Ok(ExitCode::Success)
+}
+
+/// Goes on with the file and with what can be read of its journal.
+pub(super) fn reset_journal(place: &Place, json: bool) -> Result<ExitCode, CliError> {
+    let _lock = place.lock_existing()?;
+    place.check_daemons_ended()?;
+    let kept = StateFile::reset_journal(place.file(), place.fleet.as_deref())?;
+    let file = place.file();
+    if json {
+        output::json(&json!({ "file": file, "kept": kept }))?;
+        return Ok(ExitCode::Success);
+    }
+    let file = file.display();
+    output::line(&match kept {
+        Some(kept) => format!(
+            "{file} goes on with what could be read of its journal; as it was that lies in {}",
+            kept.display()
+        ),
+        None => format!("{file} goes on without a journal; there is none"),
+    })?;
     Ok(ExitCode::Success)
 }
 

@@ -7,11 +7,14 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::database::Database;
+use super::journal::path_of;
 use super::tests::unlocked;
 use super::{Commit, Loaded, Store, Write};
 
 /// Set in the child: the path of its database.
 const PATH_VARIABLE: &str = "DUENDE_STORE_CRASH_TEST_PATH";
+/// Set beside it: groups are small ones, which go by way of the journal.
+const LONE_VARIABLE: &str = "DUENDE_STORE_CRASH_TEST_LONE";
 const DAEMONS: [&str; 3] = ["a", "b", "c"];
 
 /// The value that all parts of a daemon's data agree on.
@@ -41,6 +44,7 @@ fn commit_of(daemon: &str, value: u32) -> Commit {
 /// Commits until it is killed, and prints the last daemon's value each time that it is durable.
 async fn commit_for_ever(path: PathBuf) {
     let store = Store::open(path).unwrap();
+    let is_lone = std::env::var_os(LONE_VARIABLE).is_some();
     // A group ends wherever time runs out: the last round may lack its last daemons.
     let mut value = u32::try_from(value_of(&store.load(DAEMONS[0]).await.unwrap())).unwrap();
     for daemon in DAEMONS {
@@ -58,6 +62,9 @@ async fn commit_for_ever(path: PathBuf) {
             });
             store.commit(commit_of(daemon, value), done).await.unwrap();
         }
+        if is_lone {
+            store.flush().await.unwrap();
+        }
     }
 }
 
@@ -70,9 +77,13 @@ fn kill_at_any_instant_leaves_whole_slices() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("state.redb");
     let (_, module) = module_path!().split_once("::").unwrap();
-    let mut durable_before = 0;
+    let (mut durable_before, mut journals) = (0, 0);
     for kill in 0..20_usize {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        if kill % 2 == 1 {
+            child.env(LONE_VARIABLE, "");
+        }
+        let mut child = child
             .args([
                 "--exact",
                 "--nocapture",
@@ -95,11 +106,13 @@ fn kill_at_any_instant_leaves_whole_slices() {
         durable = durable.max(durable_before);
 
         // Whoever only looks at what the kill left sees whole slices too, and mends nothing on the disk.
-        let left = std::fs::read(&path).unwrap();
+        let files = || [std::fs::read(&path).ok(), std::fs::read(path_of(&path)).ok()];
+        let left = files();
+        journals += u32::from(left[1].is_some());
         let mut looked = unlocked(|| Database::look(&path)).unwrap();
         let seen = DAEMONS.map(|daemon| value_of(&looked.load(daemon).unwrap()));
         drop(looked);
-        assert!(std::fs::read(&path).unwrap() == left, "looking changed the file");
+        assert!(files() == left, "looking changed a file");
 
         let store = unlocked(|| Store::open(&path)).unwrap();
         runtime.block_on(async {
@@ -115,5 +128,7 @@ fn kill_at_any_instant_leaves_whole_slices() {
             durable_before = values[2];
             store.close(std::time::Duration::from_secs(20)).await.unwrap();
         });
+        assert!(!path_of(&path).exists(), "what was closed has no journal");
     }
+    assert!(journals >= 10, "{journals} kills left a journal");
 }

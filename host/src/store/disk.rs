@@ -39,6 +39,11 @@ impl Hold {
         self.changes().get_or_insert_default();
     }
 
+    /// Whether nothing reaches the file.
+    pub(super) fn holds(&self) -> bool {
+        self.changes().is_some()
+    }
+
     /// Does what was held, and holds nothing more. What fails half-way is as after a crash: redb has to
     /// open the file anew.
     pub(super) fn let_go(&self, file: &File) -> io::Result<()> {
@@ -174,7 +179,10 @@ impl StorageBackend for Disk {
         if self.hold.keeps(|| Change::SetLen(len)) {
             return Ok(());
         }
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        #[cfg(test)]
+        self.failures.tape(Which::Database, || Event::SetLen(len));
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -182,8 +190,10 @@ impl StorageBackend for Disk {
             return Ok(());
         }
         #[cfg(test)]
-        self.failures.before_sync()?;
+        self.failures.before_sync(Which::Database)?;
         self.file.sync_data()?;
+        #[cfg(test)]
+        self.failures.tape(Which::Database, || Event::Sync);
         #[cfg(test)]
         self.failures.after_sync()?;
         Ok(())
@@ -193,9 +203,41 @@ impl StorageBackend for Disk {
         if self.hold.keeps(|| Change::Write { offset, data: data.to_vec() }) {
             return Ok(());
         }
-        self.file.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)?;
+        #[cfg(test)]
+        self.failures.tape(Which::Database, || Event::Write { offset, data: data.to_vec() });
+        Ok(())
     }
 }
+
+/// One of the two files of a store.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Database,
+    Journal,
+}
+
+/// What became of a file.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// It has its name, with this in it.
+    Made(Vec<u8>),
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
+    SetLen(u64),
+    Sync,
+    Removed,
+    /// So many groups were called durable by now.
+    Durable(u64),
+}
+
+/// What became of both files, the earliest first.
+#[cfg(test)]
+pub(super) type Events = Vec<(Which, Event)>;
 
 /// Failures that a test plans.
 #[cfg(test)]
@@ -205,18 +247,37 @@ pub(super) struct Failures {
     pub(super) lying_syncs: Arc<std::sync::atomic::AtomicU32>,
     /// How many syncs fail before anything reaches the disk.
     pub(super) failing_syncs: Arc<std::sync::atomic::AtomicU32>,
+    /// As [`failing_syncs`](Self::failing_syncs), of the database alone.
+    pub(super) failing_checkpoints: Arc<std::sync::atomic::AtomicU32>,
+    /// How many writes to the journal fail.
+    pub(super) failing_appends: Arc<std::sync::atomic::AtomicU32>,
     /// While a test holds this, no sync returns.
     pub(super) slow: Arc<Mutex<()>>,
+    /// What reached the disk, in its order, if a test has begun to take it down.
+    pub(super) events: Arc<Mutex<Option<Events>>>,
 }
 
 #[cfg(test)]
 impl Failures {
-    fn before_sync(&self) -> io::Result<()> {
+    pub(super) fn tape(&self, which: Which, event: impl FnOnce() -> Event) {
+        if let Some(events) = self.events.lock().unwrap().as_mut() {
+            events.push((which, event()));
+        }
+    }
+
+    pub(super) fn before_append(&self) -> io::Result<()> {
+        Self::count_down(&self.failing_appends)
+    }
+
+    pub(super) fn before_sync(&self, which: Which) -> io::Result<()> {
         drop(self.slow.lock());
+        if which == Which::Database {
+            Self::count_down(&self.failing_checkpoints)?;
+        }
         Self::count_down(&self.failing_syncs)
     }
 
-    fn after_sync(&self) -> io::Result<()> {
+    pub(super) fn after_sync(&self) -> io::Result<()> {
         Self::count_down(&self.lying_syncs)
     }
 

@@ -70,12 +70,12 @@ pub(super) fn keep_copy(file: &File, path: &Path, why: &str) -> io::Result<PathB
         let kept = beside(&format!(".{why}{suffix}"));
         match renameat_with(CWD, &unfinished, CWD, &kept, RenameFlags::NOREPLACE) {
             Ok(()) => {
-                super::database::sync_directory_of(path)?;
+                super::file::sync_directory_of(path)?;
                 return Ok(kept);
             }
             Err(rustix::io::Errno::EXIST) if same_content(&unfinished, &kept)? => {
                 fs::remove_file(&unfinished)?;
-                super::database::sync_directory_of(path)?;
+                super::file::sync_directory_of(path)?;
                 return Ok(kept);
             }
             Err(rustix::io::Errno::EXIST) => {}

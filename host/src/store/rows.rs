@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
+use super::pending::Overlay;
 use super::record::{DaemonId, Record};
 use super::seal::{Kind, Place};
 use super::tables::{META, META_DAEMONS, NAMES, ROWS, RowKey, keys_of, seal_of, sum_of_name};
@@ -44,14 +45,16 @@ fn eight(value: &[u8]) -> Option<[u8; 8]> {
     value.try_into().ok()
 }
 
-/// Reads all rows of a daemon: `row` gets the kind, the name and the value of each. They are whole only if all
-/// of it succeeds.
+/// Reads all rows of a daemon, with changes that are not in them yet: `row` gets the kind, the name and the value of
+/// each. They are whole only if all of it succeeds.
 pub(super) fn each_row(
     transaction: &ReadTransaction,
     name: &str,
     id: DaemonId,
-    mut row: impl FnMut(u8, &str, &[u8]) -> Result<(), &'static str>,
+    overlay: &Overlay,
+    row: impl FnMut(u8, &str, &[u8]) -> Result<(), &'static str>,
 ) -> Result<(), Fault> {
+    let mut laid = overlay.lay(row);
     let mut found = 0_u64;
     for entry in transaction.open_table(ROWS)?.range(keys_of(id))? {
         let (key, stored) = entry?;
@@ -60,18 +63,18 @@ pub(super) fn each_row(
         let (value, sum) = place.open(stored.value()).ok_or_else(|| {
             damaged(name, &format!("{} is not what was written", shown(kind, of)))
         })?;
-        row(kind, of, value)
+        laid.row(kind, of, value)
             .map_err(|what| damaged(name, &format!("{} {what}", shown(kind, of))))?;
         found = found.wrapping_add(sum);
     }
     let sealed = transaction.open_table(META)?.get(seal_of(id).as_str())?;
-    if sealed.map(|sealed| sealed.value()) == Some(found) {
-        return Ok(());
+    if sealed.map(|sealed| sealed.value()) != Some(found) {
+        return Err(damaged(
+            name,
+            "its entries are not those that were written last: some are missing, or older",
+        ));
     }
-    Err(damaged(
-        name,
-        "its entries are not those that were written last: some are missing, or older",
-    ))
+    laid.finish().map_err(|what| damaged(name, what))
 }
 
 /// A daemon's record alone.
@@ -93,10 +96,11 @@ pub(super) fn load(
     transaction: &ReadTransaction,
     name: &str,
     id: DaemonId,
+    overlay: &Overlay,
 ) -> Result<(Record, Loaded), Fault> {
     let mut loaded = Loaded::default();
     let mut record = None;
-    each_row(transaction, name, id, |kind, of, value| {
+    each_row(transaction, name, id, overlay, |kind, of, value| {
         let of = || of.to_owned();
         match kind {
             1 => record = Some(Record::decode(value).map_err(|_| "can't be read")?),
@@ -123,8 +127,13 @@ pub(super) fn load(
 }
 
 /// How much is kept of a daemon, all of which is checked.
-pub(super) fn kept(transaction: &ReadTransaction, name: &str, id: DaemonId) -> Result<Kept, Fault> {
-    let (record, loaded) = load(transaction, name, id)?;
+pub(super) fn kept(
+    transaction: &ReadTransaction,
+    name: &str,
+    id: DaemonId,
+    overlay: &Overlay,
+) -> Result<Kept, Fault> {
+    let (record, loaded) = load(transaction, name, id, overlay)?;
     let bytes = loaded.state.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
     Ok(Kept {
         id,

@@ -5,7 +5,7 @@
 //!    commit (`who_does_not_take_an_export_holds_nobody_up`).
 //! 2. **Nobody waits for the reader.** The store hands out the transaction and goes on. As long as it lives the file
 //!    keeps the pages that it sees, so whoever takes nothing of it for long has to be let go by the caller.
-//! 3. **Memory for one entry.** Entries go out as they are read; what is damaged shows before the end, and without
+//! 3. **Memory for one entry,** and for what the journal has of the daemon. Entries go out as they are read; what is damaged shows before the end, and without
 //!    its end an export is none.
 
 use std::io::{self, Write};
@@ -16,12 +16,15 @@ use redb::ReadTransaction;
 use super::StoreError;
 use super::export::{self, ExportWriter, Header};
 use super::fault::{Fault, caught};
+use super::pending::Overlay;
 use super::rows;
 use super::seal::Kind;
 
 /// A daemon at one instant.
 pub struct Snapshot {
     pub(super) transaction: ReadTransaction,
+    /// What the journal has of it beyond that.
+    pub(super) overlay: Overlay,
     pub(super) header: Header,
     pub(super) path: PathBuf,
 }
@@ -53,12 +56,13 @@ impl Snapshot {
                     return Ok(());
                 }
             };
-            rows::each_row(&self.transaction, name, self.header.id, |kind, of, value| {
+            let put = |kind: u8, of: &str, value: &[u8]| {
                 let Some(kind) = exported(kind).filter(|_| failed.is_none()) else { return Ok(()) };
                 failed = out.put(kind, of, value).err();
                 // There is no need to read on.
                 if failed.is_some() { Err("is not wanted") } else { Ok(()) }
-            })?;
+            };
+            rows::each_row(&self.transaction, name, self.header.id, &self.overlay, put)?;
             if failed.is_none() {
                 failed = out.finish().err();
             }

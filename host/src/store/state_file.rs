@@ -6,9 +6,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::database::{Database, Entered};
+use super::daemons::Entered;
+use super::database::Database;
 use super::export::Export;
 use super::fault::Fault;
+use super::groups::refuse_lone_journal;
 use super::record::{DaemonId, Record};
 use super::{Kept, Listed, StoreError};
 
@@ -122,7 +124,27 @@ impl StateFile {
         self.0.reset(daemon).map_err(|fault| self.0.error(fault))
     }
 
-    /// Keeps a copy of the whole file beside it; where that is.
+    /// Has the file go on with what can be read of a journal that does not fit, which is given another name: that, if
+    /// there is a journal.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for the journal.
+    pub fn reset_journal(
+        path: impl AsRef<Path>,
+        fleet: Option<&str>,
+    ) -> Result<Option<PathBuf>, StoreError> {
+        Ok(Database::open_without_journal(path.as_ref(), fleet)?.1)
+    }
+
+    /// Says that a file that is not there has left its journal.
+    ///
+    /// # Errors
+    /// [`StoreError::LoneJournal`].
+    pub fn refuse_lone_journal(path: impl AsRef<Path>) -> Result<(), StoreError> {
+        refuse_lone_journal(path.as_ref())
+    }
+
+    /// Keeps a copy of the whole file beside it, and of its journal if it has one; where that is.
     ///
     /// # Errors
     /// It can't be written.

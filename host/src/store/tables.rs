@@ -1,4 +1,5 @@
-//! The tables of schema 3.
+//! The tables of schema 3, and of schema 4: that is the same, and goes on in a [journal](super::journal), without which
+//! it is not whole. A file is of schema 4 only while it has one, so a fleet that was ended leaves one of schema 3.
 //!
 //! All that is kept of a daemon lies in one table, under its id, so a name can change, and who gets a name that
 //! somebody else had gets nothing of theirs. `names` leads from the name to the id, and the first row of an id is
@@ -25,6 +26,8 @@ use super::seal::sum_of_parts;
 
 /// The layout of tables that this version writes.
 pub(super) const SCHEMA: u64 = 3;
+/// The same, in a file that goes on in a journal.
+pub(super) const SCHEMA_JOURNALED: u64 = 4;
 /// The oldest schema whose programs can read and write what this version writes.
 pub(super) const READER_MIN: u64 = 3;
 /// Who writes it.
@@ -35,6 +38,8 @@ pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::ne
 pub(super) const META_SCHEMA: &str = "schema";
 pub(super) const META_READER_MIN: &str = "reader_min";
 pub(super) const META_GROUP: &str = "group";
+/// The id of the journal that the file goes on in; schema 3 has none.
+pub(super) const META_JOURNAL: &str = "journal";
 /// The checksum of the schema, its least reader, the store and the fleet; none before schema 3.
 pub(super) const META_ABOUT: &str = "about";
 /// The sum of the [checksums](sum_of_name) of all names.
@@ -82,6 +87,31 @@ pub(super) fn make(transaction: &WriteTransaction) -> Result<(), Fault> {
     transaction.open_table(ORIGIN)?;
     transaction.open_table(META)?.insert(META_DAEMONS, 0)?;
     Ok(())
+}
+
+/// Notes which journal the file goes on in; none: it is all there is. Whether that was said already.
+pub(super) fn note_journal(
+    transaction: &WriteTransaction,
+    journal: Option<u64>,
+) -> Result<bool, Fault> {
+    {
+        let mut meta = transaction.open_table(META)?;
+        if meta.get(META_JOURNAL)?.map(|noted| noted.value()) == journal {
+            return Ok(true);
+        }
+        match journal {
+            Some(journal) => meta.insert(META_JOURNAL, journal)?,
+            None => meta.remove(META_JOURNAL)?,
+        };
+        // What a later version says of itself stays.
+        if meta.get(META_SCHEMA)?.is_some_and(|schema| schema.value() <= SCHEMA_JOURNALED) {
+            let schema = if journal.is_some() { SCHEMA_JOURNALED } else { SCHEMA };
+            meta.insert(META_SCHEMA, schema)?;
+            meta.insert(META_READER_MIN, schema)?;
+        }
+    }
+    seal_about(transaction)?;
+    Ok(false)
 }
 
 /// What is said of the file, as [`META_ABOUT`] covers it.

@@ -18,9 +18,9 @@ use super::{
     Write,
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         tokio::time::timeout(DEADLINE, future).await.expect("within the deadline")
@@ -54,7 +54,7 @@ pub(super) fn raw(path: &Path) -> redb::Database {
     }
 }
 
-fn count_one(daemon: &str, value: u8) -> Commit {
+pub(super) fn count_one(daemon: &str, value: u8) -> Commit {
     Commit {
         daemon: daemon.to_owned(),
         writes: vec![Write::Set { key: "value".to_owned(), value: vec![value] }],
@@ -63,7 +63,7 @@ fn count_one(daemon: &str, value: u8) -> Commit {
     }
 }
 
-async fn wait_for_fault(
+pub(super) async fn wait_for_fault(
     store: &Store,
     wanted: impl Fn(&Option<StoreFault>) -> bool,
 ) -> Option<StoreFault> {
@@ -72,7 +72,7 @@ async fn wait_for_fault(
 
 /// The model: per daemon what [`Loaded`] shows.
 #[derive(Clone, Debug, Default)]
-struct Model {
+pub(super) struct Model {
     state: BTreeMap<String, Vec<u8>>,
     positions: BTreeMap<String, Vec<u8>>,
     counters: BTreeMap<String, u64>,
@@ -80,7 +80,7 @@ struct Model {
 }
 
 impl Model {
-    fn apply(&mut self, commit: &Commit) {
+    pub(super) fn apply(&mut self, commit: &Commit) {
         for write in &commit.writes {
             match write {
                 Write::Set { key, value } => drop(self.state.insert(key.clone(), value.clone())),
@@ -95,7 +95,7 @@ impl Model {
         self.gauges.extend(commit.gauges.iter().cloned());
     }
 
-    fn loaded(&self) -> Loaded {
+    pub(super) fn loaded(&self) -> Loaded {
         Loaded {
             state: self.state.clone().into_iter().collect(),
             positions: self.positions.clone().into_iter().collect(),
@@ -106,7 +106,7 @@ impl Model {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Commit(Commit),
     Load(String),
     Forget(String),
@@ -122,7 +122,7 @@ fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["", "k", "k2", "\u{10ffff}"]).prop_map(str::to_owned)
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..20);
     let write = prop_oneof![
         3 => (name(), bytes()).prop_map(|(key, value)| Write::Set { key, value }),
@@ -287,10 +287,10 @@ fn another_format_is_not_called_damaged() {
             with_meta(path, &numbers, &[("writer", "duende 7.0.0")]);
         }
     };
-    check(schema(4, 4), &["has schema 4", "duende 7.0.0", "schemas up to 3"]);
-    check(schema(9, 4), &["has schema 9"]);
+    check(schema(5, 5), &["has schema 5", "duende 7.0.0", "schemas up to 4"]);
+    check(schema(9, 5), &["has schema 9"]);
     check(schema(0, 0), &["has schema 0"]);
-    check(|path| with_meta(path, &[("schema", 4)], &[]), &["has schema 4", "another version"]);
+    check(|path| with_meta(path, &[("schema", 5)], &[]), &["has schema 5", "another version"]);
 
     // The types of a table are others: redb says that, not damage.
     let directory = TempDir::new().unwrap();
@@ -322,7 +322,7 @@ fn a_newer_file_may_say_that_it_can_be_used() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(META).unwrap();
-        meta.insert("schema", 4).unwrap();
+        meta.insert("schema", 5).unwrap();
         let sum = sum_of_about(&meta, &transaction.open_table(ORIGIN).unwrap()).unwrap();
         meta.insert(META_ABOUT, sum).unwrap();
     }
@@ -340,7 +340,7 @@ fn a_newer_file_may_say_that_it_can_be_used() {
     let database = raw(&path);
     let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
     let schema = transaction.open_table(META).unwrap().get("schema").unwrap().unwrap().value();
-    assert_eq!(schema, 4);
+    assert_eq!(schema, 5);
     assert_eq!(transaction.open_table(later).unwrap().get(1).unwrap().unwrap().value(), 2);
 }
 
@@ -409,10 +409,10 @@ fn a_group_of_unknown_fate_is_applied_once() {
 }
 
 /// A tmpfs of four mebibytes, for as long as the value lives.
-struct SmallDisk(TempDir);
+pub(super) struct SmallDisk(pub(super) TempDir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    pub(super) fn mount() -> Self {
         let directory = TempDir::new().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(directory.path());

@@ -18,8 +18,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::database::Database;
 use super::fault::Fault;
+use super::handle::Room;
 use super::snapshot::Snapshot;
-use super::{Commit, Done, GROUP_COMMITS_MAX, Loaded, Room, StoreError, StoreFault};
+use super::{Commit, Done, FaultKind, GROUP_COMMITS_MAX, Loaded, StoreError, StoreFault};
 
 /// The wait after a failed attempt. Its cap is how late the store notices that there is room again.
 /// Nobody else waits for the same disk, so there is nothing to spread.
@@ -85,6 +86,8 @@ pub(super) struct Writer {
     looked: Instant,
     /// How long a group stays open.
     window: Duration,
+    /// How long one is in the journal alone.
+    settle_period: Duration,
 }
 
 impl Writer {
@@ -93,6 +96,7 @@ impl Writer {
         inbox: Receiver<Request>,
         says: Says,
         window: Duration,
+        settle_period: Duration,
     ) -> Self {
         Self {
             database,
@@ -104,6 +108,7 @@ impl Writer {
             closed: false,
             looked: Instant::now(),
             window,
+            settle_period,
         }
     }
 
@@ -127,6 +132,10 @@ impl Writer {
                 return self.give_up(fault);
             }
         }
+        if !self.closed {
+            // The store was dropped. What can't be done here the next opening does.
+            let _ = self.database.finish();
+        }
     }
 
     /// The next request; none: nobody can send any more.
@@ -148,9 +157,10 @@ impl Writer {
         }
     }
 
-    /// Looks whether the file is still the one at its path.
+    /// Looks whether the file is still the one at its path, and whether the journal has had something for long.
     fn look(&mut self) {
         self.looked = Instant::now();
+        self.database.settle_after(self.settle_period);
         let astray = self.database.astray();
         self.says.astray.send_if_modified(|said| {
             let changed = *said != astray;
@@ -226,12 +236,27 @@ impl Writer {
             }
             Request::Close { reply } => {
                 self.closed = true;
+                let closed = self.finish();
                 let astray = self.database.astray();
-                let closed = astray.map_or(Ok(()), |detail| Err(StoreError::Astray { detail }));
-                let _ = reply.send(closed);
+                let astray = astray.map_or(Ok(()), |detail| Err(StoreError::Astray { detail }));
+                let _ = reply.send(closed.and(astray));
             }
         }
         Ok(())
+    }
+
+    /// Takes the journal into the database. On a disk that refuses, both stay as they are, and nothing is lost.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        match self.database.finish() {
+            Err(fault) if !matches!(fault.kind, FaultKind::Full | FaultKind::Io) => {
+                let Fault { kind, detail, .. } = &fault;
+                let path = self.database.path().to_owned();
+                let said = StoreFault { kind: *kind, path, detail: detail.clone(), attempts: 1 };
+                self.says.fault.send_replace(Some(said));
+                Err(self.database.error(fault))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn load(&mut self, daemon: &str) -> Result<Loaded, StoreError> {
