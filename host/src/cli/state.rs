@@ -30,7 +30,8 @@ use crate::lock_file::LockFile;
 use crate::manager::MANAGER_LOCK;
 use crate::platform::Surroundings;
 use crate::store::{
-    DaemonId, Export, ImportError, Kept, Loaded, STATE_FILE, StateFile, StoreError,
+    DaemonId, EXPORT_BYTES_MAX, Export, ExportError, ImportError, Kept, Loaded, STATE_FILE,
+    StateFile, StoreError,
 };
 
 use super::DEFAULT_FILE;
@@ -73,6 +74,8 @@ pub(super) struct Place {
     dir: PathBuf,
     /// None if only the directory was named.
     pub(super) fleet: Option<String>,
+    /// The directory is where a fleet of that name keeps its state if its file names no other.
+    is_guessed: bool,
 }
 
 impl Place {
@@ -84,12 +87,13 @@ impl Place {
         };
         if let Some(file) = file {
             let fleet = config::load(&file, &Overrides { state_dir, log_dir: None }, at)?;
-            return Ok(Self { dir: fleet.state_dir, fleet: Some(fleet.name) });
+            return Ok(Self { dir: fleet.state_dir, fleet: Some(fleet.name), is_guessed: false });
         }
         if let Some(name) = fleet.as_deref().filter(|name| !config::names_a_fleet(name)) {
             let text = format!("`{}` can't be the name of a fleet", harmless(name));
             return Err(CliError::other(ExitCode::Usage, text));
         }
+        let is_guessed = state_dir.is_none();
         let dir = match (state_dir, &fleet) {
             (Some(dir), _) => dirs::absolute(&dir),
             (None, Some(fleet)) => dirs::state_dir(at, fleet),
@@ -99,7 +103,7 @@ impl Place {
                 return Err(CliError::other(ExitCode::Usage, text));
             }
         };
-        Ok(Self { dir, fleet })
+        Ok(Self { dir, fleet, is_guessed })
     }
 
     pub(super) fn file(&self) -> PathBuf {
@@ -175,6 +179,9 @@ impl Place {
     fn manager(&self, at: &Surroundings) -> Option<Client> {
         let fleet = self.fleet.as_deref()?;
         let client = Client::find(&dirs::runtime_dir(at), at.uid, Some(fleet)).ok()?;
+        if self.is_guessed && !self.file().exists() {
+            return Some(client);
+        }
         // A fleet of that name may have its state elsewhere.
         let holder = self.take(MANAGER_LOCK).ok()?.err()?;
         holder.starts_with(&format!("manager {},", client.info().pid)).then_some(client)
@@ -353,12 +360,11 @@ fn export(
                 Ok(export.write(&mut out)?)
             })
         }
-        Err(busy @ CliError::Other { code: ExitCode::AlreadyRunning, .. }) => {
-            let mut client = place.manager(at).ok_or(busy)?;
+        Err(error) => {
+            let mut client = place.manager(at).ok_or(error)?;
             let request = Request::Export { name: name.to_owned() };
             Box::new(move |out| export_of_running(&mut client, &request, out))
         }
-        Err(error) => return Err(error),
     };
     if to_stdout {
         // Nothing else may stand there: no report either.
@@ -498,9 +504,13 @@ fn import(
     let read = if from == Path::new(STANDARD) {
         Export::read(&mut io::stdin().lock())
     } else {
-        File::open(from)
-            .map_err(Into::into)
-            .and_then(|file| Export::read(&mut BufReader::new(file)))
+        File::open(from).map_err(Into::into).and_then(|file| {
+            // What is too long is not read first.
+            if file.metadata()?.len() > EXPORT_BYTES_MAX {
+                return Err(ExportError::TooLong);
+            }
+            Export::read(&mut BufReader::new(file))
+        })
     };
     let export = read.map_err(|error| {
         CliError::other(ExitCode::Failure, format!("{}: {error}", from.display()))

@@ -323,7 +323,12 @@ impl Database {
     /// Why the file, or its journal, is not the one at its path any more; none: it is.
     pub(super) fn astray(&self) -> Option<String> {
         let of_journal = || self.journal.as_ref().and_then(Journal::astray);
-        astray(&self.file, &self.path).or_else(of_journal)
+        let path = self.path.display();
+        let cut = || {
+            let (was, is) = self.hold.cut(&self.file)?;
+            Some(format!("{path} was cut from {was} to {is} bytes"))
+        };
+        astray(&self.file, &self.path).or_else(cut).or_else(of_journal)
     }
 
     /// Keeps a copy of the file beside it, and one of its journal, without which it is not whole.

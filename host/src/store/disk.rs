@@ -12,6 +12,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
@@ -26,7 +27,11 @@ enum Change {
 
 /// Whether a file is held, and what would have been done to it, the earliest first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hold(Arc<Mutex<Option<Vec<Change>>>>);
+pub(super) struct Hold {
+    changes: Arc<Mutex<Option<Vec<Change>>>>,
+    /// The file's length, as it was left here last.
+    length: Arc<AtomicU64>,
+}
 
 impl Hold {
     /// From now on nothing reaches the file.
@@ -55,7 +60,19 @@ impl Hold {
                 Change::Sync => file.sync_data()?,
             }
         }
+        self.note_length(file.metadata()?.len());
         Ok(())
+    }
+
+    fn note_length(&self, length: u64) {
+        self.length.store(length, Ordering::Relaxed);
+    }
+
+    /// How long the file was and is, if somebody has cut it since.
+    pub(super) fn cut(&self, file: &File) -> Option<(u64, u64)> {
+        let is = file.metadata().ok()?.len();
+        let was = self.length.load(Ordering::Relaxed);
+        (is < was).then_some((was, is))
     }
 
     /// What is held, written into copies of the file up to each change, and into the middle of each write:
@@ -87,7 +104,7 @@ impl Hold {
     }
 
     fn changes(&self) -> MutexGuard<'_, Option<Vec<Change>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,6 +197,7 @@ impl StorageBackend for Disk {
             return Ok(());
         }
         self.file.set_len(len)?;
+        self.hold.note_length(len);
         #[cfg(test)]
         self.failures.tape(Which::Database, || Event::SetLen(len));
         Ok(())

@@ -508,6 +508,22 @@ fn a_journal_that_was_moved_is_noticed() {
     assert_eq!(counted(&mut unlocked(|| Database::open(&path, None)).unwrap(), "d"), 2);
 }
 
+#[test]
+fn a_file_that_was_cut_is_noticed() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let mut database = journaling(&path);
+    apply(&mut database, &[count_one("d", 1)]);
+    let length = fs::metadata(&path).unwrap().len();
+    let file = File::options().write(true).open(&path).unwrap();
+    assert_eq!(database.astray(), None);
+    file.set_len(8_192).unwrap();
+    let astray = database.astray().unwrap();
+    assert!(astray.ends_with(&format!("was cut from {length} to 8192 bytes")), "{astray}");
+    file.set_len(length).unwrap();
+    assert_eq!(database.astray(), None);
+}
+
 /// Neither opening nor looking goes on with it; both files stay as they are; the way out keeps what was read.
 #[track_caller]
 fn check_refused(path: &Path, expected: &str, kept: u64) {

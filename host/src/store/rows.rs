@@ -165,6 +165,10 @@ pub(super) fn ids(
     while let Some(at) = from {
         let Some(first) = rows.range((at, 0, "")..)?.next() else { break };
         let id = first?.0.value().0;
+        if id < at {
+            // A damaged page may give what lies before the place that was asked for, again and again.
+            return Err(Fault::damaged("its rows are not in their order"));
+        }
         found.push(DaemonId(id));
         from = id.checked_add(1);
     }
