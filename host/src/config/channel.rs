@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::source::StartAt;
 
 use super::diagnostic::Report;
+use super::look;
 use super::misplaced::Misplaced;
 use super::model::{ChannelConfig, Grants, Source, TailConfig};
 use super::names::{NAME_FORM, is_name};
@@ -170,8 +171,8 @@ fn read_settings(
 /// not there yet, or can't be read yet, is waited for.
 pub(super) fn can_never_be_followed(path: &Path) -> Option<(String, &'static str)> {
     let shown = path.display();
-    // Metadata open nothing: a pipe without a writer blocks nobody.
-    let kind = match std::fs::metadata(path) {
+    // Metadata open nothing: a pipe without a writer blocks nobody. What does not answer may do so later.
+    let kind = match look::metadata(path)? {
         Ok(metadata) if metadata.is_file() => return None,
         Ok(metadata) => metadata.file_type(),
         Err(error) => {

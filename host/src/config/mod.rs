@@ -23,6 +23,7 @@ mod graph;
 mod groups;
 mod health;
 mod limits;
+mod look;
 mod misplaced;
 mod model;
 mod names;

@@ -1,7 +1,7 @@
 //! The journal: what it costs, what is read of it, what is refused, and everything against a model.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -178,17 +178,15 @@ impl<F: Files> Follow<F> {
         {
             return Ok(false);
         }
-        match named {
-            Some(named) if self.waiting.is_empty() => {
-                if !self.queue_named(target, named, &gone, now, notices)? {
-                    return Ok(false);
+        if let Some(named) = named {
+            if !self.waiting.is_empty() {
+                // Behind the others.
+                if self.queue_index(named.id).is_none() {
+                    self.waiting.insert(named.id);
                 }
+            } else if !self.queue_named(target, named, &gone, now, notices)? {
+                return Ok(false);
             }
-            // Behind the others.
-            Some(named) if self.queue_index(named.id).is_none() => {
-                self.waiting.insert(named.id);
-            }
-            _ => {}
         }
         for (mark, gap) in missed {
             self.queue.retain(|entry| entry.reader.is_some() || entry.mark != mark);
