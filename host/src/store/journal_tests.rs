@@ -203,6 +203,34 @@ fn a_file_with_a_journal_is_another_schema() {
     }
 }
 
+/// A file that has lost the name of its journal is damaged, not one without.
+#[test]
+fn a_schema_and_its_journal_belong_together() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let mut database = journaling(&path);
+    apply(&mut database, &[count_one("d", 1)]);
+    let (_journaled, journaled) = killed(&path);
+    database.finish().unwrap();
+    drop(database);
+    for (path, journal) in [(journaled, None), (path, Some(7))] {
+        let redb = super::tests::raw(&path);
+        let transaction = redb.begin_write().unwrap();
+        {
+            let mut meta = transaction.open_table(super::tables::META).unwrap();
+            match journal {
+                Some(journal) => drop(meta.insert("journal", journal).unwrap()),
+                None => drop(meta.remove("journal").unwrap()),
+            }
+        }
+        transaction.commit().unwrap();
+        drop(redb);
+        let refused = unlocked(|| Database::look(&path)).map(drop).unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+        unlocked(|| Database::open(&path, None)).map(drop).unwrap_err();
+    }
+}
+
 /// What is pending is read as if it were in the tables: by a load, and by an export of a store that runs.
 #[test]
 fn what_only_the_journal_has_is_read_and_exported() {
@@ -421,7 +449,7 @@ fn what_only_the_journal_has_is_read_while_tables_fail() {
     block_on(async {
         durable(&store, count_one("d", 1)).await;
         let ballast = disk.0.path().join("ballast");
-        let mut file = fs::File::create(&ballast).unwrap();
+        let mut file = File::create(&ballast).unwrap();
         while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
         drop(file);
         for value in 2..=9 {
