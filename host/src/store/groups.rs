@@ -1,6 +1,6 @@
 //! How groups of commits reach the tables: by way of the journal, or past it.
 //!
-//! A group that is small, and of daemons that the tables know, goes to the [journal](super::journal), and is
+//! A group that is small, and of daemons that the tables know, goes to the [journal], and is
 //! [pending](super::pending) from then on. A **checkpoint** applies all that is pending in one transaction, which also
 //! writes the number of the last group, so each is applied once whatever became of an attempt. It happens when the
 //! journal is full, with a group that does not go there, before whatever else changes the tables, every
