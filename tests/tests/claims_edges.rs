@@ -427,6 +427,7 @@ fn f104_a_full_disk_corrupts_nothing() {
     log.write(100);
     all_counted(&fleet, &log);
     let _ = fleet.run(&["down"]);
+    assert!(fleet.manager().try_wait().unwrap().is_some(), "`down` is over, and the manager too");
     let code = fleet.wait_end();
     let said = fleet.story();
     assert!(code == Some(1) && said.contains("commits are lost"), "{code:?}\n{said}");

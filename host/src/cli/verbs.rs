@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::config::{self, dirs};
-use crate::control::client::{Client, unexpected};
+use crate::control::client::{Client, ClientError, unexpected};
 use crate::control::protocol::{DaemonRow, EventKind, Request, Response};
 use crate::daemon_log::tail_last;
 use crate::platform::Surroundings;
@@ -182,7 +182,7 @@ pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitC
     let manager = manager.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let progress = Progress::new(format!("stopping fleet {fleet}"));
     let mut left = Vec::new();
-    wait(&mut client, &Request::Down, progress, |response| match response {
+    let asked = wait(&mut client, &Request::Down, progress, |response| match response {
         Response::Event { event } => {
             if event.kind == EventKind::LeftBehind {
                 left.push(event.daemon.clone());
@@ -193,12 +193,15 @@ pub(super) fn down(which: &Which, json: bool, at: &Surroundings) -> Result<ExitC
             Ok(output::painted(&ps::event_line(&event, output::stdout_has_colour()))?)
         }
         other => Err(unexpected(&other).into()),
-    })?;
-    if let Some(manager) = manager {
-        // Its answer is the last thing that it does: whoever starts the fleet again meets nobody.
+    });
+    let is_silent = matches!(asked, Err(CliError::Client(ClientError::TimedOut { .. })));
+    if let Some(manager) = manager.filter(|_| !is_silent) {
+        // Its answer is the last thing that it does, also if that is bad news: whoever starts the fleet again meets
+        // nobody.
         let mut ended = [PollFd::new(&manager, PollFlags::IN)];
         let _ = poll(&mut ended, Some(&END_TIME));
     }
+    asked?;
     if !left.is_empty() {
         let left = left.join(", ");
         let text =
