@@ -59,6 +59,8 @@ struct Log {
     is_told: bool,
     /// Whether each directory is one of this machine.
     is_near: bool,
+    /// Somebody has waited since the directories were watched: something may have happened to them.
+    has_waited: bool,
 }
 
 /// What was done to a log, and what came of it.
@@ -237,11 +239,14 @@ impl Tail {
         }
     }
 
-    async fn changed(&self, wait: Option<Duration>) {
+    async fn changed(&mut self, wait: Option<Duration>) {
         let look = self.log.as_ref().map_or(LOOK, |log| log.look_after());
         let wait = wait.map_or(look, |wait| wait.min(look));
         // Cancelled or not, a wake-up is kept until somebody waits.
         let _ = tokio::time::timeout(wait, self.watcher.woken()).await;
+        if let Some(log) = &mut self.log {
+            log.has_waited = true;
+        }
     }
 }
 
@@ -278,6 +283,7 @@ impl Log {
             files: BTreeMap::new(),
             is_told: false,
             is_near: false,
+            has_waited: true,
         };
         log.watch(notices);
         Ok(log)
@@ -301,29 +307,8 @@ impl Log {
 
     /// Watches what is open, and the directories where something may come. Whether anything is new.
     fn watch(&mut self, notices: &mut Notices) -> bool {
+        let mut is_new = self.watch_directories();
         let mut reason = None;
-        let mut wanted = BTreeMap::new();
-        for directory in self.follow.directories() {
-            // One that is not there shows by what comes to the nearest one that is.
-            for directory in directory.ancestors() {
-                let watch = self.watcher.directory(directory).ok();
-                let is_there = watch.is_some();
-                wanted.insert(directory.to_owned(), watch);
-                if is_there {
-                    break;
-                }
-            }
-        }
-        // Watched anew each time: another directory may have the name, and that has another number.
-        let mut is_new = wanted.iter().any(|(path, watch)| {
-            let known = self.directories.get(path).and_then(Option::as_ref);
-            watch.as_ref().map(Watch::number) != known.map(Watch::number)
-        });
-        self.directories = wanted;
-        if is_new {
-            let directories = || self.directories.keys().map(PathBuf::as_path);
-            self.is_near = directories().all(is_near);
-        }
         let open: BTreeMap<_, _> = self.follow.open_files().collect();
         self.files.retain(|id, _| open.contains_key(id));
         for (id, file) in open {
@@ -344,6 +329,38 @@ impl Log {
         if let Some(reason) = reason.filter(|_| !self.is_told) {
             self.is_told = true;
             notices.push(Notice::Polling { reason: reason.to_string() });
+        }
+        is_new
+    }
+
+    /// Watches them anew after each wait, and when there are others: another directory may have a name, and that
+    /// has another number. While lines lie there to be read nobody waits.
+    fn watch_directories(&mut self) -> bool {
+        let is_watched = |directory: &PathBuf| self.directories.contains_key(directory);
+        if !self.has_waited && self.follow.directories().iter().all(is_watched) {
+            return false;
+        }
+        self.has_waited = false;
+        let mut wanted = BTreeMap::new();
+        for directory in self.follow.directories() {
+            // One that is not there shows by what comes to the nearest one that is.
+            for directory in directory.ancestors() {
+                let watch = self.watcher.directory(directory).ok();
+                let is_there = watch.is_some();
+                wanted.insert(directory.to_owned(), watch);
+                if is_there {
+                    break;
+                }
+            }
+        }
+        let is_new = wanted.iter().any(|(path, watch)| {
+            let known = self.directories.get(path).and_then(Option::as_ref);
+            watch.as_ref().map(Watch::number) != known.map(Watch::number)
+        });
+        self.directories = wanted;
+        if is_new {
+            let directories = || self.directories.keys().map(PathBuf::as_path);
+            self.is_near = directories().all(is_near);
         }
         is_new
     }
