@@ -5,10 +5,12 @@
 //!
 //! Rules:
 //! 1. A child that somebody waits for is registered as soon as it is started, by the thread that calls
-//!    [`reap_strangers`], and is left alone until its [`Own`] is dropped.
+//!    [`reap_strangers`], or by [`Own::spawn`] on any, and is left alone until its [`Own`] is dropped.
 //! 2. A process that adopts nobody reaps nobody here: what else is a child of it is somebody else's.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::keep::{Which, dead_child, reap_ended};
@@ -25,6 +27,16 @@ fn own() -> MutexGuard<'static, BTreeSet<u32>> {
 pub(crate) struct Own(u32);
 
 impl Own {
+    /// Starts a child that somebody waits for. It may die before this returns, and is its holder's to reap all the
+    /// same.
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Self)> {
+        let mut own = own();
+        let child = command.spawn()?;
+        let pid = child.id();
+        own.insert(pid);
+        Ok((child, Self(pid)))
+    }
+
     /// Says that somebody waits for a child.
     pub(crate) fn register(pid: u32) -> Self {
         own().insert(pid);

@@ -62,14 +62,20 @@ mod children;
 pub mod cli;
 #[cfg(feature = "formats")]
 mod clock;
+#[cfg(feature = "manager")]
+pub mod compile;
 #[cfg(feature = "formats")]
 pub mod config;
+#[cfg(feature = "manager")]
+pub mod confine;
 #[cfg(feature = "formats")]
 pub mod control;
 #[cfg(feature = "formats")]
 pub mod daemon_log;
 #[cfg(feature = "manager")]
 pub mod doctor;
+#[cfg(feature = "manager")]
+pub mod image;
 #[cfg(feature = "manager")]
 pub mod keep;
 #[cfg(feature = "manager")]

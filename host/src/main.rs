@@ -1,10 +1,8 @@
 //! `duende`: the command line, and the processes that it starts of itself.
 
-use std::path::Path;
-
 use duende::{
-    cli::{self, ImageReport, Runner},
-    keep,
+    cli::{self, Runner},
+    compile, keep,
     manager::{self, ManagerError, ServeOptions},
     platform, worker,
 };
@@ -41,7 +39,7 @@ fn main() -> cli::ExitCode {
         },
         keep: || end(keep::main()),
         wos_worker: || end(worker::main()),
-        inspect_image,
+        compile_worker: || end(compile::main()),
     })
 }
 
@@ -80,13 +78,4 @@ fn end(ended: Result<(), impl std::fmt::Display>) -> cli::ExitCode {
             cli::ExitCode::Failure
         }
     }
-}
-
-fn inspect_image(path: &Path) -> Result<ImageReport, String> {
-    let report = worker::inspect_image(path).map_err(|error| error.to_string())?;
-    Ok(ImageReport {
-        contract: format!("duende:daemon@{}", report.contract),
-        imports: report.imports,
-        bytes: report.bytes,
-    })
 }

@@ -38,6 +38,12 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Where the tests' compiled components lie: of all tests, so that each component is compiled once. A test of
+/// the cache itself says otherwise.
+fn image_cache() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-images")
+}
+
 /// `duende`, in a home of its own: sockets, state and logs lie under it.
 #[must_use]
 pub fn duende(home: &Path) -> Command {
@@ -45,6 +51,7 @@ pub fn duende(home: &Path) -> Command {
     command
         .env(HOME_VARIABLE, home.join("run"))
         .env("DUENDE_STATE_DIR", home.join("state"))
+        .env("DUENDE_CACHE_DIR", image_cache())
         .env_remove("DUENDE_LOG_DIR")
         .stdin(Stdio::null())
         .current_dir(home);

@@ -291,6 +291,8 @@ pub enum ImageState<I> {
     Pending,
     /// It cannot be used; the text says why and what to do.
     Unusable(String),
+    /// It cannot be used now; the text says why. Whoever waits for it ends, and is started again.
+    Unavailable(String),
 }
 
 /// Runs slices.

@@ -23,6 +23,12 @@ pub trait Machine: Send + Sync {
     /// more urgent process woke.
     fn attention(&self) -> bool;
 
+    /// Whose slice runs from here on; none: nobody's does. What dies with the machine can then be told from what
+    /// killed it. The default forgets it.
+    fn runs(&self, at: Option<Address>) {
+        let _ = at;
+    }
+
     /// Takes a log line out at once. False if the machine cannot: the line then waits in the kernel
     /// for its owner. A machine that dies with its daemon takes it: what the daemon logged last is
     /// what its people need.

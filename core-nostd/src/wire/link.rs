@@ -282,6 +282,8 @@ pub enum Outcome {
     /// It could not be made: the image is unusable or a limit of the peer is reached. Trying again
     /// without a change is unlikely to help.
     Refused,
+    /// It could not be made now: its image can't be had, or the peer has no room for it. That may change.
+    Unavailable,
 }
 
 /// What a daemon holds within its quotas.

@@ -199,6 +199,7 @@ impl Duende {
                 .arg(&config)
                 .env("DUENDE_STATE_DIR", dir.join("state"))
                 .env("DUENDE_LOG_DIR", dir.join("log"))
+                .env("DUENDE_CACHE_DIR", dir.join("images"))
                 .env("DUENDE_RUNTIME_DIR", dir.join("run"))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())

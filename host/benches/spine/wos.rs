@@ -14,7 +14,11 @@ use std::{
     time::Instant,
 };
 
-use duende::worker::{HostMachine, ImageCache, hosted_engine};
+use duende::{
+    config::CompileConfig,
+    image::{Images, Settings},
+    worker::{HostMachine, hosted_engine, map_image},
+};
 use duende_core::wire::link::{Address, Command, Description, Event, Grants, Limits, ValueKind};
 use duende_report::{Measure, Report};
 use wasmtime::{
@@ -23,7 +27,7 @@ use wasmtime::{
 };
 use wos_kernel::{
     ImageState, Kernel, Machine,
-    engine::{Image, ImageSource, WasmtimeExecutor},
+    engine::{Image, ImageLinker, ImageSource, WasmtimeExecutor},
     limits::PROCESSES_MAX,
 };
 
@@ -38,13 +42,16 @@ const SLICES_PER_ROUND: u32 = 1_000;
 pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
     let engine = hosted_engine(PROCESSES_MAX)?;
     let cache_dir = tempfile::tempdir()?;
-    let cache = ImageCache::new(engine.clone(), cache_dir.path().join("images"))?;
+    let linker = ImageLinker::new(&engine)?;
+    let mut settings = Settings::new(cache_dir.path(), None, &CompileConfig::default());
+    settings.program = Some(env!("CARGO_BIN_EXE_duende").into());
+    let images = Images::new(settings);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let both = |component: &str| {
         let path = artifacts.join(component);
-        Ok::<_, Box<dyn std::error::Error>>((
-            Wos::new(&engine, cache.load(&path)?),
-            Bare::new(&engine, &path)?,
-        ))
+        let image = runtime.block_on(images.ready(&path, Arc::new(|_| ())))?;
+        let image = map_image(&engine, &linker, &image.entry, None)?;
+        Ok::<_, Box<dyn std::error::Error>>((Wos::new(&engine, image), Bare::new(&engine, &path)?))
     };
 
     let (mut wos, bare) = both("log-sentinel.wasm")?;

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use duende_core::{
     probe::ProbeKind,
-    restart::{Exit, StartError, Unavailable},
+    restart::{Exit, StartError},
     supervise::TerminateCause,
     wire::link::{Address, LogLevel},
 };
@@ -171,8 +171,8 @@ pub enum Ask {
 /// Why an incarnation could not even be begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// What is missing. It may come.
-    pub what: Unavailable,
+    /// What it counts as: mostly something is missing that may come.
+    pub exit: Exit,
     /// In words, with the way out.
     pub text: String,
 }
@@ -206,7 +206,13 @@ pub enum SourceWord {
 /// What is heard of one incarnation, whoever says it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// Its state and its sources are open, or can't be opened now.
+    /// Its image is being made; said once a second until [`Prepared`](Self::Prepared). Its start begins with
+    /// that.
+    Compiles {
+        /// How far it is, in words.
+        words: String,
+    },
+    /// Its image is there, and its state and its sources are open; or they can't be.
     Prepared(Result<(), Obstacle>),
     /// It exists.
     Started {
@@ -337,6 +343,8 @@ pub enum PlaceNews {
     Lost {
         /// How, in words.
         how: String,
+        /// Whose code it ran when it ended, if it runs any.
+        open: Option<Address>,
     },
     /// It could not be made. Whatever was to start there gets [`News::StartFailed`].
     Refused {

@@ -344,7 +344,7 @@ impl Native {
         match &mut self.keep {
             Some(keep) => keep.kill(),
             None if !self.burying => {
-                self.say_place(PlaceNews::Lost { how: "it was not there".to_owned() });
+                self.say_place(PlaceNews::Lost { how: "it was not there".to_owned(), open: None });
             }
             None => {}
         }
@@ -479,7 +479,7 @@ impl Native {
                 keep::remove_pid_file(&path, pid);
             }
             // The receiver may have gone with the manager.
-            let _ = heard.send(Heard::Place(Place::Native, PlaceNews::Lost { how }));
+            let _ = heard.send(Heard::Place(Place::Native, PlaceNews::Lost { how, open: None }));
         });
     }
 

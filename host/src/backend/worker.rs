@@ -1,15 +1,17 @@
 //! The worker from outside: starts `duende wos-worker` and holds its end of the link.
 
 use std::{
-    io,
+    env, io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::Arc,
 };
+
+use duende_core::wire::link::Address;
 
 use super::printed::{self, Printed};
 use crate::{
@@ -17,13 +19,15 @@ use crate::{
     manager::link::peer::{LinkId, NewsSender, Peer},
     platform,
     store::Store,
-    worker::CACHE_DIR_VARIABLE,
+    worker::{IMAGES_VARIABLE, handover, mark::MarkFile},
 };
 
 /// A worker that was started.
 #[derive(Debug)]
 pub(super) struct WorkerProcess {
     pub(super) peer: Peer,
+    images: OwnedFd,
+    mark: MarkFile,
     child: Child,
     printed: Printed,
     _own: Own,
@@ -32,25 +36,39 @@ pub(super) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts a worker. What it prints by itself — a panic, say — goes to `log_path`.
     pub(super) fn start(
-        cache_dir: &Path,
+        images: &[PathBuf],
         log_path: &Path,
         id: LinkId,
         store: Arc<Store>,
         news: &NewsSender,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
+        let (images_to, images_from) = handover::pair()?;
+        let mark = MarkFile::new()?;
+        handover::give_mark(images_to.as_fd(), &mark)?;
         let (stderr, printed) = printed::to_log(log_path);
         let child = platform::own_command()
             .arg("wos-worker")
-            .env(CACHE_DIR_VARIABLE, cache_dir)
+            .env(IMAGES_VARIABLE, env::join_paths(images).map_err(io::Error::other)?)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(images_from))
             .stderr(stderr)
             // A Ctrl-C on the terminal is for the manager, which stops in order.
             .process_group(0)
             .spawn()?;
         let own = Own::register(child.id());
-        Ok(Self { peer: Peer::connect(id, false, ours, store, news)?, child, printed, _own: own })
+        let peer = Peer::connect(id, false, ours, store, news)?;
+        Ok(Self { peer, images: images_to, mark, child, printed, _own: own })
+    }
+
+    /// Whose slice is open; of one that has ended, whose was.
+    pub(super) fn open_slice(&self) -> Option<Address> {
+        self.mark.open()
+    }
+
+    /// Hands over the image of a daemon that is described next.
+    pub(super) fn give_image(&self, entry: &Path) -> io::Result<()> {
+        handover::give(self.images.as_fd(), entry)
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     config::{self, DaemonConfig, Isolation},
+    image,
     manager::link::{
         peer::{LinkId, Settled},
         prepare::{Described, Prepared},
@@ -44,7 +45,8 @@ const WORKER_LOG: &str = "wos-worker.stderr";
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Wos {
-    cache_dir: PathBuf,
+    /// Where compiled components lie.
+    images: Vec<PathBuf>,
     log: PathBuf,
     worker: Option<WorkerProcess>,
     /// One has ended, and its loss was not heard yet.
@@ -59,7 +61,7 @@ pub(super) struct Wos {
 impl Wos {
     pub(super) fn new(fleet: &config::FleetConfig, heard: mpsc::UnboundedSender<Heard>) -> Self {
         Self {
-            cache_dir: fleet.state_dir.join("images"),
+            images: image::Settings::of(fleet).cache.dirs().to_vec(),
             log: fleet.log_dir.join(WORKER_LOG),
             worker: None,
             burying: false,
@@ -97,7 +99,13 @@ impl Wos {
             slice_budget_ns: u64::try_from(wos.slice_budget.as_nanos()).unwrap_or(u64::MAX),
             state_bytes_max: wos.state_bytes_max,
         };
-        let image = wos.image.to_string_lossy();
+        let entry = &prepared.image.as_ref()?.entry;
+        if let Err(error) = worker.give_image(entry) {
+            let reason = format!("its image can't be handed to the worker: {error}");
+            self.say(at, News::StartFailed { error: StartError::NoImage, reason });
+            return None;
+        }
+        let image = entry.to_string_lossy().into_owned();
         let described = Described { image: &image, limits, level: wos.priority };
         let frames = match prepared.description(at, config, &described) {
             Ok(frames) => frames,
@@ -119,7 +127,11 @@ impl Wos {
     pub(super) fn ensure(&mut self, links: &mut Links<'_>) -> std::io::Result<()> {
         if self.worker.is_none() && !self.burying {
             let (id, store) = (links.next(), links.store.clone());
-            let started = WorkerProcess::start(&self.cache_dir, &self.log, id, store, links.news)?;
+            if let Some(dir) = self.images.first() {
+                // It maps what lies in it; of one that comes later it gets copies.
+                let _ = image::make_dir(dir);
+            }
+            let started = WorkerProcess::start(&self.images, &self.log, id, store, links.news)?;
             self.worker = Some(started);
             self.began = Instant::now();
         }
@@ -156,7 +168,8 @@ impl Wos {
             Some(worker) => worker.kill(),
             None if !self.burying => {
                 let how = "it was not there".to_owned();
-                let _ = self.heard.send(Heard::Place(Place::Wos, PlaceNews::Lost { how }));
+                let lost = PlaceNews::Lost { how, open: None };
+                let _ = self.heard.send(Heard::Place(Place::Wos, lost));
             }
             None => {}
         }
@@ -181,12 +194,12 @@ impl Wos {
         self.lived = self.began.elapsed() >= LIFE_MIN;
         let heard = self.heard.clone();
         tokio::spawn(async move {
-            let how = bury(worker, END_TIME).await;
+            let (how, open) = bury(worker, END_TIME).await;
             let how = match reason {
                 Some(reason) => format!("{how}, {reason}"),
                 None => how,
             };
-            let _ = heard.send(Heard::Place(Place::Wos, PlaceNews::Lost { how }));
+            let _ = heard.send(Heard::Place(Place::Wos, PlaceNews::Lost { how, open }));
         });
         true
     }
@@ -207,12 +220,18 @@ impl Wos {
     pub(super) async fn end(&mut self) -> bool {
         let Some(worker) = self.worker.take() else { return true };
         // It ends when its link is closed.
-        !bury(worker, LEAVE_TIMEOUT).await.contains("signal: 9")
+        !bury(worker, LEAVE_TIMEOUT).await.0.contains("signal: 9")
     }
 }
 
-/// Closes the link and reaps the worker, which is killed when its time is over. How it ended.
-async fn bury(mut worker: WorkerProcess, time: Duration) -> String {
+/// Closes the link and reaps the worker, which is killed when its time is over. How it ended, and whose slice
+/// was open.
+async fn bury(mut worker: WorkerProcess, time: Duration) -> (String, Option<Address>) {
+    let how = reap(&mut worker, time).await;
+    (how, worker.open_slice())
+}
+
+async fn reap(worker: &mut WorkerProcess, time: Duration) -> String {
     worker.peer.close();
     let kill_at = Instant::now() + time;
     let mut killed = false;

@@ -108,6 +108,8 @@ pub(super) enum Verb {
         #[arg(default_value = super::DEFAULT_FILE)]
         file: PathBuf,
     },
+    /// Compile components beforehand, so that they start at once
+    Compile(CompileArgs),
     /// Show, export and import the state of daemons, while their fleet does not run
     State {
         #[command(subcommand)]
@@ -121,6 +123,19 @@ pub(super) enum Verb {
     /// Host components
     #[command(hide = true)]
     WosWorker(Inner),
+    /// Compile one component
+    #[command(hide = true)]
+    CompileWorker(Inner),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompileArgs {
+    /// The components
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The fleet whose file says what a compilation may cost
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// What a process of ours tells one of its own; the receiver reads it itself.

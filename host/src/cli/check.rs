@@ -3,22 +3,54 @@
 use std::path::Path;
 
 use serde_json::json;
+use wos_kernel::engine::describe_names;
 
 use crate::config::{
     self, Checked, DaemonConfig, FleetConfig, Isolation, Overrides, RestartPolicy,
 };
+use crate::image::{CachedImage, Settings};
 use crate::platform::Surroundings;
 
 use super::error::CliError;
 use super::exit_code::ExitCode;
+use super::images;
 use super::output::{self, Colour, Progress, Table};
-use super::{ImageReport, Runner};
 
 /// What was found of one daemon.
 struct Finding<'f> {
     daemon: &'f DaemonConfig,
     /// Of a component: what it is, or why it can't run.
     image: Option<Result<ImageReport, String>>,
+}
+
+/// What is learned of a component.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+struct ImageReport {
+    /// The contract that it implements, as `duende:daemon@0.1.0`.
+    contract: String,
+    /// The capabilities that it imports: `log`, `state`, `channel`, …
+    imports: Vec<String>,
+    /// Its size, in bytes.
+    bytes: u64,
+}
+
+impl ImageReport {
+    /// Of a daemon's image, unless the daemon could never begin with it.
+    fn of(image: &CachedImage, memory_bytes_max: u64) -> Result<Self, String> {
+        let survey = &image.survey;
+        if survey.memory_bytes > memory_bytes_max {
+            return Err(format!(
+                "it begins with {} bytes of memory, and this daemon may have {memory_bytes_max}: raise \
+                 limits.memory_bytes",
+                survey.memory_bytes
+            ));
+        }
+        Ok(Self {
+            contract: format!("duende:daemon@{}", survey.contract),
+            imports: describe_names(&survey.imports),
+            bytes: image.bytes,
+        })
+    }
 }
 
 impl Finding<'_> {
@@ -43,23 +75,28 @@ pub(super) fn check(
     file: &Path,
     json: bool,
     surroundings: &Surroundings,
-    runner: Runner,
 ) -> Result<ExitCode, CliError> {
     let Checked { fleet, warnings, .. } = config::check(file, &Overrides::default(), surroundings)?;
+    let wos = |daemon: &DaemonConfig| match &daemon.isolation {
+        Isolation::Wos(wos) => Some(wos.clone()),
+        Isolation::Native(_) => None,
+    };
+    let paths = fleet.daemons.iter().filter_map(wos).map(|wos| wos.image).collect();
     let mut progress = Progress::new("looking into components");
+    let made = images::make(Settings::of(&fleet), paths, &mut || progress.tick())?;
+    drop(progress);
+    let mut made = made.into_iter();
     let findings: Vec<Finding<'_>> = fleet
         .daemons
         .iter()
         .map(|daemon| {
-            progress.tick();
-            let image = match &daemon.isolation {
-                Isolation::Wos(wos) => Some((runner.inspect_image)(&wos.image)),
-                Isolation::Native(_) => None,
-            };
+            let image = wos(daemon).and_then(|wos| {
+                let made = made.next()?.map_err(|error| error.to_string());
+                Some(made.and_then(|image| ImageReport::of(&image, wos.memory_bytes_max)))
+            });
             Finding { daemon, image }
         })
         .collect();
-    drop(progress);
     let bad = findings.iter().any(|finding| matches!(finding.image, Some(Err(_))));
 
     if json {

@@ -10,11 +10,13 @@
 
 mod args;
 mod check;
+mod compile;
 mod detach;
 mod error;
 mod exit_code;
 pub mod figures;
 mod history;
+mod images;
 mod logs;
 mod outcome;
 pub mod output;
@@ -23,8 +25,6 @@ mod state;
 mod state_check;
 mod untaken;
 mod verbs;
-
-use std::path::Path;
 
 use clap::Parser as _;
 
@@ -64,17 +64,6 @@ pub struct RunOptions {
     pub json: bool,
 }
 
-/// What `check` learns of a component.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ImageReport {
-    /// The contract that it implements, as `duende:daemon@0.1.0`.
-    pub contract: String,
-    /// The capabilities that it imports: `log`, `state`, `channel`, …
-    pub imports: Vec<String>,
-    /// Its size, in bytes.
-    pub bytes: u64,
-}
-
 /// The functions behind the verbs that are no clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Runner {
@@ -86,8 +75,8 @@ pub struct Runner {
     pub keep: fn() -> ExitCode,
     /// Is `duende wos-worker`; reads its own arguments.
     pub wos_worker: fn() -> ExitCode,
-    /// Looks whether a file is a component that can run, and what it imports.
-    pub inspect_image: fn(&Path) -> Result<ImageReport, String>,
+    /// Is `duende compile-worker`; reads its own arguments.
+    pub compile_worker: fn() -> ExitCode,
 }
 
 /// Parses the command line and does what it says.
@@ -135,11 +124,13 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
         Verb::History { name, last, which } => {
             history::history(&name, last, &which, json, &surroundings)
         }
-        Verb::Check { file } => check::check(&file, json, &surroundings, runner),
+        Verb::Check { file } => check::check(&file, json, &surroundings),
+        Verb::Compile(args) => compile::compile(&args, json, &surroundings),
         Verb::State { verb } => state::state(verb, json, &surroundings),
         Verb::Doctor => show_doctor(json, &surroundings),
         Verb::Keep(_) => Ok((runner.keep)()),
         Verb::WosWorker(_) => Ok((runner.wos_worker)()),
+        Verb::CompileWorker(_) => Ok((runner.compile_worker)()),
     }
 }
 

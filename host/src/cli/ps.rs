@@ -61,11 +61,12 @@ const fn state_colour(state: DaemonState) -> Colour {
         DaemonState::Created | DaemonState::Stopped => Colour::Dim,
         DaemonState::Starting
         | DaemonState::Waiting
+        | DaemonState::Compiling
         | DaemonState::Blocked
         | DaemonState::Paused
         | DaemonState::Stopping
         | DaemonState::Backoff => Colour::Yellow,
-        DaemonState::Failed | DaemonState::Quarantined => Colour::Red,
+        DaemonState::Failed | DaemonState::Quarantined | DaemonState::Held => Colour::Red,
         // Of a later version: somebody should know of it, nobody has to act.
         DaemonState::Other(_) => Colour::Yellow,
     }
@@ -90,8 +91,10 @@ fn detail(row: &DaemonRow) -> String {
         }
     };
     add(&row.reason);
-    let ended =
-        matches!(row.state, DaemonState::Backoff | DaemonState::Failed | DaemonState::Quarantined);
+    let ended = matches!(
+        row.state,
+        DaemonState::Backoff | DaemonState::Failed | DaemonState::Quarantined | DaemonState::Held
+    );
     if let Some(last) = row.last_exit.as_ref().filter(|_| ended) {
         add(last);
     }
@@ -244,6 +247,7 @@ pub(super) fn event_line(event: &EventRecord, colour: bool) -> String {
         | EventKind::Lagged => Some(Colour::Yellow),
         EventKind::Failed
         | EventKind::Quarantined
+        | EventKind::Held
         | EventKind::Blocked
         | EventKind::Unhealthy
         | EventKind::Exited

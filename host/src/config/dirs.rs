@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | state | `/var/lib/duende/F` | `$XDG_STATE_HOME/duende/F`, `~/.local/state/duende/F` |
 //! | logs | `/var/log/duende/F` | `<state>/log` |
+//! | compiled components | `/var/cache/duende` | `$XDG_CACHE_HOME/duende`, `~/.cache/duende` |
 //! | sockets | `$XDG_RUNTIME_DIR/duende`, `/run/duende` | `$XDG_RUNTIME_DIR/duende`, `/tmp/duende-<uid>` |
 //!
 //! Nobody but its owner can put something into the directory of sockets: [`prepare_runtime_dir`] makes
@@ -49,6 +50,23 @@ pub fn state_dir(surroundings: &Surroundings, fleet: &str) -> PathBuf {
         (None, None) => PathBuf::from(format!("/var/tmp/duende-{}", surroundings.uid)),
     };
     base.join("duende").join(fleet)
+}
+
+/// Where the compiled components of all of a user's fleets lie.
+#[must_use]
+pub fn cache_dir(surroundings: &Surroundings) -> PathBuf {
+    if let Some(directory) = surroundings.var("DUENDE_CACHE_DIR") {
+        return absolute(directory);
+    }
+    if surroundings.uid == 0 {
+        return PathBuf::from("/var/cache/duende");
+    }
+    let base = match (surroundings.var("XDG_CACHE_HOME"), surroundings.var("HOME")) {
+        (Some(cache), _) => absolute(cache),
+        (None, Some(home)) => absolute(home).join(".cache"),
+        (None, None) => PathBuf::from(format!("/var/tmp/duende-{}", surroundings.uid)),
+    };
+    base.join("duende")
 }
 
 /// Where the logs of a fleet lie, without regard to the file and flags, if its state lies in

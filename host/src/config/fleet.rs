@@ -10,6 +10,7 @@ use crate::platform::Surroundings;
 use crate::reach;
 use crate::regular_file;
 
+use super::compile;
 use super::daemon;
 use super::diagnostic::{Diagnostic, Diagnostics, Place, Report, whole_file};
 use super::dirs;
@@ -167,6 +168,11 @@ fn check_text(
     if fleet.is_none() && report.is_empty() && !is_headless {
         report.add(&(0..0), "fleet", "this table is missing", "add:  [fleet]  name = \"edge\"");
     }
+    let compile = top
+        .take("compile")
+        .and_then(|entry| entry.section(Table::Compile, &mut report, "{ memory_bytes = \"1GiB\" }"))
+        .map(|section| compile::read(section, &mut report))
+        .unwrap_or_default();
     let reading = Reading { base: &base, surroundings };
     let fleet = fleet.map(|section| read_fleet(section, &reading, &mut report)).unwrap_or_default();
 
@@ -244,6 +250,8 @@ fn check_text(
         state_dir,
         log_dir,
         runtime_dir,
+        cache_dir: dirs::cache_dir(surroundings),
+        compile,
         metrics_interval,
         commit_interval,
         groups: groups.configs,

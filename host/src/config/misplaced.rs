@@ -39,7 +39,7 @@ pub(super) fn of(
     let header = home.header();
     if is_table && report.is_in_header(&entry.key_span) {
         let written = match (home, name) {
-            (Table::Top, "fleet") => "[fleet]".to_owned(),
+            (Table::Top, "fleet" | "compile") => format!("[{name}]"),
             (Table::Top, name) => format!("[[{name}]]"),
             (Table::Health, name) => format!("[daemon.health.{name}]"),
             (_, name) => format!("[daemon.{name}]"),

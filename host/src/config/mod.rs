@@ -9,9 +9,11 @@
 //! |---|---|
 //! | `DUENDE_STATE_DIR` | The state of fleet F lies in `$DUENDE_STATE_DIR/F` |
 //! | `DUENDE_LOG_DIR` | The logs of fleet F lie in `$DUENDE_LOG_DIR/F` |
+//! | `DUENDE_CACHE_DIR` | Compiled components of all fleets lie in `$DUENDE_CACHE_DIR` |
 //! | `DUENDE_RUNTIME_DIR` | The control socket of fleet F is `$DUENDE_RUNTIME_DIR/F.sock` |
 
 mod channel;
+mod compile;
 mod daemon;
 mod diagnostic;
 pub mod dirs;

@@ -18,6 +18,7 @@ pub use duende_core::restart::RestartPolicy;
 use duende_core::supervise::{Spec, Strategy};
 use serde::{Deserialize, Serialize};
 
+pub use super::compile::CompileConfig;
 use crate::source::StartAt;
 
 /// An entry of `[daemon.config]`, as it goes to the daemon.
@@ -70,12 +71,17 @@ pub struct FleetConfig {
     pub name: String,
     /// The configuration file, absolute; none for a fleet made from flags.
     pub file: Option<PathBuf>,
-    /// Where state and the image cache lie. Absolute; created at start.
+    /// Where state lies. Absolute; created at start.
     pub state_dir: PathBuf,
     /// Where logs lie, one for each daemon. Absolute; created at start.
     pub log_dir: PathBuf,
     /// Where control sockets lie. Absolute; created at start.
     pub runtime_dir: PathBuf,
+    /// Where compiled components lie, of all of the user's fleets. Absolute; created when the first one is
+    /// written.
+    pub cache_dir: PathBuf,
+    /// How components are compiled.
+    pub compile: CompileConfig,
     /// From one sample of what daemons use and do to the next.
     pub metrics_interval: Duration,
     /// How long what slices commit is gathered, at most, before it is written.

@@ -10,6 +10,7 @@
 pub(super) enum Table {
     Top,
     Fleet,
+    Compile,
     Group,
     Daemon,
     /// The table whose keys are names of channels.
@@ -29,14 +30,14 @@ pub(super) enum Table {
 }
 
 use Table::{
-    Channel, Channels, Config, Daemon, Env, Fleet, Group, Health, Limits, Probe, Restart, Source,
-    Top,
+    Channel, Channels, Compile, Config, Daemon, Env, Fleet, Group, Health, Limits, Probe, Restart,
+    Source, Top,
 };
 
 /// In the order in which a key that several tables have is looked for.
-const TABLES: [Table; 13] = [
-    Daemon, Limits, Restart, Health, Channel, Source, Probe, Fleet, Group, Top, Channels, Config,
-    Env,
+const TABLES: [Table; 14] = [
+    Daemon, Limits, Restart, Health, Channel, Source, Probe, Fleet, Group, Compile, Top, Channels,
+    Config, Env,
 ];
 
 impl Table {
@@ -45,6 +46,7 @@ impl Table {
         match self {
             Top => "the file's top",
             Fleet => "[fleet]",
+            Compile => "[compile]",
             Group => "[[group]]",
             Daemon => "[[daemon]]",
             Channels => "[daemon.channel]",
@@ -62,8 +64,9 @@ impl Table {
     /// Its keys, those first that most people need; none where keys are names.
     pub(super) const fn keys(self) -> &'static [&'static str] {
         match self {
-            Top => &["fleet", "daemon", "group"],
+            Top => &["fleet", "daemon", "group", "compile"],
             Fleet => &["name", "state_dir", "log_dir", "metrics_interval", "commit_interval"],
+            Compile => &["memory_bytes", "cpu_time", "timeout", "jobs", "cache_bytes"],
             Group => &["name", "strategy", "restarts", "period", "parent"],
             Daemon => &[
                 "name",
@@ -154,19 +157,19 @@ impl Table {
             Limits => Some("limits"),
             Health => Some("health"),
             Restart => Some("restart"),
-            Top | Fleet | Group | Daemon | Channel | Source | Probe => None,
+            Top | Fleet | Compile | Group | Daemon | Channel | Source | Probe => None,
         }
     }
 
     /// Whether it is a part of a daemon.
     pub(super) const fn is_within_daemon(self) -> bool {
-        !matches!(self, Top | Fleet | Group | Daemon)
+        !matches!(self, Top | Fleet | Compile | Group | Daemon)
     }
 }
 
 /// Whether a key holds a table of its own, or a list of them.
 pub(super) fn holds_table(key: &str) -> bool {
-    const TABLE_KEYS: [&str; 14] = [
+    const TABLE_KEYS: [&str; 15] = [
         "fleet",
         "daemon",
         "channel",
@@ -181,6 +184,7 @@ pub(super) fn holds_table(key: &str) -> bool {
         "liveness",
         "readiness",
         "group",
+        "compile",
     ];
     TABLE_KEYS.contains(&key)
 }

@@ -14,9 +14,9 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::dirs;
 use super::fleet::{Overrides, check_socket_path};
 use super::model::{
-    COMMIT_INTERVAL, ChannelConfig, ConfigValue, DaemonConfig, FleetConfig, Grants, Isolation,
-    KILL_TIMEOUT, MEMORY_BYTES, METRICS_INTERVAL, PRIORITY, RestartConfig, RestartPolicy,
-    SLICE_BUDGET, STATE_BYTES, Source, TailConfig, WosConfig, probes_default,
+    COMMIT_INTERVAL, ChannelConfig, CompileConfig, ConfigValue, DaemonConfig, FleetConfig, Grants,
+    Isolation, KILL_TIMEOUT, MEMORY_BYTES, METRICS_INTERVAL, PRIORITY, RestartConfig,
+    RestartPolicy, SLICE_BUDGET, STATE_BYTES, Source, TailConfig, WosConfig, probes_default,
 };
 use super::names::{NAME_FORM, RESERVED_NAMES, is_name};
 use super::reading::not_there;
@@ -195,6 +195,8 @@ pub fn single(
         state_dir,
         log_dir,
         runtime_dir,
+        cache_dir: dirs::cache_dir(surroundings),
+        compile: CompileConfig::default(),
         metrics_interval: METRICS_INTERVAL,
         commit_interval: COMMIT_INTERVAL,
         groups: Vec::new(),

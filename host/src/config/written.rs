@@ -21,6 +21,7 @@ use super::table::notation;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Fleet(String),
+    Compile(String),
     Group(String, String),
     Daemon(String, String),
 }
@@ -74,6 +75,7 @@ impl Written {
                 elements.into_iter().flatten().filter_map(|one| one.get_ref().as_table());
             match (name.get_ref().as_ref(), value.get_ref().as_table()) {
                 ("fleet", Some(fleet)) => add(fleet, &Key::Fleet),
+                ("compile", Some(compile)) => add(compile, &Key::Compile),
                 ("daemon", None) => {
                     for daemon in elements {
                         add(daemon, &|key| Key::Daemon(name_of(daemon), key));
@@ -118,8 +120,10 @@ impl Written {
             }
             let (daemon, shown) = match key {
                 Key::Fleet(_) if is_same_fleet(fleet, &now.fleet) => continue,
+                Key::Compile(_) if fleet.compile == now.fleet.compile => continue,
                 Key::Group(..) if fleet.groups == now.fleet.groups => continue,
                 Key::Fleet(key) => (None, format!("fleet.{key}")),
+                Key::Compile(key) => (None, format!("compile.{key}")),
                 Key::Group(name, key) => (None, format!("group.{name}.{key}")),
                 Key::Daemon(name, key) => {
                     let (old, new) = (running(name), now.fleet.daemon(name));

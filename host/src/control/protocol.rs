@@ -466,6 +466,8 @@ words! {
         Waiting = "waiting",
         /// A daemon that it depends on does not come by itself.
         Blocked = "blocked",
+        /// Its image is being made; it starts then.
+        Compiling = "compiling",
         /// Started, not ready yet.
         Starting = "starting",
         /// Ready.
@@ -484,6 +486,8 @@ words! {
         Failed = "failed",
         /// Failed too often; it stays so until somebody restarts it.
         Quarantined = "quarantined",
+        /// What it ran in died of it, twice; it stays so until somebody restarts it.
+        Held = "held",
     }
 }
 
@@ -622,6 +626,8 @@ words! {
         Failed = "failed",
         /// It failed too often.
         Quarantined = "quarantined",
+        /// What it ran in died of it, twice.
+        Held = "held",
         /// A daemon that it depends on does not come by itself.
         Blocked = "blocked",
         /// A health check was answered well after it had not been.

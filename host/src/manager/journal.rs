@@ -222,6 +222,7 @@ fn kernel_event(daemon: &str, kind: EventKind, detail: &str) -> Option<KernelEve
         | EventKind::Stopped
         | EventKind::Failed
         | EventKind::Quarantined
+        | EventKind::Held
         | EventKind::Blocked
         | EventKind::SourceGap
         | EventKind::Lagged
@@ -261,6 +262,7 @@ fn level_of(kind: EventKind) -> LogLevel {
         | EventKind::Lagged => LogLevel::Warn,
         EventKind::Failed
         | EventKind::Quarantined
+        | EventKind::Held
         | EventKind::WorkerExited
         | EventKind::KeepExited
         | EventKind::StateFault

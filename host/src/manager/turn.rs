@@ -377,7 +377,7 @@ mod tests {
         let end = News::Exited { exit: Exit::Code(0), reason: String::new() };
         let main = News::MainEnded { how: String::new() };
         let at = Address::of(0, 1);
-        let lost = Heard::Place(Place::Native, PlaceNews::Lost { how: String::new() });
+        let lost = Heard::Place(Place::Native, PlaceNews::Lost { how: String::new(), open: None });
         for (heard, ends) in [
             (Heard::Of(at, end), true),
             (Heard::Of(at, main), true),

@@ -14,6 +14,49 @@ const TABLE_ELEMENTS: usize = 20_000;
 /// The stack of a slice, in bytes; WebAssembly may use half of it, the rest is for syscalls.
 const STACK_BYTES: usize = 512 << 10;
 
+/// How the bounds of linear memories are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// By pages that can't be touched behind each of them.
+    Guarded,
+}
+
+impl Profile {
+    /// That of this machine.
+    ///
+    /// # Errors
+    /// No engine can be made here.
+    pub(crate) fn of_this_machine() -> wasmtime::Result<Self> {
+        Ok(Self::Guarded)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guarded => "guarded",
+        }
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        if name == "guarded" { Ok(Self::Guarded) } else { Err(()) }
+    }
+}
+
+/// What compiles for the hosted engine: its machine code is the same, and it reserves no pool.
+///
+/// # Errors
+/// The processor is not supported.
+pub(crate) fn compiler_engine(_: Profile, parallel: bool) -> wasmtime::Result<Engine> {
+    let mut config = config();
+    config.parallel_compilation(parallel);
+    Engine::new(&config)
+}
+
 /// An engine with slots for `processes` daemons. Its pages are reserved, not used, until a daemon
 /// touches them.
 ///
@@ -33,9 +76,15 @@ pub fn hosted_engine(processes: u32) -> wasmtime::Result<Engine> {
         .max_tables_per_component(TABLES_PER_DAEMON)
         .max_memory_size(MEMORY_BYTES_MAX)
         .table_elements(TABLE_ELEMENTS);
+    let mut config = config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}
+
+/// All that the machine code depends on.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         // Plain component exports suffice: no async ABI, and its bookkeeping stays away from the
         // path of a slice.
@@ -46,5 +95,5 @@ pub fn hosted_engine(processes: u32) -> wasmtime::Result<Engine> {
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(STACK_BYTES / 2)
         .async_stack_size(STACK_BYTES);
-    Engine::new(&config)
+    config
 }

@@ -1,22 +1,25 @@
-//! Images: from a component's file to something that can be instantiated.
+//! Images, as a worker has them: machine code that is mapped, and linked against the kernel's syscalls.
 //!
-//! A component is compiled once, off the kernel's thread, and kept in a directory under an address
-//! made of its content and of everything that the compiler's output depends on. So a start reads a
-//! file; a component that changed, or another engine, has another address, and nothing is ever
-//! overwritten with something else. Each entry ends with a digest of itself: a torn or tampered one
-//! is compiled again, never mapped.
+//! A worker compiles nothing and looks for nothing: the manager names an entry of the cache, whose name says what
+//! is in it (see [`crate::image`]), and hands it over, open ([`super::handover`]). So a name is mapped once, and the
+//! mapping serves all daemons of that image, in this worker and, as pages of the same file, in others. It stays
+//! for the worker's life.
+//!
+//! The engine maps files by their names. A worker may open those below the directories that were the cache when
+//! it began; where that is another directory by now, or may not be run from (`noexec`), it makes do with a copy
+//! of what it was handed (`tests/tests/components.rs::a_cache_that_is_removed_is_made_anew`).
 
 use std::{
-    collections::{HashMap, VecDeque},
-    fs,
+    collections::{HashMap, HashSet, VecDeque},
+    fmt::Display,
+    fs::File,
     io::{self, Read as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver},
     },
     thread,
 };
@@ -25,271 +28,38 @@ use rustix::event::{EventfdFlags, eventfd};
 use wasmtime::{Engine, component::Component};
 use wos_kernel::{
     ImageState,
-    engine::{ContractError, Image, ImageLinker, ImageSource, describe_imports},
+    engine::{Image, ImageLinker, ImageSource},
 };
 
-use crate::{own_file, regular_file};
+use super::handover;
 
-/// Largest component, in bytes.
-pub(super) const COMPONENT_BYTES_MAX: u64 = 256 << 20;
-/// Most entries in the cache's directory. The oldest goes when a new one is written over it.
-const ENTRIES_MAX: usize = 256;
-/// Length of the digest at the end of a cache entry, in bytes.
-const DIGEST_BYTES: usize = blake3::OUT_LEN;
-
-/// Why an image cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// It cannot be read.
-    #[error("{path}: {source}")]
-    Read {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is over [`COMPONENT_BYTES_MAX`].
-    #[error("{path}: it has {bytes} bytes, an image has at most {COMPONENT_BYTES_MAX}")]
-    TooLarge {
-        /// The file.
-        path: String,
-        /// Its size.
-        bytes: u64,
-    },
-    /// It does not begin as WebAssembly does.
-    #[error("{path}: not a WebAssembly file: it does not begin with \\0asm")]
-    NotWebAssembly {
-        /// The file.
-        path: String,
-    },
-    /// It is a core module.
-    #[error(
-        "{path}: a core module, not a component: build it with duende-sdk, or make a component of \
-         it with `wasm-tools component new`"
-    )]
-    CoreModule {
-        /// The file.
-        path: String,
-    },
-    /// The compiler refused it: truncated, invalid, or beyond the profile.
-    #[error("{path}: not a valid component: {reason}; if it was copied, copy it again")]
-    Invalid {
-        /// The file.
-        path: String,
-        /// What the compiler says.
-        reason: String,
-    },
-    /// It is a component of something else.
-    #[error("{path}: {error}")]
-    Contract {
-        /// The file.
-        path: String,
-        /// What does not fit.
-        error: ContractError,
-    },
-    /// The cache cannot be written.
-    #[error("cannot write the image cache {path}: {source}")]
-    Cache {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// What `duende check` says of a component.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageReport {
-    /// Its content address, `b3:<hex>`.
-    pub id: String,
-    /// The series of the contract that it is built for, as `0.2`.
-    pub contract: &'static str,
-    /// The interfaces that it imports, by their short names.
-    pub imports: Vec<String>,
-    /// Its size, in bytes.
-    pub bytes: u64,
-}
-
-/// Reads a component and holds it against the contract, without a cache.
+/// Maps an entry of the cache and links it; one that can't be mapped by its name is copied from `file`.
 ///
 /// # Errors
-/// It is none, or none of this contract.
-pub fn inspect_image(path: &Path) -> Result<ImageReport, ImageError> {
-    let bytes = read_component(path)?;
-    let invalid = |error: wasmtime::Error| invalid(path, &error);
-    let engine = super::hosted_engine(1).map_err(invalid)?;
-    let component = Component::new(&engine, &bytes).map_err(invalid)?;
-    let image = ImageLinker::new(&engine)
-        .map_err(invalid)?
-        .link(&component)
-        .map_err(|error| ImageError::Contract { path: path.display().to_string(), error })?;
-    Ok(ImageReport {
-        id: format!("b3:{}", blake3::hash(&bytes).to_hex()),
-        contract: image.series().name(),
-        imports: describe_imports(&component),
-        bytes: bytes.len() as u64,
-    })
-}
-
-/// Compiled images, in memory and in a directory.
-pub struct ImageCache {
-    engine: Engine,
-    linker: ImageLinker,
-    dir: PathBuf,
-}
-
-impl ImageCache {
-    /// A cache in `dir`, which is made when the first image is written.
-    ///
-    /// # Errors
-    /// The engine's configuration does not fit the kernel.
-    pub fn new(engine: Engine, dir: PathBuf) -> wasmtime::Result<Self> {
-        let linker = ImageLinker::new(&engine)?;
-        Ok(Self { engine, linker, dir })
-    }
-
-    /// Makes the component in a file ready, compiling it if the directory does not have it.
-    ///
-    /// # Errors
-    /// It cannot be read, is no daemon, or the cache cannot be written.
-    pub fn load(&self, path: &Path) -> Result<Image, ImageError> {
-        let bytes = read_component(path)?;
-        let entry = self.dir.join(self.address(&bytes));
-        let component = match self.mapped(&entry) {
-            Some(component) => component,
-            None => self.compile(path, &bytes, &entry)?,
-        };
-        self.linker
-            .link(&component)
-            .map_err(|error| ImageError::Contract { path: path.display().to_string(), error })
-    }
-
-    /// `b3-<content>-<compiler, engine and processor>.cwasm`
-    fn address(&self, component: &[u8]) -> String {
-        struct Digest(blake3::Hasher);
-        impl std::hash::Hasher for Digest {
-            fn finish(&self) -> u64 {
-                let hash = self.0.finalize();
-                let (head, _) = hash.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
-                u64::from_le_bytes(*head)
-            }
-            fn write(&mut self, bytes: &[u8]) {
-                self.0.update(bytes);
-            }
+/// It can't be read, or is not of this engine: the text says which.
+pub fn map_image(
+    engine: &Engine,
+    linker: &ImageLinker,
+    entry: &Path,
+    file: Option<File>,
+) -> Result<Image, String> {
+    let failed = |what: &dyn Display| format!("{}: it can't be mapped: {what}", entry.display());
+    // SAFETY: mapping trusts the bytes as machine code. They are an entry of the image cache: its directory is its
+    // user's alone (0700), the manager held its digest against its bytes, and the engine refuses one that was
+    // compiled for another. An entry is replaced as a whole, not written: what is mapped stays as it is.
+    let component = unsafe { Component::deserialize_file(engine, entry) };
+    let component = match (component, file) {
+        (Ok(component), _) => component,
+        (Err(error), None) => return Err(failed(&format_args!("{error:#}"))),
+        (Err(_), Some(mut file)) => {
+            let mut code = Vec::new();
+            file.read_to_end(&mut code).map_err(|error| failed(&error))?;
+            // SAFETY: as above; the manager opened it.
+            unsafe { Component::deserialize(engine, code) }
+                .map_err(|error| failed(&format_args!("{error:#}")))?
         }
-        let mut digest = Digest(blake3::Hasher::new());
-        std::hash::Hash::hash(&self.engine.precompile_compatibility_hash(), &mut digest);
-        let engine = digest.0.finalize().to_hex();
-        let content = blake3::hash(component).to_hex();
-        format!("b3-{content}-{}.cwasm", engine.get(..16).unwrap_or_default())
-    }
-
-    fn mapped(&self, entry: &Path) -> Option<Component> {
-        let bytes = fs::read(entry).ok()?;
-        let (code, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_BYTES)?)?;
-        if blake3::hash(code).as_bytes().as_slice() != digest {
-            return None;
-        }
-        // SAFETY: deserialising trusts the bytes as machine code. They are what `compile` wrote:
-        // the directory belongs to this user alone (0700), the name ties them to this engine's
-        // compatibility hash, and the digest says that they are whole.
-        unsafe { Component::deserialize(&self.engine, code) }.ok()
-    }
-
-    fn compile(&self, path: &Path, bytes: &[u8], entry: &Path) -> Result<Component, ImageError> {
-        let code =
-            self.engine.precompile_component(bytes).map_err(|error| invalid(path, &error))?;
-        write_whole(&self.dir, entry, &code)
-            .map_err(|source| ImageError::Cache { path: entry.display().to_string(), source })?;
-        self.evict();
-        // SAFETY: the bytes come from this engine's own compiler, a moment ago.
-        unsafe { Component::deserialize(&self.engine, &code) }
-            .map_err(|error| invalid(path, &error))
-    }
-}
-
-impl ImageCache {
-    /// Removes the oldest entries over [`ENTRIES_MAX`]. What cannot be removed stays: a cache that is
-    /// too large harms nobody yet.
-    fn evict(&self) {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return };
-        let mut entries: Vec<_> = entries
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-            })
-            .collect();
-        entries.sort();
-        let surplus = entries.len().saturating_sub(ENTRIES_MAX);
-        for (_, path) in entries.into_iter().take(surplus) {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Writes an entry and its digest so that it is there whole or not at all.
-fn write_whole(dir: &Path, entry: &Path, code: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let unfinished = entry.with_extension(format!("{}.unfinished", std::process::id()));
-    let mut bytes = Vec::with_capacity(code.len() + DIGEST_BYTES);
-    bytes.extend_from_slice(code);
-    bytes.extend_from_slice(blake3::hash(code).as_bytes());
-    let written =
-        own_file::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, entry));
-    if written.is_err() {
-        // Nothing is lost if this fails too: the next start makes another unfinished file.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
-}
-
-fn read_component(path: &Path) -> Result<Vec<u8>, ImageError> {
-    let name = || path.display().to_string();
-    let read = |source| ImageError::Read { path: name(), source };
-    let file = regular_file::open(path).map_err(read)?;
-    let length = file.metadata().map_err(read)?.len();
-    let mut bytes = Vec::new();
-    if length <= COMPONENT_BYTES_MAX {
-        file.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
-    }
-    let length = length.max(bytes.len() as u64);
-    if length > COMPONENT_BYTES_MAX {
-        return Err(ImageError::TooLarge { path: name(), bytes: length });
-    }
-    match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(ImageError::CoreModule { path: name() }),
-        Some([0, b'a', b's', b'm', ..]) => Ok(bytes),
-        None if bytes.starts_with(b"\0asm") => {
-            Err(ImageError::Invalid { path: name(), reason: "it ends after its magic".into() })
-        }
-        Some(_) | None => Err(ImageError::NotWebAssembly { path: name() }),
-    }
-}
-
-fn invalid(path: &Path, error: &wasmtime::Error) -> ImageError {
-    ImageError::Invalid { path: path.display().to_string(), reason: format!("{error:#}") }
-}
-
-/// Which file an image was made from; a file that was replaced is another one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified_ns: i128,
-}
-
-impl FileId {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
-                + i128::from(metadata.mtime_nsec()),
-        })
-    }
+    };
+    linker.link(&component).map_err(|error| format!("{}: {error}", entry.display()))
 }
 
 /// Names of images that have become ready or unusable, and a descriptor that can be polled for them.
@@ -329,39 +99,49 @@ impl AsFd for Settled {
     }
 }
 
-type Loaded = (PathBuf, Option<FileId>, Result<Image, ImageError>);
+type Loaded = (String, Result<Image, String>);
 
-/// Makes images ready on a thread of its own, so that no slice waits for a compiler.
+/// Maps images on a thread of its own, so that no slice waits for a disk. The thread is told of them by the
+/// manager, before a daemon of theirs is made.
 pub(super) struct Loader {
-    wanted: Sender<PathBuf>,
     loaded: Receiver<Loaded>,
-    images: HashMap<PathBuf, Entry>,
+    images: HashMap<String, Entry>,
     settled: Settled,
 }
 
 enum Entry {
-    Loading,
-    Loaded { file: Option<FileId>, image: Result<Image, String> },
+    /// It is on its way.
+    Awaited,
+    Ready(Image),
+    /// Told to whoever asks; the next one is preceded by another word of it.
+    Unavailable(String),
 }
 
 impl Loader {
-    pub(super) fn start(cache: ImageCache) -> io::Result<Self> {
-        let (wanted, wishes) = mpsc::channel::<PathBuf>();
+    /// `handed` is where the manager hands them over.
+    pub(super) fn start(engine: Engine, handed: OwnedFd) -> io::Result<Self> {
         let (results, loaded) = mpsc::channel();
         let settled = Settled::new()?;
         let of_thread = settled.clone();
+        let linker =
+            ImageLinker::new(&engine).map_err(|error| io::Error::other(format!("{error:#}")))?;
         thread::Builder::new().name("image-loader".into()).spawn(move || {
-            for path in wishes {
-                let file = FileId::of(&path);
-                let image = cache.load(&path);
-                let name = path.to_string_lossy().into_owned();
-                if results.send((path, file, image)).is_err() {
-                    break;
+            let mut mapped = HashSet::new();
+            // Ends with the manager.
+            while let Ok(Some((name, file))) = handover::take(&handed) {
+                if !mapped.contains(&name) {
+                    let image = map_image(&engine, &linker, Path::new(&name), Some(file));
+                    if image.is_ok() {
+                        mapped.insert(name.clone());
+                    }
+                    if results.send((name.clone(), image)).is_err() {
+                        break;
+                    }
                 }
                 of_thread.push(name);
             }
         })?;
-        Ok(Self { wanted, loaded, images: HashMap::new(), settled })
+        Ok(Self { loaded, images: HashMap::new(), settled })
     }
 
     pub(super) fn settled(&self) -> Settled {
@@ -371,31 +151,22 @@ impl Loader {
 
 impl ImageSource for Loader {
     fn image(&mut self, name: &str) -> ImageState<Image> {
-        for (path, file, image) in self.loaded.try_iter() {
-            let image = image.map_err(|error| error.to_string());
-            self.images.insert(path, Entry::Loaded { file, image });
+        for (name, image) in self.loaded.try_iter() {
+            let entry = image.map_or_else(Entry::Unavailable, Entry::Ready);
+            self.images.insert(name, entry);
         }
-        let path = Path::new(name);
-        match self.images.get(path) {
-            Some(Entry::Loading) => return ImageState::Pending,
-            Some(Entry::Loaded { file, image }) if file.is_some() && *file == FileId::of(path) => {
-                return match image {
-                    Ok(image) => ImageState::Ready(image.clone()),
-                    Err(reason) => ImageState::Unusable(reason.clone()),
-                };
-            }
-            Some(Entry::Loaded { file: None, image: Err(reason) }) => {
-                // The file could not even be looked at. It is tried again with the next start.
+        match self.images.get(name) {
+            Some(Entry::Awaited) => ImageState::Pending,
+            Some(Entry::Ready(image)) => ImageState::Ready(image.clone()),
+            Some(Entry::Unavailable(reason)) => {
                 let reason = reason.clone();
-                self.images.remove(path);
-                return ImageState::Unusable(reason);
+                self.images.remove(name);
+                ImageState::Unavailable(reason)
             }
-            Some(Entry::Loaded { .. }) | None => {}
+            None => {
+                self.images.insert(name.to_owned(), Entry::Awaited);
+                ImageState::Pending
+            }
         }
-        if self.wanted.send(path.to_path_buf()).is_err() {
-            return ImageState::Unusable("the image loader has ended".into());
-        }
-        self.images.insert(path.to_path_buf(), Entry::Loading);
-        ImageState::Pending
     }
 }

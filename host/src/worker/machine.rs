@@ -2,22 +2,42 @@
 
 use std::{
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use duende_core::wire::link::Address;
 use rustix::time::{ClockId, clock_gettime};
 use wos_kernel::Machine;
+
+use super::mark::Mark;
 
 /// The host's clocks, its entropy, and the flag by which the ticker asks for the processor.
 #[derive(Debug, Default)]
 pub struct HostMachine {
     attention: AtomicBool,
+    memory_bytes_max: OnceLock<u64>,
+    mark: Option<Mark>,
 }
 
 impl HostMachine {
     /// Asks for the processor at the next tick, or takes the wish back.
     pub fn set_attention(&self, wanted: bool) {
         self.attention.store(wanted, Ordering::Relaxed);
+    }
+}
+
+impl HostMachine {
+    /// One that writes down whose slice runs.
+    pub(super) fn marking(mark: Mark) -> Self {
+        Self { mark: Some(mark), ..Self::default() }
+    }
+
+    /// Reads how much memory there is, which is a file: before files can't be read any more.
+    pub(super) fn learn_memory(&self) {
+        self.memory_bytes_max();
     }
 }
 
@@ -51,10 +71,19 @@ impl Machine for HostMachine {
 
     /// The memory of the machine; `u64::MAX` where there is no `/proc`.
     fn memory_bytes_max(&self) -> u64 {
-        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-        let kibibytes = total.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kibibytes.map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1_024))
+        *self.memory_bytes_max.get_or_init(|| {
+            let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+            let kibibytes =
+                total.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            kibibytes.map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1_024))
+        })
+    }
+
+    fn runs(&self, at: Option<Address>) {
+        if let Some(mark) = &self.mark {
+            mark.set(at);
+        }
     }
 
     fn attention(&self) -> bool {

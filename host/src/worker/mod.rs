@@ -1,16 +1,20 @@
 //! `duende wos-worker`: a hosted WOS in a process of its own.
 //!
 //! The manager starts it with one end of a socket pair as its standard input and speaks link frames
-//! to it. Everything that
-//! runs a daemon's code — the engine, the compiler, the pool of instances — lives here, so a worker
+//! to it; its images come over another one, its standard output. Everything that
+//! runs a daemon's code — the engine, the pool of instances — lives here, so a worker
 //! that dies takes its daemons and nothing else.
 //!
-//! Threads: this one runs the kernel; one makes images ready; one ticks the epoch while a slice
+//! Threads: this one runs the kernel; one maps images; one ticks the epoch while a slice
 //! runs. The kernel is owned by this thread alone.
+//!
+//! It gives up what it does not need before any of that begins: see [`crate::confine`].
 
-mod engine;
+pub(crate) mod engine;
+pub(crate) mod handover;
 mod image;
 mod machine;
+pub(crate) mod mark;
 mod serve;
 mod ticker;
 
@@ -26,12 +30,13 @@ use wos_kernel::{Kernel, engine::WasmtimeExecutor, limits::PROCESSES_MAX};
 
 pub use self::{
     engine::{MEMORY_BYTES_MAX, hosted_engine},
-    image::{ImageCache, ImageError, ImageReport, inspect_image},
+    image::map_image,
     machine::HostMachine,
 };
+use crate::confine::{self, Confinement};
 
-/// The environment variable with the directory of compiled images.
-pub const CACHE_DIR_VARIABLE: &str = "DUENDE_CACHE_DIR";
+/// The environment variable with the directories of compiled images, as in `PATH`.
+pub(crate) const IMAGES_VARIABLE: &str = "DUENDE_WORKER_IMAGES";
 
 /// Why a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,19 +80,33 @@ pub enum WorkerError {
 /// It was not started by a manager, or cannot go on.
 pub fn main() -> Result<(), WorkerError> {
     let link = inherited_link().ok_or(WorkerError::NotStartedByManager)?;
-    let cache_dir = env::var_os(CACHE_DIR_VARIABLE)
-        .map(PathBuf::from)
+    let handed = inherited_images().ok_or(WorkerError::NotStartedByManager)?;
+    let images = env::var_os(IMAGES_VARIABLE).ok_or(WorkerError::NotStartedByManager)?;
+    let images: Vec<PathBuf> = env::split_paths(&images).collect();
+    let system = |what| move |source| WorkerError::System { what, source };
+    let (_, file) = handover::take(&handed)
+        .map_err(system("cannot take what the manager hands over"))?
         .ok_or(WorkerError::NotStartedByManager)?;
+    let mark = mark::Mark::of(&file).map_err(system("cannot map the mark of open slices"))?;
+    let machine = Arc::new(HostMachine::marking(mark));
+    // Reads a file, of which there are none from here on.
+    machine.learn_memory();
+    confine::this_process(&Confinement::worker(images)).map_err(system("cannot confine itself"))?;
     let engine = hosted_engine(PROCESSES_MAX).map_err(WorkerError::Engine)?;
-    let machine = Arc::new(HostMachine::default());
-    let cache = ImageCache::new(engine.clone(), cache_dir).map_err(WorkerError::Engine)?;
-    let loader = image::Loader::start(cache)
-        .map_err(|source| WorkerError::System { what: "cannot start the image loader", source })?;
+    let loader = image::Loader::start(engine.clone(), handed)
+        .map_err(system("cannot start the image loader"))?;
     let settled = loader.settled();
     let ticker = ticker::Ticker::start(engine.clone(), machine.clone(), &link)
-        .map_err(|source| WorkerError::System { what: "cannot start the ticker", source })?;
+        .map_err(system("cannot start the ticker"))?;
     let kernel = Kernel::new(WasmtimeExecutor::new(engine, loader), PROCESSES_MAX, machine.clone());
     serve::serve(&link, kernel, &settled, &ticker, &machine)
+}
+
+/// Standard output: where images come from.
+fn inherited_images() -> Option<OwnedFd> {
+    let images = io::stdout().as_fd().try_clone_to_owned().ok()?;
+    let keeps_apart = rustix::net::sockopt::socket_type(&images) == Ok(SocketType::SEQPACKET);
+    keeps_apart.then_some(images)
 }
 
 fn inherited_link() -> Option<OwnedFd> {

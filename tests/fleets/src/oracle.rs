@@ -61,7 +61,11 @@ impl World {
                     return Err(format!("{name} is quarantined for {ends} ends of its own"));
                 }
             }
-            if view.state == State::Failed(FailureReason::Refused) {
+            let held = self.decider.detail(slot).held;
+            if held && self.deaths[slot as usize] < 2 {
+                return Err(format!("{name} is held, and its place did not die of it twice"));
+            }
+            if view.state == State::Failed(FailureReason::Refused) && !held {
                 return Err(format!("{name} has failed for good, for want of room"));
             }
         }
@@ -152,7 +156,9 @@ impl World {
             };
             let is_told = view.state == *state
                 || match view.state {
-                    State::Failed(_) => has(&[EventKind::Failed, EventKind::Quarantined], true),
+                    State::Failed(_) => {
+                        has(&[EventKind::Failed, EventKind::Quarantined, EventKind::Held], true)
+                    }
                     State::Backoff { failure, .. } => has(&[EventKind::Backoff], failure.is_some()),
                     State::Stopped(_) => has(&[EventKind::Stopped], false),
                     State::Paused => has(&[EventKind::Paused], false),

@@ -246,6 +246,7 @@ fn judge(world: &World) -> Result<(), Fault> {
             State::Failed(FailureReason::Quarantined { .. }) => true,
             // Its policy was asked.
             State::Failed(FailureReason::Unkillable) => true,
+            State::Failed(_) if world.decider.detail(slot).held => true,
             State::Failed(_) => spec.supervision.restart == RestartPolicy::Never,
             State::Starting(_) => view.blocked_by.is_some() || view.waits_for.is_some(),
             // Who has no watchdog and is not asked for its health may be silent for ever.

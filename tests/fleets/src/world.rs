@@ -99,6 +99,8 @@ pub(crate) struct World {
     pub(crate) recorded: BTreeSet<(u32, String, Option<String>)>,
     /// By slot: ends that were the daemon's own doing.
     pub(crate) own_ends: Vec<u32>,
+    /// By slot: deaths of its place with a slice of it open.
+    pub(crate) deaths: Vec<u32>,
     pub(crate) asked_to_end: u32,
     pub(crate) over: bool,
     /// Whether every event and effect is printed.
@@ -130,6 +132,7 @@ impl World {
         Ok(Self {
             decider,
             own_ends: vec![0; specs.len()],
+            deaths: vec![0; specs.len()],
             now: Instant::from_ns(1_000_000_000),
             draw: Draw::new(seed),
             procs: BTreeMap::new(),
@@ -355,6 +358,18 @@ impl World {
             .filter(|((slot, _), proc)| proc.alive && self.spec(*slot).place == place)
             .map(|(key, _)| *key)
             .collect();
+        // Whose slice is open then is chance.
+        let open = match place {
+            Place::Wos if !lost.is_empty() && self.draw.once_in(3) => {
+                lost.get(self.draw.below(lost.len())).map(|(slot, incarnation)| {
+                    if let Some(deaths) = self.deaths.get_mut(*slot as usize) {
+                        *deaths += 1;
+                    }
+                    Address::of(*slot, *incarnation)
+                })
+            }
+            _ => None,
+        };
         for key in lost {
             if let Some(proc) = self.procs.get_mut(&key) {
                 proc.alive = false;
@@ -364,7 +379,7 @@ impl World {
             // What is left on its link is of the past once it is closed.
             self.worker = (VecDeque::new(), greeted());
         }
-        self.say_of(place, PlaceNews::Lost { how: "signal: 9".to_owned() });
+        self.say_of(place, PlaceNews::Lost { how: "signal: 9".to_owned(), open });
     }
 
     fn say(&mut self, place: Place, at: Address, news: News) {
@@ -473,9 +488,19 @@ impl World {
             return Ok(false);
         }
         let which = self.draw.below(self.preparing.len());
+        // Its image may have to be made first.
+        if self.draw.once_in(4) {
+            let Some(at) = self.preparing.get(which).copied() else { return Ok(false) };
+            let words = "its image is compiled".to_owned();
+            self.event(Event::Heard(Heard::Of(at, News::Compiles { words })))?;
+            return Ok(true);
+        }
         let at = self.preparing.remove(which);
         let result = if self.draw.once_in(12) && self.no_room.is_some() {
-            Err(Obstacle { what: Unavailable::Source, text: "no such directory".to_owned() })
+            Err(Obstacle {
+                exit: Exit::Unavailable(Unavailable::Source),
+                text: "no such directory".to_owned(),
+            })
         } else {
             Ok(())
         };

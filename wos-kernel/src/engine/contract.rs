@@ -155,7 +155,7 @@ pub(super) fn check(component: &Component, runs: &[Series]) -> Result<Series, Co
     check_names(&imports, &exports, runs)
 }
 
-fn check_names(
+pub(super) fn check_names(
     imports: &[String],
     exports: &[String],
     runs: &[Series],
@@ -252,7 +252,13 @@ impl TypeCheck {
 /// What a component asks for, for people.
 #[must_use]
 pub fn describe_imports(component: &Component) -> Vec<String> {
-    imports(component)
+    describe_names(&imports(component))
+}
+
+/// As [`describe_imports`], from the names of imports.
+#[must_use]
+pub fn describe_names(imports: &[String]) -> Vec<String> {
+    imports
         .iter()
         .filter_map(|name| interface_of(name))
         .filter(|interface| *interface != "types")

@@ -29,7 +29,9 @@ use wasmtime::{
     component::{Component, Linker},
 };
 
-pub use self::contract::{CONTRACT_VERSION, ContractError, Series, describe_imports};
+pub use self::contract::{
+    CONTRACT_VERSION, ContractError, Series, describe_imports, describe_names,
+};
 use self::{
     bindings::SERIES,
     series::{Idle, Row, Slice},
@@ -124,6 +126,20 @@ impl ImageLinker {
             row.add_to_linker(&mut linker)?;
         }
         Ok(Self { linker, rows: rows.to_vec() })
+    }
+
+    /// Holds the names of what a component imports and exports against the contract, for one that is not
+    /// compiled yet.
+    ///
+    /// # Errors
+    /// As [`link`](Self::link), but for types.
+    pub fn check_names(
+        &self,
+        imports: &[String],
+        exports: &[String],
+    ) -> Result<Series, ContractError> {
+        let runs: Vec<Series> = self.rows.iter().map(Row::series).collect();
+        contract::check_names(imports, exports, &runs)
     }
 
     /// Checks a component against the contract and links it.

@@ -176,6 +176,7 @@ impl<E: Executor> Kernel<E> {
             }
             ImageState::Pending => process.phase = Phase::Loading { image, context },
             ImageState::Unusable(reason) => self.end(row, Outcome::Refused, reason),
+            ImageState::Unavailable(reason) => self.end(row, Outcome::Unavailable, reason),
         }
     }
 

@@ -58,7 +58,9 @@ impl<E: Executor> Kernel<E> {
             return false;
         };
         self.shared.turn.begin(now_ns, run_for_ns);
+        self.shared.machine.runs(Some(at));
         let progress = self.executor.resume(&mut instance);
+        self.shared.machine.runs(None);
         let over_ns = self.shared.turn.over_ns();
         let how = How::of(&progress);
         self.record_quantum(now_ns, Entry::Quantum { at, export: call.export(), how });

@@ -199,5 +199,7 @@ fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>, Demo
 fn duende(place: &Place) -> Command {
     let mut command = Command::new(shell::target_dir().join("debug/duende"));
     command.env("DUENDE_RUNTIME_DIR", &place.runtime_dir);
+    // Compiled once for all demos.
+    command.env("DUENDE_CACHE_DIR", shell::target_dir().join("demo-images"));
     command
 }

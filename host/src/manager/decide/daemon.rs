@@ -72,7 +72,7 @@ pub struct DaemonSpec {
 /// How far an incarnation is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its state and its sources are being opened; there is nothing to be ended.
+    /// Its image is being made, its state and its sources opened; there is nothing to be ended.
     Preparing,
     /// Its backend was told to start it.
     Placed,
@@ -94,6 +94,8 @@ pub(super) struct Incarnation {
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
     pub(super) began: Instant,
+    /// How far its image is, while that is being made.
+    pub(super) compiles: Option<String>,
     /// It said over its link that it is ready, and that it was started was not heard yet.
     pub(super) ready_early: bool,
     /// Whether its own link is open.
@@ -123,6 +125,7 @@ impl Incarnation {
             phase,
             pid: None,
             began: now,
+            compiles: None,
             ready_early: false,
             link_open: own_link,
             said: None,
@@ -161,6 +164,10 @@ pub struct Daemon {
     pub(super) last_exit: Option<String>,
     /// Why its last reload was not done.
     pub(super) reload_failed: Option<String>,
+    /// Deaths of its place with a slice of it open, since its last stable run.
+    pub(super) deaths: u8,
+    /// Whether that is why it does not run.
+    pub(super) held: bool,
     /// Processes that belong to it.
     pub(super) processes: u32,
     /// Lines of its output that were lost since the manager began.
@@ -186,10 +193,18 @@ impl Daemon {
             why: None,
             last_exit: None,
             reload_failed: None,
+            deaths: 0,
+            held: false,
             processes: 0,
             lost_lines: 0,
             rate: RateMeter::default(),
         }
+    }
+
+    /// How far its image is, while that is being made.
+    #[must_use]
+    pub fn compiles(&self) -> Option<&str> {
+        self.incarnation.as_ref()?.compiles.as_deref()
     }
 
     /// What it is.

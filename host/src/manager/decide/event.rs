@@ -136,7 +136,7 @@ pub enum Answer {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Open a daemon's state and sources; answer with [`News::Prepared`](crate::backend::News).
+    /// Make a daemon's image, and open its state and sources; answer with [`News::Prepared`](crate::backend::News).
     Prepare(Address),
     /// Start it in its place.
     Start(Address),

@@ -12,6 +12,11 @@
 //!    the word of its backend, and what belongs to a start (its pid file) is done when that comes
 //!    (`tests::ready_counts_however_early_it_comes`).
 //! 6. A place that is lost takes what ran in it, and charges nobody: each is `Lost`.
+//! 7. What an image takes to be made is not the start of a daemon: the time of that begins, once more, with
+//!    each word of it, and when it is there (`tests::start_time_begins_when_the_image_is_there`).
+//! 8. A daemon whose slice was open when its place died, twice without a stable run between, is held until an
+//!    operator starts it: alone, so that what it does to its place is done to the others no more
+//!    (`tests::who_ends_its_place_twice_is_held_alone`).
 
 use std::time::Duration;
 
@@ -36,6 +41,10 @@ use crate::{
 /// `READY=1` will follow. One that says nothing was told, which is all that there is to know: systemd
 /// tells the two apart by `Type=notify-reload`.
 pub(super) const RELOADING_TIME: Duration = Duration::from_secs(1);
+/// The death of a place with which the daemon is held whose slice was open each time.
+const DEATHS_MAX: u8 = 2;
+/// How long it may be silent about an image that is being made, of which something is said each second.
+const COMPILES_TIME: Duration = Duration::from_secs(3);
 /// How long the end of a process waits for the rest of its link.
 pub(super) const LINK_TIME: Duration = Duration::from_secs(1);
 
@@ -56,14 +65,23 @@ impl Decider {
             daemon.spec.ready_by == ReadyBy::Datagram && !daemon.spec.abilities.speaks;
         let Some(incarnation) = daemon.current(at) else { return };
         match news {
+            News::Compiles { words } => {
+                if incarnation.phase == Phase::Preparing {
+                    incarnation.compiles = Some(words);
+                    self.start_time_begins(at, COMPILES_TIME);
+                }
+            }
             News::Prepared(Ok(())) => {
                 if incarnation.phase == Phase::Preparing {
+                    if incarnation.compiles.take().is_some() {
+                        self.start_time_begins(at, Duration::ZERO);
+                    }
                     self.place(at);
                 }
             }
-            News::Prepared(Err(Obstacle { what, text })) => {
+            News::Prepared(Err(Obstacle { exit, text })) => {
                 if incarnation.phase == Phase::Preparing {
-                    self.ended(at, Exit::Unavailable(what), text);
+                    self.ended(at, exit, text);
                 }
             }
             News::Started { pid } => {
@@ -175,6 +193,13 @@ impl Decider {
         }
     }
 
+    /// Rule 7.
+    fn start_time_begins(&mut self, at: Address, at_least: Duration) {
+        let Some(daemon) = self.daemon(at.daemon) else { return };
+        let by = daemon.spec.supervision.start_timeout.max(at_least);
+        self.tell(at, |id, incarnation| Input::Extend { id, incarnation, by });
+    }
+
     pub(super) fn take_store(&mut self, fault: Option<String>) {
         let text = fault.clone().unwrap_or_else(|| "state can be written again".to_owned());
         let (level, kind) = match &fault {
@@ -211,15 +236,15 @@ impl Decider {
     fn hear_of_place(&mut self, place: Place, news: PlaceNews) {
         match news {
             PlaceNews::Lives => self.place_mut(place).asked_at = None,
-            PlaceNews::Lost { how } => self.place_is_lost(place, &how),
+            PlaceNews::Lost { how, open } => self.place_is_lost(place, &how, open),
             PlaceNews::Refused { how } => {
                 self.say(LogLevel::Error, format!("{} can't be started: {how}", place.process()));
-                self.place_is_lost(place, &how);
+                self.place_is_lost(place, &how, None);
             }
         }
     }
 
-    fn place_is_lost(&mut self, place: Place, how: &str) {
+    fn place_is_lost(&mut self, place: Place, how: &str, open: Option<Address>) {
         let state = self.place_mut(place);
         state.asked_at = None;
         state.ask_at = None;
@@ -240,6 +265,7 @@ impl Decider {
             match ending {
                 // It had ended before: that is what counts.
                 Some(Ending { exit, reason, .. }) => self.ended(at, exit, reason),
+                None if open == Some(at) && self.is_second_death(at) => self.hold(at, place, how),
                 None => {
                     let reason = format!("{} ended: {how}", place.process());
                     let charged = planted::is(Plant::ChargedForPlace);
@@ -247,6 +273,32 @@ impl Decider {
                 }
             }
         }
+    }
+
+    /// Whether this daemon's slice was open when a place died before, too. A run that was stable in between
+    /// forgets that.
+    fn is_second_death(&mut self, at: Address) -> bool {
+        let now = self.now;
+        let Some(daemon) = self.daemon_mut(at) else { return false };
+        let stable_after = daemon.spec.supervision.stable_after;
+        let ran_for = daemon.current(at).map(|incarnation| now.saturating_since(incarnation.began));
+        let was_stable = ran_for.is_some_and(|ran_for| ran_for >= stable_after);
+        let before = if was_stable { 0 } else { daemon.deaths };
+        daemon.deaths = before.saturating_add(1);
+        daemon.deaths >= DEATHS_MAX
+    }
+
+    /// Rule 8.
+    fn hold(&mut self, at: Address, place: Place, how: &str) {
+        let process = place.process();
+        let reason = format!(
+            "{process} ended while a slice of it was open, for the second time: {how}; it is held back, so that the \
+             others go on"
+        );
+        if let Some(daemon) = self.daemon_mut(at) {
+            daemon.held = true;
+        }
+        self.ended(at, Exit::Refused, reason);
     }
 
     /// Its main process is gone, and with it its number; what that left may live on for its grace.

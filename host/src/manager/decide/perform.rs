@@ -78,6 +78,10 @@ impl Decider {
         daemon.unheeded = None;
         daemon.why = None;
         daemon.processes = 0;
+        if std::mem::take(&mut daemon.held) {
+            // An operator has released it.
+            daemon.deaths = 0;
+        }
         let abilities = daemon.spec.abilities;
         let phase = if abilities.speaks { Phase::Preparing } else { Phase::Placed };
         daemon.incarnation = Some(Incarnation::new(at, now, phase, false));

@@ -24,6 +24,10 @@ pub struct Detail {
     pub blocked: bool,
     /// Whether it has ended by itself, and what it left is being ended.
     pub ending: bool,
+    /// Whether its image is being made.
+    pub compiles: bool,
+    /// Whether it is held back because its place died of it.
+    pub held: bool,
     /// Whether it lacks something outside of it, and is tried again.
     pub waiting: bool,
 }
@@ -65,6 +69,10 @@ impl Decider {
                     detail.waits_for = Some(on.to_owned());
                 }
             }
+            State::Starting(_) if let Some(words) = daemon.compiles() => {
+                words.clone_into(&mut detail.reason);
+                detail.compiles = true;
+            }
             State::Starting(_)
                 if let Some(fault) = &self.store_fault
                     && !daemon.is_placed() =>
@@ -83,6 +91,11 @@ impl Decider {
             State::Backoff { failure, .. } => {
                 detail.waiting = matches!(failure, Some(FailureReason::Unavailable(_)));
                 detail.reason = last;
+            }
+            State::Failed(_) if daemon.held => {
+                detail.reason = last;
+                detail.held = true;
+                detail.way_out = format!("duende restart {name} releases it");
             }
             State::Failed(failure) => {
                 detail.reason = failed(failure, &last);
@@ -171,6 +184,10 @@ impl Decider {
                 let text =
                     format!("{}; `duende restart {name}` releases it", failure_text(failure));
                 (EventKind::Quarantined, text)
+            }
+            State::Failed(_) if daemon.held => {
+                let last = daemon.last_exit.as_deref().unwrap_or_default();
+                (EventKind::Held, format!("{last}; `duende restart {name}` releases it"))
             }
             State::Failed(failure) => {
                 let last = daemon.last_exit.as_deref().unwrap_or_default();

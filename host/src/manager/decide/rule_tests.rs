@@ -457,7 +457,8 @@ fn a_stop_is_done_when_its_process_is_gone() {
     assert!(!bench.decider.daemon(0).unwrap().is_placed());
     let effects = bench.ask(Verb::Stop(vec![0]));
     assert_eq!(outcomes(&effects)[0].refused, None);
-    let obstacle = Obstacle { what: Unavailable::Source, text: "gone".to_owned() };
+    let obstacle =
+        Obstacle { exit: Exit::Unavailable(Unavailable::Source), text: "gone".to_owned() };
     assert_eq!(bench.hear(FIRST, News::Prepared(Err(obstacle))), []);
 }
 

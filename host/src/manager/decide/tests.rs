@@ -7,14 +7,14 @@ use duende_core::{
     epitaph::Epitaph,
     lifecycle::State,
     restart::{Exit, RestartPolicy, StartError},
-    supervise::Spec,
+    supervise::{LOST_DELAY_MAX, Spec},
     time::Instant,
     wire::link::Address,
 };
 
 use super::*;
 use crate::{
-    backend::{Abilities, Ask, Heard, News, PlaceNews},
+    backend::{Abilities, Ask, Heard, News, Place, PlaceNews},
     control::protocol::{ErrorCode, EventKind, HealthState},
 };
 
@@ -211,6 +211,86 @@ fn whose_process_it_is_matters_only_where_all_may_speak() {
     assert_eq!(of(NotifyAccess::All), (false, true));
 }
 
+/// As long as something is said of it, an image may take any time; then its daemon has all of its own.
+#[test]
+fn start_time_begins_when_the_image_is_there() {
+    let start_timeout = spec("a", ReadyBy::Link, true).supervision.start_timeout;
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
+    bench.event(Event::Begin);
+    for second in 0..300 {
+        let words = format!("for {second} s");
+        bench.hear(FIRST, News::Compiles { words: words.clone() });
+        let detail = bench.decider.detail(0);
+        assert!(detail.compiles && detail.reason == words, "{detail:?}");
+        bench.pass(Duration::from_secs(1));
+    }
+    bench.hear(FIRST, News::Prepared(Ok(())));
+    assert!(!bench.decider.detail(0).compiles);
+    bench.hear(FIRST, News::Started { pid: Some(7) });
+    bench.pass(start_timeout - Duration::from_secs(1));
+    assert!(matches!(bench.state(0), State::Starting(_)), "{:?}", bench.state(0));
+    bench.hear(FIRST, News::Ready { pid: None });
+    assert_eq!(bench.state(0), State::Running);
+    // One of which nothing is said any more is late like any other.
+    let mut bench = Bench::new(vec![spec("a", ReadyBy::Link, true)]);
+    bench.event(Event::Begin);
+    bench.hear(FIRST, News::Compiles { words: String::new() });
+    bench.pass(start_timeout.max(Duration::from_secs(3)) + Duration::from_secs(1));
+    assert!(bench.decider.daemon(0).unwrap().last_exit().is_some());
+}
+
+/// The deaths of a place are charged to nobody; with the second one in which the same daemon's slice was open,
+/// that one is held, and nobody else. An operator releases it, and a stable run forgets.
+#[test]
+fn who_ends_its_place_twice_is_held_alone() {
+    let wos = |name: &str| DaemonSpec {
+        place: Place::Wos,
+        abilities: Abilities::of(Place::Wos, true),
+        ..spec(name, ReadyBy::Link, true)
+    };
+    let mut bench = Bench::new(vec![wos("a"), wos("b")]);
+    bench.event(Event::Begin);
+    let run = |bench: &mut Bench, slots: &[u32]| {
+        for slot in slots {
+            let at = bench.decider.daemon(*slot).unwrap().running().unwrap().0;
+            bench.hear(at, News::Prepared(Ok(())));
+            bench.hear(at, News::Started { pid: None });
+            bench.hear(at, News::Ready { pid: Some(2) });
+            assert_eq!(bench.state(*slot), State::Running);
+        }
+    };
+    let lose = |bench: &mut Bench, slot: Option<u32>| {
+        let open = slot.and_then(|slot| Some(bench.decider.daemon(slot)?.running()?.0));
+        let how = "signal: 11".to_owned();
+        bench.event(Event::Heard(Heard::Place(Place::Wos, PlaceNews::Lost { how, open })));
+        bench.pass(LOST_DELAY_MAX);
+    };
+    run(&mut bench, &[0, 1]);
+    // One each, and some that are nobody's.
+    for open in [Some(0), None, Some(1), None] {
+        lose(&mut bench, open);
+        run(&mut bench, &[0, 1]);
+    }
+    // A stable run forgets the one of `b`.
+    bench.pass(Duration::from_secs(61));
+    lose(&mut bench, Some(1));
+    run(&mut bench, &[0, 1]);
+    lose(&mut bench, Some(1));
+    let detail = bench.decider.detail(1);
+    assert!(detail.held && detail.reason.contains("while a slice of it was open"), "{detail:?}");
+    assert_eq!(detail.way_out, "duende restart b releases it");
+    run(&mut bench, &[0]);
+    bench.pass(Duration::from_secs(600));
+    assert!(matches!(bench.state(1), State::Failed(_)));
+    // Released, it has both of its deaths before it again.
+    bench.ask(Verb::Start(vec![1]));
+    run(&mut bench, &[1]);
+    lose(&mut bench, Some(1));
+    run(&mut bench, &[0, 1]);
+    lose(&mut bench, Some(1));
+    assert!(bench.decider.detail(1).held);
+}
+
 #[test]
 fn figures_wait_for_the_count_of_processes() {
     let mut bench = Bench::new(vec![spec("a", ReadyBy::Start, false)]);
@@ -348,7 +428,7 @@ fn a_lost_place_charges_nobody_and_a_silent_one_is_ended() {
         let at = Address::of(0, incarnation);
         bench.hear(at, News::Started { pid: Some(7) });
         let how = "signal: 9".to_owned();
-        bench.event(Event::Heard(Heard::Place(Place::Native, PlaceNews::Lost { how })));
+        bench.event(Event::Heard(Heard::Place(Place::Native, PlaceNews::Lost { how, open: None })));
         bench.pass(Duration::from_secs(31));
         assert_eq!(
             bench.decider.daemon(0).unwrap().running().unwrap().0.incarnation,

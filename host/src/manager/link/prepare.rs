@@ -1,10 +1,10 @@
-//! What comes before a start: the daemon's durable state and its sources are opened, and the frames
-//! that describe it to its peer are made.
+//! What comes before a start: the daemon's image is made, its durable state and its sources are opened, and the
+//! frames that describe it to its peer are written.
 
 use std::sync::Arc;
 
 use duende_core::{
-    restart::Unavailable,
+    restart::{Exit, Unavailable},
     wire::{
         EncodeError,
         link::{Address, Command, Description, Grants, Limits, WINDOW_MAX},
@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     backend::Obstacle,
-    config::{DaemonConfig, Source as SourceConfig},
+    config::{DaemonConfig, Isolation, Source as SourceConfig},
+    image::{CachedImage, GoesOn, Images},
     source::{Source, SourceSpec},
     store::{Commit, Loaded, Store, StoreError},
 };
@@ -44,19 +45,24 @@ enum Opened {
     Shared(StandardInput),
 }
 
-/// A daemon whose state and sources are at hand.
+/// A daemon whose image, state and sources are at hand.
 pub(crate) struct Prepared {
     pub(crate) loaded: Loaded,
+    /// Of a component.
+    pub(crate) image: Option<Arc<CachedImage>>,
     sources: Vec<(Arc<ChannelWindow>, Opened)>,
 }
 
-/// Opens a daemon's state and sources. `deliveries` are those of its channels, in their order.
+/// Makes a daemon's image, then opens its state and sources: what may take minutes comes first. `deliveries`
+/// are those of its channels, in their order.
 pub(crate) async fn prepare(
+    (images, goes_on): (Images, GoesOn),
     store: Arc<Store>,
     config: Arc<DaemonConfig>,
     deliveries: Vec<Deliveries>,
     standard_input: Option<StandardInput>,
 ) -> Result<Prepared, Obstacle> {
+    let image = image(&images, &config, goes_on).await?;
     let loaded = store.load(&config.name).await.map_err(|error| of_store(&error))?;
     let mut sources = Vec::new();
     let mut beginnings = Vec::new();
@@ -99,15 +105,32 @@ pub(crate) async fn prepare(
             Commit { daemon: config.name.clone(), positions: beginnings, ..Commit::default() };
         store.commit(commit, None).await.map_err(|error| of_store(&error))?;
     }
-    Ok(Prepared { loaded, sources })
+    Ok(Prepared { loaded, image, sources })
+}
+
+/// The image of a component. `goes_on` is told while it is made.
+async fn image(
+    images: &Images,
+    config: &DaemonConfig,
+    goes_on: GoesOn,
+) -> Result<Option<Arc<CachedImage>>, Obstacle> {
+    let Isolation::Wos(wos) = &config.isolation else { return Ok(None) };
+    images.ready(&wos.image, goes_on).await.map(Some).map_err(|error| {
+        let exit =
+            if error.may_pass() { Exit::Unavailable(Unavailable::Image) } else { Exit::Refused };
+        Obstacle { exit, text: error.to_string() }
+    })
 }
 
 fn of_store(error: &StoreError) -> Obstacle {
-    Obstacle { what: Unavailable::Store, text: error.to_string() }
+    Obstacle { exit: Exit::Unavailable(Unavailable::Store), text: error.to_string() }
 }
 
 fn of_source(channel: &str, why: &dyn std::fmt::Display) -> Obstacle {
-    Obstacle { what: Unavailable::Source, text: format!("channel {channel}: {why}") }
+    Obstacle {
+        exit: Exit::Unavailable(Unavailable::Source),
+        text: format!("channel {channel}: {why}"),
+    }
 }
 
 /// What only the place of a daemon knows of its description.

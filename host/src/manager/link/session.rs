@@ -21,7 +21,7 @@ use std::{
 };
 
 use duende_core::{
-    restart::Exit,
+    restart::{Exit, Unavailable},
     wire::link::{
         Address, CHANNELS_MAX, Event, HealthReport, Held, LogLevel, METRICS_MAX, Outcome, Pressure,
     },
@@ -354,6 +354,7 @@ impl Sessions {
                     Outcome::SliceBudget => Exit::SliceBudget,
                     Outcome::Killed => Exit::Signal(9),
                     Outcome::Refused => Exit::Refused,
+                    Outcome::Unavailable => Exit::Unavailable(Unavailable::Image),
                 };
                 let session = self.session(at)?;
                 session.over = true;

@@ -19,6 +19,7 @@ impl Manager {
             let line = format!("{} did not end in time and was killed", place.process());
             self.journal.say(LogLevel::Warn, &line);
         }
+        self.images.end();
         let closed = self.store.close(CLOSE_TIMEOUT).await;
         if let Err(error) = &closed {
             let text = error.to_string();

@@ -61,6 +61,7 @@ use crate::{
         dirs::{self, RuntimeDirError},
     },
     daemon_log::{fleet_log, log_path},
+    image::{self, Images, Progress},
     keep::{self, KeepError},
     lock_file::LockFile,
     monitor::{DaemonMonitor, Sampler},
@@ -140,7 +141,14 @@ pub enum ManagerError {
     Journal(#[from] NoCapacity),
 }
 
-type PreparedResult = (Address, Result<Box<Prepared>, Obstacle>);
+/// What is heard of a daemon that is being prepared.
+enum Preparation {
+    /// Its image is made.
+    Compiles(Progress),
+    Over(Result<Box<Prepared>, Obstacle>),
+}
+
+type Prepares = (Address, Preparation);
 
 /// The manager of one fleet.
 pub(crate) struct Manager {
@@ -166,7 +174,8 @@ pub(crate) struct Manager {
     preparing: HashMap<Address, AbortHandle>,
     prepared: HashMap<Address, Box<Prepared>>,
     settling: HashMap<u32, Settled>,
-    prepared_sender: mpsc::UnboundedSender<PreparedResult>,
+    prepared_sender: mpsc::UnboundedSender<Prepares>,
+    images: Images,
     questions: HashMap<QuestionId, Asked>,
     last_question: u64,
     /// Counts the configurations that were in force.
@@ -189,7 +198,7 @@ pub(crate) struct Manager {
 /// What the loop hears, beside questions and signals.
 struct Sources {
     from_links: mpsc::UnboundedReceiver<FromLink>,
-    prepared: mpsc::UnboundedReceiver<PreparedResult>,
+    prepared: mpsc::UnboundedReceiver<Prepares>,
 }
 
 /// Runs a fleet until it is told to stop.
@@ -281,6 +290,7 @@ impl Manager {
         let (news, from_links) = NewsSender::channel();
         let notify_path = notify.as_ref().map(NotifySocket::path);
         let mut backends = Backends::new(&fleet, notify_path, store.clone(), news);
+        let images = Images::new(image::Settings::of(&fleet));
         if has_components {
             backends.prepare(Place::Wos);
         }
@@ -301,6 +311,7 @@ impl Manager {
             prepared: HashMap::new(),
             settling: HashMap::new(),
             prepared_sender,
+            images,
             questions: HashMap::new(),
             last_question: 0,
             config_version: 1,

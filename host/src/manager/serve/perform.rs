@@ -2,6 +2,8 @@
 //!
 //! Nothing here decides: a failure is an event, or a line of the fleet's log.
 
+use std::sync::Arc;
+
 use duende_core::{
     epitaph::Epitaph,
     wire::link::{Address, LogLevel},
@@ -10,13 +12,14 @@ use duende_core::{
 use super::{
     super::{
         decide::{Answer, Effect, Event, QuestionId},
-        link::prepare::{Prepared, prepare},
+        link::prepare::prepare,
     },
-    Manager,
+    Manager, Preparation,
 };
 use crate::{
-    backend::{Heard, News, Obstacle},
+    backend::{Heard, News},
     daemon_log::LogOrigin,
+    image::{GoesOn, Progress},
     own_file,
 };
 
@@ -74,7 +77,7 @@ impl Manager {
         }
     }
 
-    /// Opens a daemon's state and sources. What its last incarnation committed is in the store first.
+    /// Makes a daemon's image, and opens its state and sources. What its last incarnation committed is in the store first.
     fn prepare(&mut self, at: Address) {
         let Some(config) = self.config(at.daemon) else { return };
         let settled = self.settling.remove(&at.daemon);
@@ -82,20 +85,34 @@ impl Manager {
         let deliveries =
             channels.map(|channel| self.deliveries.of(&config.name, channel)).collect();
         let (store, standard_input) = (self.store.clone(), self.standard_input.clone());
-        let ready = prepare(store, config, deliveries, standard_input);
         let sender = self.prepared_sender.clone();
+        let progress = sender.clone();
+        let goes_on: GoesOn = Arc::new(move |how: Progress| {
+            // The manager may be gone.
+            let _ = progress.send((at, Preparation::Compiles(how)));
+        });
+        let images = (self.images.clone(), goes_on);
+        let ready = prepare(images, store, config, deliveries, standard_input);
         let task = tokio::spawn(async move {
             if let Some(settled) = settled {
                 settled.wait().await;
             }
             let prepared = ready.await;
             // The manager may be gone.
-            let _ = sender.send((at, prepared.map(Box::new)));
+            let _ = sender.send((at, Preparation::Over(prepared.map(Box::new))));
         });
         self.preparing.insert(at, task.abort_handle());
     }
 
-    pub(super) fn take_prepared(&mut self, at: Address, prepared: Result<Box<Prepared>, Obstacle>) {
+    pub(super) fn take_prepared(&mut self, at: Address, preparation: Preparation) {
+        let prepared = match preparation {
+            Preparation::Over(prepared) => prepared,
+            Preparation::Compiles(how) if self.preparing.contains_key(&at) => {
+                let words = how.to_string();
+                return self.handle(Event::Heard(Heard::Of(at, News::Compiles { words })));
+            }
+            Preparation::Compiles(_) => return,
+        };
         // Aborted too late: nobody waits for it.
         if self.preparing.remove(&at).is_none() {
             return;

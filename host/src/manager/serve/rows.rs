@@ -133,6 +133,7 @@ const fn state_of(state: State, detail: &Detail) -> DaemonState {
         State::Created => DaemonState::Created,
         State::Starting(Starting::Waiting) if detail.blocked => DaemonState::Blocked,
         State::Starting(Starting::Waiting) => DaemonState::Waiting,
+        State::Starting(_) if detail.compiles => DaemonState::Compiling,
         State::Starting(_) => DaemonState::Starting,
         State::Running => DaemonState::Running,
         State::Reloading { .. } => DaemonState::Reloading,
@@ -142,6 +143,7 @@ const fn state_of(state: State, detail: &Detail) -> DaemonState {
         State::Backoff { .. } if detail.waiting => DaemonState::Waiting,
         State::Backoff { .. } => DaemonState::Backoff,
         State::Failed(FailureReason::Quarantined { .. }) => DaemonState::Quarantined,
+        State::Failed(_) if detail.held => DaemonState::Held,
         State::Failed(_) => DaemonState::Failed,
     }
 }
