@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use duende::worker::{ImageCache, hosted_engine};
+use duende::worker::{Engines, ImageCache};
 
 /// Built by `cargo xtask guests`.
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../artifacts/flaky.wasm");
@@ -22,8 +22,8 @@ impl Fixture {
     fn new() -> Self {
         assert!(Path::new(COMPONENT).exists(), "{COMPONENT} is missing: run `cargo xtask guests`");
         let dir = tempfile::tempdir().expect("a directory");
-        let engine = hosted_engine(1).expect("an engine");
-        let cache = ImageCache::new(engine, dir.path().join("images")).expect("a cache");
+        let engines = Engines::for_fleet(1).expect("engines");
+        let cache = ImageCache::new(&engines, dir.path().join("images")).expect("a cache");
         Self { cache, dir }
     }
 

@@ -19,6 +19,12 @@ pub trait Machine: Send + Sync {
         u64::MAX
     }
 
+    /// Why the kernel has room for no more processes than it was made for, if there is more to say than
+    /// their number.
+    fn room(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether the kernel's owner wants the processor back at the next tick: a command arrived, or a
     /// more urgent process woke.
     fn attention(&self) -> bool;

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use duende::worker::{HostMachine, ImageCache, hosted_engine};
+use duende::worker::{Engines, HostMachine, ImageCache};
 use duende_core::wire::link::{Address, Command, Description, Event, Grants, Limits, ValueKind};
 use duende_report::{Measure, Report};
 use wasmtime::{
@@ -36,14 +36,15 @@ const SLICES_PER_ROUND: u32 = 1_000;
 
 /// Measures and adds to the report.
 pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
-    let engine = hosted_engine(PROCESSES_MAX)?;
+    let engines = Engines::for_fleet(PROCESSES_MAX)?;
+    let engine = engines.pooled().ok_or("there is no room for a pool")?;
     let cache_dir = tempfile::tempdir()?;
-    let cache = ImageCache::new(engine.clone(), cache_dir.path().join("images"))?;
+    let cache = ImageCache::new(&engines, cache_dir.path().join("images"))?;
     let both = |component: &str| {
         let path = artifacts.join(component);
         Ok::<_, Box<dyn std::error::Error>>((
-            Wos::new(&engine, cache.load(&path)?),
-            Bare::new(&engine, &path)?,
+            Wos::new(cache.load(&path)?),
+            Bare::new(engine, &path)?,
         ))
     };
 
@@ -121,8 +122,8 @@ impl ImageSource for OneImage {
 }
 
 impl Wos {
-    fn new(engine: &Engine, image: Image) -> Self {
-        let executor = WasmtimeExecutor::new(engine.clone(), OneImage(image));
+    fn new(image: Image) -> Self {
+        let executor = WasmtimeExecutor::new(OneImage(image));
         let kernel = Kernel::new(executor, PROCESSES_MAX, Arc::new(HostMachine::default()));
         Self { kernel, incarnation: 0 }
     }

@@ -17,7 +17,7 @@ use crate::{
     manager::link::peer::{LinkId, NewsSender, Peer},
     platform,
     store::Store,
-    worker::CACHE_DIR_VARIABLE,
+    worker::{CACHE_DIR_VARIABLE, COMPONENTS_VARIABLE},
 };
 
 /// A worker that was started.
@@ -30,9 +30,10 @@ pub(super) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker. What it prints by itself — a panic, say — goes to `log_path`.
+    /// Starts a worker for so many components. What it prints by itself — a panic, say — goes to `log_path`.
     pub(super) fn start(
         cache_dir: &Path,
+        components: usize,
         log_path: &Path,
         id: LinkId,
         store: Arc<Store>,
@@ -43,6 +44,7 @@ impl WorkerProcess {
         let child = platform::own_command()
             .arg("wos-worker")
             .env(CACHE_DIR_VARIABLE, cache_dir)
+            .env(COMPONENTS_VARIABLE, components.to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(stderr)

@@ -45,6 +45,8 @@ const WORKER_LOG: &str = "wos-worker.stderr";
 #[derive(Debug)]
 pub(super) struct Wos {
     cache_dir: PathBuf,
+    /// How many components the fleet has.
+    components: usize,
     log: PathBuf,
     worker: Option<WorkerProcess>,
     /// One has ended, and its loss was not heard yet.
@@ -60,6 +62,7 @@ impl Wos {
     pub(super) fn new(fleet: &config::FleetConfig, heard: mpsc::UnboundedSender<Heard>) -> Self {
         Self {
             cache_dir: fleet.state_dir.join("images"),
+            components: fleet.components(),
             log: fleet.log_dir.join(WORKER_LOG),
             worker: None,
             burying: false,
@@ -119,7 +122,9 @@ impl Wos {
     pub(super) fn ensure(&mut self, links: &mut Links<'_>) -> std::io::Result<()> {
         if self.worker.is_none() && !self.burying {
             let (id, store) = (links.next(), links.store.clone());
-            let started = WorkerProcess::start(&self.cache_dir, &self.log, id, store, links.news)?;
+            let (cache_dir, log) = (&self.cache_dir, &self.log);
+            let started =
+                WorkerProcess::start(cache_dir, self.components, log, id, store, links.news)?;
             self.worker = Some(started);
             self.began = Instant::now();
         }

@@ -28,6 +28,10 @@ use wos_kernel::{
     engine::{ContractError, Image, ImageLinker, ImageSource, describe_imports},
 };
 
+use super::{
+    engine::Engines,
+    link::{LinkError, Linkers},
+};
 use crate::{own_file, regular_file};
 
 /// Largest component, in bytes.
@@ -117,7 +121,7 @@ pub struct ImageReport {
 pub fn inspect_image(path: &Path) -> Result<ImageReport, ImageError> {
     let bytes = read_component(path)?;
     let invalid = |error: wasmtime::Error| invalid(path, &error);
-    let engine = super::hosted_engine(1).map_err(invalid)?;
+    let engine = Engines::for_fleet(1).map_err(invalid)?.on_demand().clone();
     let component = Component::new(&engine, &bytes).map_err(invalid)?;
     let image = ImageLinker::new(&engine)
         .map_err(invalid)?
@@ -134,7 +138,7 @@ pub fn inspect_image(path: &Path) -> Result<ImageReport, ImageError> {
 /// Compiled images, in memory and in a directory.
 pub struct ImageCache {
     engine: Engine,
-    linker: ImageLinker,
+    linkers: Linkers,
     dir: PathBuf,
 }
 
@@ -143,9 +147,9 @@ impl ImageCache {
     ///
     /// # Errors
     /// The engine's configuration does not fit the kernel.
-    pub fn new(engine: Engine, dir: PathBuf) -> wasmtime::Result<Self> {
-        let linker = ImageLinker::new(&engine)?;
-        Ok(Self { engine, linker, dir })
+    pub fn new(engines: &Engines, dir: PathBuf) -> wasmtime::Result<Self> {
+        let linkers = Linkers::new(engines)?;
+        Ok(Self { engine: engines.on_demand().clone(), linkers, dir })
     }
 
     /// Makes the component in a file ready, compiling it if the directory does not have it.
@@ -155,13 +159,20 @@ impl ImageCache {
     pub fn load(&self, path: &Path) -> Result<Image, ImageError> {
         let bytes = read_component(path)?;
         let entry = self.dir.join(self.address(&bytes));
-        let component = match self.mapped(&entry) {
-            Some(component) => component,
+        let code = match Self::kept(&entry) {
+            Some(code) => code,
             None => self.compile(path, &bytes, &entry)?,
         };
-        self.linker
-            .link(&component)
-            .map_err(|error| ImageError::Contract { path: path.display().to_string(), error })
+        // SAFETY: deserialising trusts the bytes as machine code. They are what `compile` wrote:
+        // the directory belongs to this user alone (0700), the name ties them to the engines'
+        // compatibility hash, and the digest says that they are whole.
+        let component = |engine: &Engine| unsafe { Component::deserialize(engine, &code) };
+        self.linkers.link(component).map_err(|error| match error {
+            LinkError::Component(error) => invalid(path, &error),
+            LinkError::Contract(error) => {
+                ImageError::Contract { path: path.display().to_string(), error }
+            }
+        })
     }
 
     /// `b3-<content>-<compiler, engine and processor>.cwasm`
@@ -184,27 +195,23 @@ impl ImageCache {
         format!("b3-{content}-{}.cwasm", engine.get(..16).unwrap_or_default())
     }
 
-    fn mapped(&self, entry: &Path) -> Option<Component> {
-        let bytes = fs::read(entry).ok()?;
+    fn kept(entry: &Path) -> Option<Vec<u8>> {
+        let mut bytes = fs::read(entry).ok()?;
         let (code, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_BYTES)?)?;
         if blake3::hash(code).as_bytes().as_slice() != digest {
             return None;
         }
-        // SAFETY: deserialising trusts the bytes as machine code. They are what `compile` wrote:
-        // the directory belongs to this user alone (0700), the name ties them to this engine's
-        // compatibility hash, and the digest says that they are whole.
-        unsafe { Component::deserialize(&self.engine, code) }.ok()
+        bytes.truncate(code.len());
+        Some(bytes)
     }
 
-    fn compile(&self, path: &Path, bytes: &[u8], entry: &Path) -> Result<Component, ImageError> {
+    fn compile(&self, path: &Path, bytes: &[u8], entry: &Path) -> Result<Vec<u8>, ImageError> {
         let code =
             self.engine.precompile_component(bytes).map_err(|error| invalid(path, &error))?;
         write_whole(&self.dir, entry, &code)
             .map_err(|source| ImageError::Cache { path: entry.display().to_string(), source })?;
         self.evict();
-        // SAFETY: the bytes come from this engine's own compiler, a moment ago.
-        unsafe { Component::deserialize(&self.engine, &code) }
-            .map_err(|error| invalid(path, &error))
+        Ok(code)
     }
 }
 

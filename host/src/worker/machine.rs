@@ -12,9 +12,17 @@ use wos_kernel::Machine;
 #[derive(Debug, Default)]
 pub struct HostMachine {
     attention: AtomicBool,
+    /// Why not all of the fleet's components find room.
+    no_room: Option<String>,
 }
 
 impl HostMachine {
+    /// A machine; `no_room` says why not all of the fleet's components find room on it.
+    #[must_use]
+    pub fn new(no_room: Option<String>) -> Self {
+        Self { no_room, ..Self::default() }
+    }
+
     /// Asks for the processor at the next tick, or takes the wish back.
     pub fn set_attention(&self, wanted: bool) {
         self.attention.store(wanted, Ordering::Relaxed);
@@ -55,6 +63,10 @@ impl Machine for HostMachine {
         let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
         let kibibytes = total.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kibibytes.map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1_024))
+    }
+
+    fn room(&self) -> Option<&str> {
+        self.no_room.as_deref()
     }
 
     fn attention(&self) -> bool {

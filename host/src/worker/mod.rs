@@ -10,7 +10,9 @@
 
 mod engine;
 mod image;
+mod link;
 mod machine;
+mod room;
 mod serve;
 mod ticker;
 
@@ -24,14 +26,21 @@ use std::{
 use rustix::net::SocketType;
 use wos_kernel::{Kernel, engine::WasmtimeExecutor, limits::PROCESSES_MAX};
 
+use self::room::Room;
+
 pub use self::{
-    engine::{MEMORY_BYTES_MAX, hosted_engine},
+    engine::{Engines, Profile, UnknownProfile},
     image::{ImageCache, ImageError, ImageReport, inspect_image},
     machine::HostMachine,
 };
 
 /// The environment variable with the directory of compiled images.
 pub const CACHE_DIR_VARIABLE: &str = "DUENDE_CACHE_DIR";
+/// The environment variable with the number of components that the fleet has.
+pub const COMPONENTS_VARIABLE: &str = "DUENDE_COMPONENTS";
+
+/// Most components of a worker: PID 1 is the kernel's own.
+const COMPONENTS_MAX: u32 = PROCESSES_MAX - 1;
 
 /// Why a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,15 +87,23 @@ pub fn main() -> Result<(), WorkerError> {
     let cache_dir = env::var_os(CACHE_DIR_VARIABLE)
         .map(PathBuf::from)
         .ok_or(WorkerError::NotStartedByManager)?;
-    let engine = hosted_engine(PROCESSES_MAX).map_err(WorkerError::Engine)?;
-    let machine = Arc::new(HostMachine::default());
-    let cache = ImageCache::new(engine.clone(), cache_dir).map_err(WorkerError::Engine)?;
+    let components = env::var(COMPONENTS_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok())
+        .ok_or(WorkerError::NotStartedByManager)?
+        .min(COMPONENTS_MAX);
+    // Past the system's limit of mappings the whole process would die: whoever finds no room waits.
+    let (admitted, no_room) = Room::of_this_process().admits(components);
+    let engines = Engines::for_fleet(admitted).map_err(WorkerError::Engine)?;
+    let machine = Arc::new(HostMachine::new(no_room));
+    let cache = ImageCache::new(&engines, cache_dir).map_err(WorkerError::Engine)?;
     let loader = image::Loader::start(cache)
         .map_err(|source| WorkerError::System { what: "cannot start the image loader", source })?;
     let settled = loader.settled();
-    let ticker = ticker::Ticker::start(engine.clone(), machine.clone(), &link)
+    let ticker = ticker::Ticker::start(engines, machine.clone(), &link)
         .map_err(|source| WorkerError::System { what: "cannot start the ticker", source })?;
-    let kernel = Kernel::new(WasmtimeExecutor::new(engine, loader), PROCESSES_MAX, machine.clone());
+    let executor = WasmtimeExecutor::new(loader);
+    let kernel = Kernel::new(executor, admitted.saturating_add(1), machine.clone());
     serve::serve(&link, kernel, &settled, &ticker, &machine)
 }
 

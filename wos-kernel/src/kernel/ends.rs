@@ -11,6 +11,9 @@ use crate::{
     process::Phase,
 };
 
+/// Something that is needed is missing, and may come: by the one table of exit codes.
+const EX_TEMPFAIL: u8 = 75;
+
 impl<E: Executor> Kernel<E> {
     /// Ends a process: it becomes a zombie, and its instance, with an open slice, is gone.
     pub(super) fn end(&mut self, row: u32, outcome: Outcome, reason: String) {
@@ -54,6 +57,12 @@ impl<E: Executor> Kernel<E> {
     pub(super) fn drain_log(&self, emit: Emit<'_>) {
         drain(&self.shared.log, emit);
     }
+}
+
+/// The end of a process that there is no room for now. Its manager tries it again without a charge, as
+/// if the daemon itself had said that something is missing.
+pub(super) const fn no_room(text: String) -> Ending {
+    Ending { code: EX_TEMPFAIL, text }
 }
 
 pub(super) fn drain(log: &LogRing, emit: Emit<'_>) {

@@ -11,7 +11,7 @@ use duende_core::{
 
 use super::{
     Emit, Kernel, ProtocolError,
-    ends::{bounded, drain},
+    ends::{bounded, drain, no_room},
     record::{Entry, How},
     samples::emit_samples,
 };
@@ -78,15 +78,16 @@ impl<E: Executor> Kernel<E> {
             }
             Progress::Failed(fault) => {
                 drop(instance);
-                let (outcome, reason) = match fault {
-                    Fault::Trap(reason) => (Outcome::Trap, reason),
-                    Fault::SliceBudget => (
-                        Outcome::SliceBudget,
-                        format!("a call of {} passed the slice budget", call.export().name()),
-                    ),
-                    Fault::Refused(reason) => (Outcome::Refused, reason),
-                };
-                self.end(row, outcome, reason);
+                match fault {
+                    Fault::Trap(reason) => self.end(row, Outcome::Trap, reason),
+                    Fault::SliceBudget => {
+                        let export = call.export().name();
+                        let reason = format!("a call of {export} passed the slice budget");
+                        self.end(row, Outcome::SliceBudget, reason);
+                    }
+                    Fault::Refused(reason) => self.end(row, Outcome::Refused, reason),
+                    Fault::NoRoom(reason) => self.end_as_said(row, no_room(reason)),
+                }
             }
         }
         self.end_turn(row, over_ns, over_ns.saturating_sub(now_ns));
