@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `commands.rs` | what the manager says |
 //! | `slices.rs` | one quantum, and what becomes of it |
+//! | `places.rs` | how many slices are open, and whose turn it is |
 //! | `pause.rs` | holding a process still |
 //! | `pressure.rs` | what is told of quotas |
 //! | `ends.rs` | how a process ends |
@@ -26,6 +27,7 @@
 mod commands;
 mod ends;
 mod pause;
+mod places;
 mod pressure;
 mod protocol;
 mod record;
@@ -49,8 +51,8 @@ use duende_core::{
 };
 
 pub use self::protocol::ProtocolError;
-use self::record::Entry;
-pub(crate) use self::record::require;
+pub(crate) use self::{places::Place, record::require};
+use self::{places::Places, record::Entry};
 use crate::{
     context::Shared,
     executor::Executor,
@@ -73,6 +75,7 @@ pub struct Kernel<E: Executor> {
     timers: BTreeSet<(u64, u32)>,
     /// Rows whose slice is open, the oldest first.
     open: VecDeque<u32>,
+    places: Places,
     /// Rows that PID 1 has to reap.
     zombies: Vec<u32>,
     recorder: Recorder<Entry, Box<[recorder::Slot<Entry>]>>,
@@ -100,6 +103,7 @@ impl<E: Executor> Kernel<E> {
             shared: Shared { log: Arc::default(), machine, turn: Arc::default() },
             timers: BTreeSet::new(),
             open: VecDeque::new(),
+            places: Places::default(),
             zombies: Vec::new(),
             recorder: Recorder::new(records),
             last_quantum: None,

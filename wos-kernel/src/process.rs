@@ -13,6 +13,7 @@ use core::mem;
 use duende_core::{
     epitaph::Epitaph,
     policy::quota::{GroupId, Pressure},
+    sched::Level,
     wire::link::{Address, Outcome, ValueKind},
 };
 
@@ -20,7 +21,7 @@ use crate::{
     context::{Config, Context},
     executor::{Call, WakeReasons},
     inbox::Message,
-    kernel::require,
+    kernel::{Place, require},
     limits::{PROCESSES_MAX, QUESTIONS_MAX},
 };
 
@@ -128,6 +129,12 @@ pub(crate) struct Process<I> {
     pub(crate) at: Address,
     pub(crate) name: String,
     pub(crate) phase: Phase<I>,
+    /// How urgent its slices are.
+    pub(crate) level: Level,
+    /// The place for its next slice.
+    pub(crate) place: Place,
+    /// Since when it waits for one: a number, later ones are higher.
+    pub(crate) held_back_since: Option<u64>,
     /// Whether `init` returned.
     pub(crate) initialised: bool,
     /// Why the next `run` is called.
@@ -174,6 +181,11 @@ impl<I> Process<I> {
             }
             Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => false,
         }
+    }
+
+    /// Whether its next slice answers a question of health.
+    pub(crate) fn is_asked_for_health(&self) -> bool {
+        self.initialised && !self.questions.health.is_empty()
     }
 
     /// Whether it was asked to stop, and when it is killed, on the kernel's clock.
@@ -298,6 +310,9 @@ impl<I> ProcessTable<I> {
             at,
             name: name.into(),
             phase: Phase::Created { image: image.into(), context },
+            level: Level::default(),
+            place: Place::default(),
+            held_back_since: None,
             initialised: false,
             reasons: WakeReasons::STARTED,
             again: false,

@@ -144,6 +144,9 @@ impl<E: Executor> Kernel<E> {
             let Ending { code, text } = no_room(text);
             return emit(Event::Exited { at, outcome: Outcome::Error, code, reason: &text });
         };
+        if let Some(process) = self.table.get_mut(row) {
+            process.level = level;
+        }
         // The scheduler has a slot for each row.
         if let Err(error) = self.scheduler.add(row, level) {
             self.halt(Epitaph::new(format_args!("{error}")));
@@ -285,7 +288,11 @@ impl<E: Executor> Kernel<E> {
                 self.shared.machine.monotonic_ns().saturating_sub(process.slice_began_ns);
             HealthReport::Busy { slice_ns }
         } else {
-            return self.ask(at, |questions| Questions::ask(&mut questions.health, token));
+            self.ask(at, |questions| Questions::ask(&mut questions.health, token));
+            if let Some(row) = self.table.row_of(at) {
+                self.hurry(row);
+            }
+            return;
         };
         emit(Event::Health { at, token, report, memory_bytes });
     }

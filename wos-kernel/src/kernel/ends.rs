@@ -29,6 +29,7 @@ impl<E: Executor> Kernel<E> {
 
     fn end_with(&mut self, row: u32, outcome: Outcome, code: u8, reason: String) {
         self.set_timer(row, None);
+        self.give_place_up(row);
         self.scheduler.remove(row);
         self.open.retain(|open| *open != row);
         if let Some(process) = self.table.get_mut(row) {

@@ -20,7 +20,6 @@ use crate::{
     executor::{
         Call, Ending, Executor, Fault, HealthStatus, Next, Progress, Return, Wake, WakeReasons,
     },
-    limits::OPEN_SLICES_MAX,
     process::{Hold, Phase, Process},
 };
 
@@ -130,6 +129,7 @@ impl<E: Executor> Kernel<E> {
                 });
                 process.slice_began_ns = now_ns;
                 self.executor.enter(&mut instance, call);
+                self.take_place(row, call);
                 Some(Running { instance, call, at, was_open: false })
             }
             Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => None,
@@ -147,29 +147,6 @@ impl<E: Executor> Kernel<E> {
                 self.enqueue(row);
             }
         }
-    }
-
-    /// The row that runs next, and for how long.
-    fn pick(&mut self, now_ns: u64) -> Option<Pick> {
-        let now = Instant::from_ns(now_ns);
-        let pick = self.scheduler.pick(now)?;
-        let is_open = |row| {
-            let process = self.table.get(row);
-            process.is_some_and(|process| matches!(process.phase, Phase::Open { .. }))
-        };
-        if self.open.len() < OPEN_SLICES_MAX || is_open(pick.task) {
-            return Some(pick);
-        }
-        // Every stack is taken: the oldest open slice goes first.
-        let oldest = *self.open.front()?;
-        if let Err(error) = self.scheduler.put_back(pick, now) {
-            self.halt(Epitaph::new(format_args!("{error}")));
-        }
-        let pick = self.scheduler.pick_task(oldest, now);
-        if pick.is_none() {
-            self.halt(Epitaph::new(format_args!("row {oldest} is open, and not ready")));
-        }
-        pick
     }
 
     fn next_call(process: &mut Process<E::Instance>, now_ns: u64) -> Call {
@@ -252,6 +229,9 @@ impl<E: Executor> Kernel<E> {
                     };
                     emit(Event::Health { at, token, report, memory_bytes });
                 }
+                if process.questions.health.is_empty() {
+                    self.hurry_no_more(row);
+                }
                 None
             }
             Return::Metrics(samples) => {
@@ -332,7 +312,10 @@ impl<E: Executor> Kernel<E> {
     /// A process may have got a reason for a slice. If it has, and the scheduler does not know yet, it
     /// hears of it; that of the process whose turn it is, it hears with the turn's end.
     pub(super) fn enqueue(&mut self, row: u32) {
-        if self.scheduler.is_ready(row) || !self.table.get(row).is_some_and(Process::is_runnable) {
+        if self.scheduler.is_ready(row)
+            || self.is_held_back(row)
+            || !self.table.get(row).is_some_and(Process::is_runnable)
+        {
             return;
         }
         let now = Instant::from_ns(self.shared.machine.monotonic_ns());

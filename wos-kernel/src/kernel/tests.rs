@@ -81,6 +81,8 @@ struct ScriptedExecutor {
     turns: Vec<Address>,
     /// What each `run` does when the script is at its end.
     habit: Option<Act>,
+    /// Whom the habit leaves alone.
+    spared: Vec<u32>,
     /// The clock, and how much of it a turn takes.
     takes: Option<(Arc<TestMachine>, u64)>,
     /// How long each turn was for who runs until it is told to yield, in ticks.
@@ -141,7 +143,8 @@ impl Executor for ScriptedExecutor {
             Some(Call::Metrics) => Return::Metrics(Vec::new()),
         });
         let is_run = matches!(returned, Return::Run(_));
-        let habit = self.habit.filter(|_| is_run).unwrap_or(Act::Return);
+        let is_spared = self.spared.contains(&context.address().daemon);
+        let habit = self.habit.filter(|_| is_run && !is_spared).unwrap_or(Act::Return);
         let act = self.script.pop_front().unwrap_or(habit);
         self.turns.push(context.address());
         if let Some((machine, turn_ns)) = &self.takes
