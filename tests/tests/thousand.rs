@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use duende_tests::rows::Row;
 use duende_tests::{Fleet, Process, TIMEOUT, component, image_at, report, wait_for};
 
@@ -135,4 +137,25 @@ fn components_run_where_addresses_are_scarce() {
     // Those that run are not harmed, and one of those that wait takes the place of one that ends.
     let runs = rows.iter().find(|row| row.state == "running").unwrap().name.clone();
     assert_eq!(fleet.row(&runs).restarts, 0);
+}
+
+/// What a component uses of the processor is seen as it is for a program, and a loop that does nothing is called
+/// one.
+#[test]
+fn a_busy_loop_is_seen_as_what_it_is() {
+    let quiet = component("quiet", "flaky", "");
+    let spinner = component("spinner", "flaky", "[daemon.config]\nmode = \"spin\"\n");
+    let fleet = Fleet::up("busy", &format!("metrics_interval = \"1s\"\n{quiet}{spinner}"));
+    let status = |name: &str| fleet.run(&["status", name]).done().json::<Value>();
+    let seen = wait_for("the loop", || {
+        let row = status("spinner")["daemons"][0].clone();
+        (row["detail"].as_str()?.contains("busy loop") && row["processor_percent"].as_f64()? > 5.0)
+            .then_some(row)
+    });
+    assert_eq!(seen["state"], "running");
+    let quiet = status("quiet")["daemons"][0].clone();
+    assert_eq!(quiet["detail"], "");
+    assert!(quiet["processor_percent"].as_f64().is_some_and(|percent| percent < 5.0), "{quiet}");
+    let history = fleet.run(&["history", "spinner"]).done().stdout;
+    assert!(history.contains("processor_ms"), "{history}");
 }

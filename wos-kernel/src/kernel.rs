@@ -22,6 +22,7 @@
 //! | `ends.rs` | how a process ends |
 //! | `record.rs` | what the kernel did last, and when it halts |
 //! | `protocol.rs` | what the manager may not say |
+//! | `usage.rs` | what each process has used |
 //! | `samples.rs` | a daemon's figures, as the manager takes them |
 
 mod commands;
@@ -35,6 +36,7 @@ mod samples;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use alloc::{
     boxed::Box,
@@ -76,6 +78,10 @@ pub struct Kernel<E: Executor> {
     /// Rows whose slice is open, the oldest first.
     open: VecDeque<u32>,
     places: Places,
+    /// Whether a process has used what was not told yet.
+    has_usage: bool,
+    /// The thread's processor time when it was looked at last, in nanoseconds.
+    processor_seen_ns: Option<u64>,
     /// Rows that PID 1 has to reap.
     zombies: Vec<u32>,
     recorder: Recorder<Entry, Box<[recorder::Slot<Entry>]>>,
@@ -104,6 +110,8 @@ impl<E: Executor> Kernel<E> {
             timers: BTreeSet::new(),
             open: VecDeque::new(),
             places: Places::default(),
+            has_usage: false,
+            processor_seen_ns: None,
             zombies: Vec::new(),
             recorder: Recorder::new(records),
             last_quantum: None,

@@ -161,6 +161,11 @@ pub(crate) struct Process<I> {
     /// The groups that its memory and its state are charged to.
     pub(crate) groups: [GroupId; 2],
     pub(crate) pressure: Told,
+    /// Processor time that it has used, and how much of that its manager knows, in nanoseconds.
+    pub(crate) processor_ns: u64,
+    pub(crate) told_ns: u64,
+    /// Slices that changed nothing and asked for the next one at once.
+    pub(crate) empty_slices: u64,
     /// Slices that committed something.
     pub(crate) slices: u64,
     /// Linear memory at the last boundary, in bytes.
@@ -327,6 +332,9 @@ impl<I> ProcessTable<I> {
             slice_began_ns: 0,
             groups,
             pressure: Told::default(),
+            processor_ns: 0,
+            told_ns: 0,
+            empty_slices: 0,
             slices: 0,
             memory_bytes: 0,
         };

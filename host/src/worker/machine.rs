@@ -38,6 +38,12 @@ impl Machine for HostMachine {
             .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
     }
 
+    fn processor_ns(&self) -> Option<u64> {
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        let seconds = u64::try_from(used.tv_sec).ok()?.checked_mul(1_000_000_000)?;
+        seconds.checked_add(u64::try_from(used.tv_nsec).ok()?)
+    }
+
     fn wall_ns(&self) -> i64 {
         let now = clock_gettime(ClockId::Realtime);
         now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)

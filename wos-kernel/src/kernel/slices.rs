@@ -20,6 +20,7 @@ use crate::{
     executor::{
         Call, Ending, Executor, Fault, HealthStatus, Next, Progress, Return, Wake, WakeReasons,
     },
+    limits::TICK_NS,
     process::{Hold, Phase, Process},
 };
 
@@ -58,6 +59,7 @@ impl<E: Executor> Kernel<E> {
         };
         self.shared.turn.begin(now_ns, run_for_ns);
         let progress = self.executor.resume(&mut instance);
+        self.count_turn(row, now_ns);
         let over_ns = self.shared.turn.over_ns();
         let how = How::of(&progress);
         self.record_quantum(now_ns, Entry::Quantum { at, export: call.export(), how });
@@ -196,7 +198,19 @@ impl<E: Executor> Kernel<E> {
             }
             Return::Run(Ok(next)) => {
                 let partly_drained = context.left_messages();
+                let before = process.slices;
                 context.commit(&mut process.slices, emit);
+                let at_once = match next {
+                    Next::Again => true,
+                    Next::Until(deadline_ns) => {
+                        let began_ns = process.on_its_clock_ns(process.slice_began_ns);
+                        deadline_ns <= began_ns.saturating_add(TICK_NS)
+                    }
+                    Next::Wait | Next::Exit(_) => false,
+                };
+                if at_once && process.slices == before {
+                    process.empty_slices = process.empty_slices.saturating_add(1);
+                }
                 if partly_drained {
                     process.reasons.insert(WakeReasons::MESSAGE);
                 }

@@ -211,3 +211,35 @@ fn whoever_is_held_back_has_its_turn_and_the_longest_waits_first() {
     wake(&mut kernel, others[0]);
     assert_eq!(turns(&mut kernel, 1), [others[0]]);
 }
+
+/// The time of each turn is its process's, also of one that only asks for another; it is told once.
+#[test]
+fn what_each_has_used_is_counted() {
+    let (mut kernel, machine) = kernel_of(&[4, 4]);
+    while step(&mut kernel) {}
+    let usage = |kernel: &mut Kernel<ScriptedExecutor>| {
+        let mut told = Vec::new();
+        kernel.usage(|usage| {
+            told.push((usage.at.daemon, usage.processor_ns / MS_NS, usage.empty_slices))
+        });
+        told
+    };
+    usage(&mut kernel);
+    assert!(!kernel.has_usage());
+    kernel.executor().takes = Some((machine, 2 * MS_NS));
+    kernel.executor().habit = Some(Act::Again);
+    // The first slice takes the message, those after it change nothing.
+    wake(&mut kernel, 1);
+    for _ in 0..10 {
+        assert!(step(&mut kernel));
+    }
+    assert!(kernel.has_usage());
+    assert_eq!(usage(&mut kernel), [(1, 20, 9)]);
+    assert_eq!(usage(&mut kernel), []);
+    // An instant that is there already is no wait; a later one is.
+    kernel.executor().habit = Some(Act::Until(0));
+    assert!(step(&mut kernel) && step(&mut kernel));
+    kernel.executor().habit = Some(Act::Until(u64::MAX));
+    assert!(step(&mut kernel) && !step(&mut kernel));
+    assert_eq!(usage(&mut kernel), [(1, 26, 11)]);
+}
