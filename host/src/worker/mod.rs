@@ -28,6 +28,7 @@ use wos_kernel::{Kernel, engine::WasmtimeExecutor, limits::PROCESSES_MAX};
 
 use self::room::Room;
 
+pub(crate) use self::room::components_within;
 pub use self::{
     engine::{Engines, Profile, UnknownProfile},
     image::{ImageCache, ImageError, ImageReport, inspect_image},

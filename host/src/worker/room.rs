@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use super::engine::in_gib;
 
 /// Most mappings that a running component takes (`tests/tests/thousand.rs` counts them).
-pub(crate) const MAPPINGS_PER_COMPONENT: u64 = 8;
+const MAPPINGS_PER_COMPONENT: u64 = 8;
 /// Mappings that are left to the process itself: code, heap, threads, and images.
 const MAPPINGS_RESERVED: u64 = 4_000;
 /// Addresses that are left to the process beside the pool, in bytes: heap, threads, images, and memories on
@@ -65,8 +65,7 @@ impl Room {
     /// How many of so many components find room, and why not all.
     pub(super) fn admits(&self, components: u32) -> (u32, Option<String>) {
         let Some(mappings) = self.mappings_max else { return (components, None) };
-        let fitting = mappings.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_COMPONENT;
-        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
+        let fitting = u32::try_from(components_within(mappings)).unwrap_or(u32::MAX);
         if components <= fitting {
             return (components, None);
         }
@@ -77,6 +76,11 @@ impl Room {
         );
         (fitting, Some(reason))
     }
+}
+
+/// How many components a worker has room for, where a process may have so many mappings.
+pub(crate) const fn components_within(mappings_max: u64) -> u64 {
+    mappings_max.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_COMPONENT
 }
 
 #[cfg(test)]
