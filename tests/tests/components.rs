@@ -393,10 +393,14 @@ fn who_ends_its_worker_twice_is_held_alone() {
     let daemons = component("guilty", "flaky", hang) + &component("bystander", "flaky", "");
     let mut fleet = Fleet::new("held", &daemons);
     fleet.start();
-    let kill = |fleet: &Fleet| {
-        let row = fleet.wait_state("guilty", "running");
-        fleet.wait_state("bystander", "running");
-        let worker = Process::of(row.worker_pid.unwrap());
+    let kill = |fleet: &Fleet, incarnation: u32| {
+        let runs = |name: &str| {
+            fleet.wait_row(name, |row| {
+                row.state == "running" && row.incarnation == incarnation && row.worker_pid.is_some()
+            })
+        };
+        runs("bystander");
+        let worker = Process::of(runs("guilty").worker_pid.unwrap());
         // It runs: its slice is open.
         let before = worker.processor_time();
         wait_for("a slice", || {
@@ -404,8 +408,8 @@ fn who_ends_its_worker_twice_is_held_alone() {
         });
         let _ = worker.kill();
     };
-    kill(&fleet);
-    kill(&fleet);
+    kill(&fleet, 1);
+    kill(&fleet, 2);
     let row = fleet.wait_state("guilty", "held");
     assert!(
         row.detail.contains("while a slice of it was open, for the second time"),

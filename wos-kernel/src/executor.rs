@@ -266,8 +266,10 @@ pub enum Fault {
     Trap(String),
     /// It ran longer than its budget.
     SliceBudget,
-    /// It could not be instantiated for want of a resource of the kernel.
+    /// It could not be instantiated, and can't be.
     Refused(String),
+    /// There is no room for it now.
+    NoRoom(String),
 }
 
 /// How far a call came.

@@ -16,16 +16,19 @@
 //! |---|---|
 //! | `commands.rs` | what the manager says |
 //! | `slices.rs` | one quantum, and what becomes of it |
+//! | `places.rs` | how many slices are open, and whose turn it is |
 //! | `pause.rs` | holding a process still |
 //! | `pressure.rs` | what is told of quotas |
 //! | `ends.rs` | how a process ends |
 //! | `record.rs` | what the kernel did last, and when it halts |
 //! | `protocol.rs` | what the manager may not say |
+//! | `usage.rs` | what each process has used |
 //! | `samples.rs` | a daemon's figures, as the manager takes them |
 
 mod commands;
 mod ends;
 mod pause;
+mod places;
 mod pressure;
 mod protocol;
 mod record;
@@ -33,6 +36,7 @@ mod samples;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use alloc::{
     boxed::Box,
@@ -49,8 +53,8 @@ use duende_core::{
 };
 
 pub use self::protocol::ProtocolError;
-use self::record::Entry;
-pub(crate) use self::record::require;
+pub(crate) use self::{places::Place, record::require};
+use self::{places::Places, record::Entry};
 use crate::{
     context::Shared,
     executor::Executor,
@@ -73,6 +77,11 @@ pub struct Kernel<E: Executor> {
     timers: BTreeSet<(u64, u32)>,
     /// Rows whose slice is open, the oldest first.
     open: VecDeque<u32>,
+    places: Places,
+    /// Whether a process has used what was not told yet.
+    has_usage: bool,
+    /// The thread's processor time when it was looked at last, in nanoseconds.
+    processor_seen_ns: Option<u64>,
     /// Rows that PID 1 has to reap.
     zombies: Vec<u32>,
     recorder: Recorder<Entry, Box<[recorder::Slot<Entry>]>>,
@@ -100,6 +109,9 @@ impl<E: Executor> Kernel<E> {
             shared: Shared { log: Arc::default(), machine, turn: Arc::default() },
             timers: BTreeSet::new(),
             open: VecDeque::new(),
+            places: Places::default(),
+            has_usage: false,
+            processor_seen_ns: None,
             zombies: Vec::new(),
             recorder: Recorder::new(records),
             last_quantum: None,

@@ -5,8 +5,8 @@ use core::num::NonZeroU32;
 
 /// Most processes, PID 1 included: what WOS's authors published.
 pub const PROCESSES_MAX: u32 = 1_001;
-/// Most slices that are open (preempted) at once: each holds a stack. When as many are open, only
-/// they run, the oldest first.
+/// Most slices that are open (preempted) at once: each has an unfinished transaction and pages of a stack
+/// in use. Some of the places are kept for the more urgent (`kernel/places.rs`).
 pub const OPEN_SLICES_MAX: usize = 256;
 /// Most log lines that wait for the kernel's owner. A line over it is dropped and counted.
 pub const LOG_LINES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(1_023);

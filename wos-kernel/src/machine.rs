@@ -7,6 +7,12 @@ pub trait Machine: Send + Sync {
     /// Nanoseconds on a clock that never goes backwards.
     fn monotonic_ns(&self) -> u64;
 
+    /// Processor time of the thread that runs the kernel, in nanoseconds; none where the machine does not
+    /// count it. Asked after long turns alone, to leave out what others had of the processor meanwhile.
+    fn processor_ns(&self) -> Option<u64> {
+        None
+    }
+
     /// Nanoseconds since 1970-01-01T00:00:00Z; negative before.
     fn wall_ns(&self) -> i64;
 
@@ -17,6 +23,12 @@ pub trait Machine: Send + Sync {
     /// their state may not pass it, whatever each of them may. The default is no limit.
     fn memory_bytes_max(&self) -> u64 {
         u64::MAX
+    }
+
+    /// Why the kernel has room for no more processes than it was made for, if there is more to say than
+    /// their number.
+    fn room(&self) -> Option<&str> {
+        None
     }
 
     /// Whether the kernel's owner wants the processor back at the next tick: a command arrived, or a

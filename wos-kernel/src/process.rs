@@ -13,6 +13,7 @@ use core::mem;
 use duende_core::{
     epitaph::Epitaph,
     policy::quota::{GroupId, Pressure},
+    sched::Level,
     wire::link::{Address, Outcome, ValueKind},
 };
 
@@ -20,7 +21,7 @@ use crate::{
     context::{Config, Context},
     executor::{Call, WakeReasons},
     inbox::Message,
-    kernel::require,
+    kernel::{Place, require},
     limits::{PROCESSES_MAX, QUESTIONS_MAX},
 };
 
@@ -128,6 +129,12 @@ pub(crate) struct Process<I> {
     pub(crate) at: Address,
     pub(crate) name: String,
     pub(crate) phase: Phase<I>,
+    /// How urgent its slices are.
+    pub(crate) level: Level,
+    /// The place for its next slice.
+    pub(crate) place: Place,
+    /// Since when it waits for one: a number, later ones are higher.
+    pub(crate) held_back_since: Option<u64>,
     /// Whether `init` returned.
     pub(crate) initialised: bool,
     /// Why the next `run` is called.
@@ -154,6 +161,11 @@ pub(crate) struct Process<I> {
     /// The groups that its memory and its state are charged to.
     pub(crate) groups: [GroupId; 2],
     pub(crate) pressure: Told,
+    /// Processor time that it has used, and how much of that its manager knows, in nanoseconds.
+    pub(crate) processor_ns: u64,
+    pub(crate) told_ns: u64,
+    /// Slices that changed nothing and asked for the next one at once.
+    pub(crate) empty_slices: u64,
     /// Slices that committed something.
     pub(crate) slices: u64,
     /// Linear memory at the last boundary, in bytes.
@@ -174,6 +186,11 @@ impl<I> Process<I> {
             }
             Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => false,
         }
+    }
+
+    /// Whether its next slice answers a question of health.
+    pub(crate) fn is_asked_for_health(&self) -> bool {
+        self.initialised && !self.questions.health.is_empty()
     }
 
     /// Whether it was asked to stop, and when it is killed, on the kernel's clock.
@@ -298,6 +315,9 @@ impl<I> ProcessTable<I> {
             at,
             name: name.into(),
             phase: Phase::Created { image: image.into(), context },
+            level: Level::default(),
+            place: Place::default(),
+            held_back_since: None,
             initialised: false,
             reasons: WakeReasons::STARTED,
             again: false,
@@ -312,6 +332,9 @@ impl<I> ProcessTable<I> {
             slice_began_ns: 0,
             groups,
             pressure: Told::default(),
+            processor_ns: 0,
+            told_ns: 0,
+            empty_slices: 0,
             slices: 0,
             memory_bytes: 0,
         };

@@ -319,6 +319,15 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Decoder<S> {
         }
     }
 
+    /// The kind of the first frame, as its header says, once that is there: for who takes messages of several
+    /// kinds from one stream.
+    #[must_use]
+    pub fn kind(&self) -> Option<u8> {
+        let unread = self.storage.as_ref().get(self.start..self.end)?;
+        let (header, _) = unread.split_first_chunk::<HEADER_BYTES>()?;
+        Header::from_bytes(*header).ok().map(|header| header.kind)
+    }
+
     /// How many frames were skipped, whose kind nobody asked for.
     #[must_use]
     pub const fn skipped(&self) -> u64 {

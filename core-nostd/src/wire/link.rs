@@ -295,6 +295,18 @@ pub enum Held {
     State,
 }
 
+/// What a daemon has used so far, told now and then by a peer whose daemons are no processes of the system. A
+/// frame of its own kind, which may be skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Which daemon.
+    pub at: Address,
+    /// Processor time of this incarnation, in nanoseconds.
+    pub processor_ns: u64,
+    /// Slices of this incarnation that changed nothing and asked for the next one at once.
+    pub empty_slices: u64,
+}
+
 /// What a peer tells the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event<'a> {

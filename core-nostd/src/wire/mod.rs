@@ -58,3 +58,8 @@ impl Message for link::Command<'_> {
 impl Message for link::Event<'_> {
     const KIND: u8 = 2;
 }
+
+impl Message for link::Usage {
+    /// Whoever does not know it shows no usage.
+    const KIND: u8 = 64;
+}

@@ -17,7 +17,7 @@ use std::{
 use duende::{
     config::CompileConfig,
     image::{Images, Settings},
-    worker::{HostMachine, hosted_engine, map_image},
+    worker::{Engines, HostMachine, Linkers, map_image},
 };
 use duende_core::wire::link::{Address, Command, Description, Event, Grants, Limits, ValueKind};
 use duende_report::{Measure, Report};
@@ -27,7 +27,7 @@ use wasmtime::{
 };
 use wos_kernel::{
     ImageState, Kernel, Machine,
-    engine::{Image, ImageLinker, ImageSource, WasmtimeExecutor},
+    engine::{Image, ImageSource, WasmtimeExecutor},
     limits::PROCESSES_MAX,
 };
 
@@ -40,9 +40,10 @@ const SLICES_PER_ROUND: u32 = 1_000;
 
 /// Measures and adds to the report.
 pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
-    let engine = hosted_engine(PROCESSES_MAX)?;
+    let engines = Engines::for_fleet(PROCESSES_MAX)?;
+    let engine = engines.pooled().ok_or("there is no room for a pool")?;
     let cache_dir = tempfile::tempdir()?;
-    let linker = ImageLinker::new(&engine)?;
+    let linkers = Linkers::new(&engines)?;
     let mut settings = Settings::new(cache_dir.path(), None, &CompileConfig::default());
     settings.program = Some(env!("CARGO_BIN_EXE_duende").into());
     let images = Images::new(settings);
@@ -50,8 +51,8 @@ pub(crate) fn measure(artifacts: &Path, report: &mut Report) -> Result<()> {
     let both = |component: &str| {
         let path = artifacts.join(component);
         let image = runtime.block_on(images.ready(&path, Arc::new(|_| ())))?;
-        let image = map_image(&engine, &linker, &image.entry, None)?;
-        Ok::<_, Box<dyn std::error::Error>>((Wos::new(&engine, image), Bare::new(&engine, &path)?))
+        let image = map_image(&linkers, &image.entry, None)?;
+        Ok::<_, Box<dyn std::error::Error>>((Wos::new(image), Bare::new(engine, &path)?))
     };
 
     let (mut wos, bare) = both("log-sentinel.wasm")?;
@@ -128,8 +129,8 @@ impl ImageSource for OneImage {
 }
 
 impl Wos {
-    fn new(engine: &Engine, image: Image) -> Self {
-        let executor = WasmtimeExecutor::new(engine.clone(), OneImage(image));
+    fn new(image: Image) -> Self {
+        let executor = WasmtimeExecutor::new(OneImage(image));
         let kernel = Kernel::new(executor, PROCESSES_MAX, Arc::new(HostMachine::default()));
         Self { kernel, incarnation: 0 }
     }

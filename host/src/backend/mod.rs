@@ -283,6 +283,13 @@ pub enum News {
         /// Name and value.
         figure: Option<(String, f64)>,
     },
+    /// Of a component: the processor time that this incarnation has used.
+    Used {
+        /// So far.
+        processor: Duration,
+        /// Slices that changed nothing and asked for the next one at once, so far.
+        empty_slices: u64,
+    },
     /// Slices were handed to the store.
     Committed {
         /// How many.

@@ -19,7 +19,7 @@ use crate::{
     manager::link::peer::{LinkId, NewsSender, Peer},
     platform,
     store::Store,
-    worker::{IMAGES_VARIABLE, handover, mark::MarkFile},
+    worker::{COMPONENTS_VARIABLE, IMAGES_VARIABLE, handover, mark::MarkFile},
 };
 
 /// A worker that was started.
@@ -34,9 +34,10 @@ pub(super) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker. What it prints by itself — a panic, say — goes to `log_path`.
+    /// Starts a worker for so many components. What it prints by itself — a panic, say — goes to `log_path`.
     pub(super) fn start(
         images: &[PathBuf],
+        components: usize,
         log_path: &Path,
         id: LinkId,
         store: Arc<Store>,
@@ -50,6 +51,7 @@ impl WorkerProcess {
         let child = platform::own_command()
             .arg("wos-worker")
             .env(IMAGES_VARIABLE, env::join_paths(images).map_err(io::Error::other)?)
+            .env(COMPONENTS_VARIABLE, components.to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(images_from))
             .stderr(stderr)

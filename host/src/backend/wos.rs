@@ -47,6 +47,8 @@ const WORKER_LOG: &str = "wos-worker.stderr";
 pub(super) struct Wos {
     /// Where compiled components lie.
     images: Vec<PathBuf>,
+    /// How many components the fleet has.
+    components: usize,
     log: PathBuf,
     worker: Option<WorkerProcess>,
     /// One has ended, and its loss was not heard yet.
@@ -62,6 +64,7 @@ impl Wos {
     pub(super) fn new(fleet: &config::FleetConfig, heard: mpsc::UnboundedSender<Heard>) -> Self {
         Self {
             images: image::Settings::of(fleet).cache.dirs().to_vec(),
+            components: fleet.components(),
             log: fleet.log_dir.join(WORKER_LOG),
             worker: None,
             burying: false,
@@ -131,7 +134,14 @@ impl Wos {
                 // It maps what lies in it; of one that comes later it gets copies.
                 let _ = image::make_dir(dir);
             }
-            let started = WorkerProcess::start(&self.images, &self.log, id, store, links.news)?;
+            let started = WorkerProcess::start(
+                &self.images,
+                self.components,
+                &self.log,
+                id,
+                store,
+                links.news,
+            )?;
             self.worker = Some(started);
             self.began = Instant::now();
         }

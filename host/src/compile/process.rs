@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     confine::{self, Confinement},
-    worker::engine::{Profile, compiler_engine},
+    worker::{COMPONENTS_MAX, Engines, Profile, engine::compiler_engine, room::Room},
 };
 
 /// Most threads of one compilation. More of them make one component ready sooner, and take as much address
@@ -80,10 +80,11 @@ fn read_arguments(words: &[OsString]) -> Option<(Profile, CompileLimits)> {
 /// It was not started by a loader, or cannot go on. What the component is to blame for is a verdict.
 pub fn main() -> Result<(), CompileProcessError> {
     let words: Vec<_> = env::args_os().skip(1).collect();
-    if let [_, only] = words.as_slice()
-        && only == ENGINE_ARGUMENT
+    if let [_, what, components] = words.as_slice()
+        && what == ENGINE_ARGUMENT
+        && let Some(components) = components.to_str().and_then(|count| count.parse().ok())
     {
-        return describe();
+        return describe(components);
     }
     let (profile, limits) = read_arguments(&words).ok_or(CompileProcessError::NotStartedByUs)?;
     let system = |what| move |source| CompileProcessError::System { what, source };
@@ -128,9 +129,11 @@ pub fn main() -> Result<(), CompileProcessError> {
 }
 
 /// Says what the engine is called here.
-fn describe() -> Result<(), CompileProcessError> {
+fn describe(components: u32) -> Result<(), CompileProcessError> {
     let system = |what| move |source| CompileProcessError::System { what, source };
-    let profile = Profile::of_this_machine().map_err(CompileProcessError::Engine)?;
+    let room = Room::of_this_process();
+    let (admitted, _) = room.admits(components.min(COMPONENTS_MAX));
+    let profile = Engines::within(admitted, &room).map_err(CompileProcessError::Engine)?.profile();
     let layers = confine::this_process(&Confinement::worker(Vec::new()))
         .map_err(system("cannot be confined"))?;
     let engine = compiler_engine(profile, false).map_err(CompileProcessError::Engine)?;

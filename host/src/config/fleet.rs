@@ -17,8 +17,7 @@ use super::dirs;
 use super::graph::{self, Draft};
 use super::groups::Groups;
 use super::model::{
-    COMMIT_INTERVAL, COMPONENTS_MAX, DAEMONS_MAX, FleetConfig, Isolation, METRICS_INTERVAL,
-    SOCKET_PATH_BYTES_MAX,
+    COMMIT_INTERVAL, DAEMONS_MAX, FleetConfig, Isolation, METRICS_INTERVAL, SOCKET_PATH_BYTES_MAX,
 };
 use super::names::{NAME_FORM, is_name};
 use super::open_files::open_files_needed;
@@ -208,7 +207,6 @@ fn check_text(
             }
         }
     }
-    check_components(&drafts, &mut report);
     check_words(&drafts, surroundings, &mut report);
     let groups = top.take("group").map(|entry| Groups::read(&entry, &mut report));
     let groups = groups.unwrap_or_default();
@@ -278,19 +276,6 @@ fn no_list(entry: &Entry<'_>, source: &str) -> (String, &'static str) {
     }
     let message = "one table, where a list of tables belongs".to_owned();
     (message, "write [[daemon]], with two brackets on each side")
-}
-
-/// Whether all components find room in the worker; said of the first that does not.
-fn check_components(drafts: &[Draft], report: &mut Report<'_>) {
-    let is_component = |draft: &&Draft| matches!(draft.config.isolation, Isolation::Wos(_));
-    let mut components = drafts.iter().filter(is_component);
-    let Some(first_over) = components.nth(COMPONENTS_MAX) else { return };
-    let count = COMPONENTS_MAX + 1 + components.count();
-    let help = format!(
-        "a fleet has at most {COMPONENTS_MAX} components: make it several fleets, or run some of them natively"
-    );
-    let key = format!("daemon.{}", first_over.config.name);
-    report.add(&first_over.name_span, &key, format!("{count} components"), help);
 }
 
 /// Whether each program can be given its command line and its environment.

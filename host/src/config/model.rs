@@ -32,10 +32,8 @@ pub struct ConfigValue {
 
 /// Longest configuration file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
-/// Most daemons of one fleet.
+/// Most daemons of one fleet, components or not.
 pub const DAEMONS_MAX: usize = 1_000;
-/// Most components among them: further ones do not start in the worker.
-pub const COMPONENTS_MAX: usize = 256;
 /// Longest name of a fleet, daemon or channel, in bytes.
 pub const NAME_BYTES_MAX: usize = duende_core::wire::link::NAME_BYTES_MAX;
 /// Longest path of a control socket, in bytes: what `sun_path` holds, less its final zero.
@@ -97,6 +95,13 @@ impl FleetConfig {
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
         super::dirs::socket_path(&self.runtime_dir, &self.name)
+    }
+
+    /// How many of the daemons are components.
+    #[must_use]
+    pub fn components(&self) -> usize {
+        let is_component = |daemon: &&DaemonConfig| matches!(daemon.isolation, Isolation::Wos(_));
+        self.daemons.iter().filter(is_component).count()
     }
 
     /// The indices of all daemons, each after those that it depends on; otherwise in the order of the

@@ -944,22 +944,22 @@ fn a_fleet_that_needs_more_open_files_than_there_are_is_told() {
     assert!(keep_open_files_needed(DAEMONS_MAX as u64) <= 4_096);
 }
 
-/// README's promise: 256, and not one more.
+/// README's promise: a thousand, components too, and not one more.
 #[test]
-fn a_fleet_of_more_components_than_there_is_room_for_is_told() {
+fn a_fleet_of_more_daemons_than_there_is_room_for_is_told() {
     let (house, surroundings) = house();
     let fleet = |components: usize| {
-        let mut text = format!("{FLEET}[[daemon]]\nname = \"w\"\ncommand = \"webd\"\n");
+        let mut text = FLEET.to_owned();
         for number in 0..components {
             text += &format!("[[daemon]]\nname = \"c{number}\"\nimage = \"s.wasm\"\n");
         }
         parse_in(house.path(), &surroundings, &text)
     };
-    assert!(fleet(256).is_ok());
-    let diagnostics = fleet(300).unwrap_err();
+    assert_eq!(fleet(1_000).unwrap().components(), 1_000);
+    let diagnostics = fleet(1_001).unwrap_err();
     let [problem] = diagnostics.problems.as_slice() else { panic!("{diagnostics}") };
-    assert_eq!((problem.key.as_str(), problem.message.as_str()), ("daemon.c256", "300 components"));
-    assert!(problem.help.contains("at most 256 components"), "{problem}");
+    assert_eq!((problem.key.as_str(), problem.message.as_str()), ("daemon", "1001 daemons"));
+    assert!(problem.help.contains("at most 1000 daemons"), "{problem}");
 }
 
 /// What would never start, because no program can be given so much.

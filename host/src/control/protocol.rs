@@ -554,7 +554,7 @@ pub struct DaemonRow {
     pub uptime_ms: Option<u64>,
     /// Linear memory of a component; resident set of a process. In bytes.
     pub memory_bytes: Option<u64>,
-    /// Of a process, the share of one processor that it used between the last two samples.
+    /// The share of one processor that its process, or a component itself, used between the last two samples.
     pub processor_percent: Option<f64>,
     /// How much it does.
     pub rate: Option<Rate>,

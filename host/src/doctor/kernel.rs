@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 
+use crate::config::DAEMONS_MAX;
 use crate::platform::Surroundings;
+use crate::worker::components_within;
 
-use super::{Check, Verdict};
+use super::{Check, Probes, Verdict};
 
 /// The device, and what is behind it. `KVM_GET_API_VERSION` is not asked: it has been 12 since 2007.
 pub(super) fn kvm(surroundings: &Surroundings) -> Check {
@@ -157,15 +159,12 @@ pub(super) fn max_map_count(surroundings: &Surroundings) -> Check {
     const NAME: &str = "max_map_count";
     /// The kernel's default.
     const DEFAULT: u64 = 65_530;
-    /// What a component takes, as measured.
-    const MAPPINGS_PER_COMPONENT: u64 = 6;
     let count = surroundings.read("/proc/sys/vm/max_map_count");
     let Some(count) = count.and_then(|text| text.trim().parse::<u64>().ok()) else {
         return Check::new(NAME, Verdict::Unknown, "could not be read")
             .means("how many components one worker can hold is not known");
     };
-    let components = count / MAPPINGS_PER_COMPONENT;
-    let means = format!("about {components} components in one worker");
+    let means = format!("at most {} components in one worker", components_within(count));
     let finding = format!("vm.max_map_count = {count}");
     if count >= DEFAULT {
         return Check::new(NAME, Verdict::Ok, finding).means(means);
@@ -173,6 +172,44 @@ pub(super) fn max_map_count(surroundings: &Surroundings) -> Check {
     Check::new(NAME, Verdict::Limited, finding)
         .means(means)
         .way_out(format!("sysctl vm.max_map_count={DEFAULT}"))
+}
+
+/// How accesses of components to their memory are kept in bounds here: what a fleet of the largest size gets,
+/// or one component.
+pub(super) fn engine(probes: &Probes<'_>) -> Check {
+    const NAME: &str = "engine";
+    let of = |components: usize| (probes.engine)(u32::try_from(components).unwrap_or(u32::MAX));
+    let of_a_fleet = match of(DAEMONS_MAX) {
+        Ok(None) => {
+            return Check::new(
+                NAME,
+                Verdict::Ok,
+                "guarded: guard pages keep memory accesses in bounds",
+            )
+            .means("components run at full speed, in fleets of any size");
+        }
+        Ok(Some(reason)) => reason,
+        Err(error) => {
+            return Check::new(NAME, Verdict::Missing, error)
+                .means("components can't run here")
+                .way_out("run native programs, or another machine");
+        }
+    };
+    let (finding, means) = match of(1) {
+        Ok(None) => (
+            "guarded for small fleets, checked for large ones",
+            format!(
+                "a fleet of {DAEMONS_MAX} components has each memory access compared: {of_a_fleet}"
+            ),
+        ),
+        Ok(Some(reason)) | Err(reason) => (
+            "checked: a comparison keeps each memory access in bounds",
+            format!("components run, more slowly: {reason}"),
+        ),
+    };
+    Check::new(NAME, Verdict::Limited, finding)
+        .means(means)
+        .way_out("raise `ulimit -v`, if it is set")
 }
 
 /// Descriptors per process.

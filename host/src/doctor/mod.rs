@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::output::{Colour, paint};
 use crate::platform::{Surroundings, detect};
+use crate::worker::Engines;
 
 /// How good a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -123,6 +124,8 @@ pub struct Probes<'p> {
     pub run: &'p dyn Fn(&Path, &[&str]) -> Option<String>,
     /// Whether somebody accepts connections on a socket.
     pub connect: &'p dyn Fn(&Path) -> bool,
+    /// Why a worker of so many components has no guarded engine, if it has none; or why it has none at all.
+    pub engine: &'p dyn Fn(u32) -> Result<Option<String>, String>,
 }
 
 /// Looks at this machine.
@@ -135,7 +138,11 @@ pub fn examine(surroundings: &Surroundings) -> Report {
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let connect = |socket: &Path| UnixStream::connect(socket).is_ok();
-    examine_with(surroundings, &Probes { run: &run, connect: &connect })
+    let engine = |components| match Engines::for_fleet(components) {
+        Ok(engines) => Ok(engines.reason().map(str::to_owned)),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    examine_with(surroundings, &Probes { run: &run, connect: &connect, engine: &engine })
 }
 
 /// As [`examine`], by other means.
@@ -151,6 +158,7 @@ pub fn examine_with(surroundings: &Surroundings, probes: &Probes<'_>) -> Report 
     ]);
     checks.extend(tools::container_engines(surroundings, probes));
     checks.extend([
+        kernel::engine(probes),
         kernel::max_map_count(surroundings),
         kernel::open_files(surroundings),
         tools::runtime_dir(surroundings),
@@ -209,7 +217,8 @@ mod tests {
             _ => None,
         };
         let connect = |path: &Path| path == machine.surroundings.path(socket);
-        let probes = Probes { run: &run, connect: &connect };
+        let engine = |_| Ok(None);
+        let probes = Probes { run: &run, connect: &connect, engine: &engine };
         let report = examine_with(&machine.surroundings, &probes);
         let found = report.checks.iter().find(|check| check.name == name).expect("check");
         assert_eq!(found.verdict, expected.0, "{found:?}");
@@ -217,6 +226,27 @@ mod tests {
         let needs_way_out = matches!(found.verdict, Verdict::Limited | Verdict::Missing);
         assert!(!needs_way_out || !found.way_out.is_empty(), "{found:?}");
         assert!(!found.meaning.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn the_engine_is_the_one_that_the_addresses_are_there_for() {
+        let fitting = |most: u32| {
+            move |components: u32| {
+                Ok((components > most).then(|| "`ulimit -v` leaves 1 GiB".to_owned()))
+            }
+        };
+        for (most, verdict, finding) in [
+            (1_000, Verdict::Ok, "guarded:"),
+            (999, Verdict::Limited, "guarded for small fleets"),
+            (0, Verdict::Limited, "checked:"),
+        ] {
+            let engine = fitting(most);
+            let probes = Probes { run: &|_, _| None, connect: &|_| false, engine: &engine };
+            let found = kernel::engine(&probes);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert!(found.finding.starts_with(finding), "{found:?}");
+            assert_eq!(found.meaning.contains("leaves 1 GiB"), verdict != Verdict::Ok, "{found:?}");
+        }
     }
 
     #[test]

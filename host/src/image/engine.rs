@@ -20,17 +20,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Asks a process of ours: an engine takes hold of signals and address space, which are the asker's.
+    /// Asks a process of ours what a worker of so many components would have: an engine takes hold of signals and address space, which are the asker's.
     ///
     /// # Errors
     /// It can't be started, or no engine can be made here.
-    pub fn ask(program: Option<&Path>) -> Result<Self, ImageError> {
+    pub fn ask(program: Option<&Path>, components: u32) -> Result<Self, ImageError> {
         let mut command = match program {
             Some(program) => std::process::Command::new(program),
             None => platform::own_command(),
         };
         command
-            .args(["compile-worker", ENGINE_ARGUMENT])
+            .args(["compile-worker", ENGINE_ARGUMENT, &components.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

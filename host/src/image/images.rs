@@ -39,6 +39,8 @@ pub struct Settings {
     pub limits: CompileLimits,
     /// How many are compiled at once. Not zero.
     pub at_once: usize,
+    /// For a worker of how many components: how its memories are guarded depends on that.
+    pub components: u32,
     /// The executable that compiles; none: this one.
     pub program: Option<PathBuf>,
 }
@@ -48,7 +50,9 @@ impl Settings {
     #[must_use]
     pub fn of(fleet: &FleetConfig) -> Self {
         let refuge = Some(fleet.runtime_dir.join("images"));
-        Self::new(&fleet.cache_dir, refuge, &fleet.compile)
+        let mut settings = Self::new(&fleet.cache_dir, refuge, &fleet.compile);
+        settings.components = u32::try_from(fleet.components()).unwrap_or(u32::MAX);
+        settings
     }
 
     /// In `dir`, or in `refuge` while that can't be written.
@@ -64,6 +68,7 @@ impl Settings {
                 wall: config.timeout,
             },
             at_once: jobs.unwrap_or(processors),
+            components: 1,
             program: None,
         }
     }
@@ -157,8 +162,9 @@ impl Images {
     /// It can't be asked.
     pub async fn engine(&self) -> Result<&Engine, ImageError> {
         let ask = || async {
-            let program = self.0.settings.program.clone();
-            blocking(move || Engine::ask(program.as_deref())).await?
+            let (program, components) =
+                (self.0.settings.program.clone(), self.0.settings.components);
+            blocking(move || Engine::ask(program.as_deref(), components)).await?
         };
         self.0.engine.get_or_try_init(ask).await
     }

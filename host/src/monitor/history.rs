@@ -25,6 +25,8 @@ pub struct Figures<'a> {
     pub process: Option<ProcessFigures>,
     /// Of a component, its linear memory, in bytes.
     pub memory_bytes: Option<u64>,
+    /// Of a component, the processor time that it has used.
+    pub processor: Option<Duration>,
     /// What it has published: totals.
     pub counters: Option<&'a BTreeMap<String, u64>>,
     /// What it has published: levels.
@@ -95,7 +97,8 @@ impl DaemonMonitor {
     pub fn record(&mut self, at: Instant, daemon: usize, figures: Figures<'_>) {
         let process = figures.process;
         let memory_bytes = process.map(|process| process.memory_bytes).or(figures.memory_bytes);
-        let processor_ms = process.map(|process| process.processor_time.as_millis());
+        let processor = process.map(|process| process.processor_time).or(figures.processor);
+        let processor_ms = processor.map(|processor| processor.as_millis());
         let own = [
             memory_bytes.map(whole),
             processor_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
@@ -196,11 +199,17 @@ mod tests {
             let figures = Figures { process: process(250 * second), ..Figures::default() };
             monitor.record(at(second), 0, figures);
             let (counters, gauges) = (Some(&counters), Some(&gauges));
-            let figures = Figures { memory_bytes: Some(9), counters, gauges, process: None };
+            let (memory_bytes, processor) = (Some(9), Some(Duration::from_millis(7)));
+            let figures = Figures { memory_bytes, processor, counters, gauges, process: None };
             monitor.record(at(second), 1, figures);
         }
         assert!(monitor.figures(0).eq(["memory_bytes", "processor_ms", "threads"]));
-        assert!(monitor.figures(1).eq(["lines_total", "load_ratio", "memory_bytes"]));
+        assert!(monitor.figures(1).eq([
+            "lines_total",
+            "load_ratio",
+            "memory_bytes",
+            "processor_ms"
+        ]));
         let seconds: Vec<u64> = monitor
             .since(0, "memory_bytes", at(999 - 300))
             .map(|(at, value)| {

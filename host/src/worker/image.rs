@@ -11,10 +11,12 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    fmt::Display,
     fs::File,
-    io::{self, Read as _},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,38 +30,40 @@ use rustix::event::{EventfdFlags, eventfd};
 use wasmtime::{Engine, component::Component};
 use wos_kernel::{
     ImageState,
-    engine::{Image, ImageLinker, ImageSource},
+    engine::{Image, ImageSource},
 };
 
-use super::handover;
+use super::{
+    handover,
+    link::{LinkError, Linkers},
+};
 
 /// Maps an entry of the cache and links it; one that can't be mapped by its name is copied from `file`.
 ///
 /// # Errors
 /// It can't be read, or is not of this engine: the text says which.
-pub fn map_image(
-    engine: &Engine,
-    linker: &ImageLinker,
-    entry: &Path,
-    file: Option<File>,
-) -> Result<Image, String> {
-    let failed = |what: &dyn Display| format!("{}: it can't be mapped: {what}", entry.display());
-    // SAFETY: mapping trusts the bytes as machine code. They are an entry of the image cache: its directory is its
-    // user's alone (0700), the manager held its digest against its bytes, and the engine refuses one that was
-    // compiled for another. An entry is replaced as a whole, not written: what is mapped stays as it is.
-    let component = unsafe { Component::deserialize_file(engine, entry) };
-    let component = match (component, file) {
-        (Ok(component), _) => component,
-        (Err(error), None) => return Err(failed(&format_args!("{error:#}"))),
-        (Err(_), Some(mut file)) => {
-            let mut code = Vec::new();
-            file.read_to_end(&mut code).map_err(|error| failed(&error))?;
-            // SAFETY: as above; the manager opened it.
-            unsafe { Component::deserialize(engine, code) }
-                .map_err(|error| failed(&format_args!("{error:#}")))?
+pub fn map_image(linkers: &Linkers, entry: &Path, file: Option<&File>) -> Result<Image, String> {
+    let name = || entry.display();
+    let component = |engine: &Engine| {
+        // SAFETY: mapping trusts the bytes as machine code. They are an entry of the image cache: its directory
+        // is its user's alone (0700), the manager held its digest against its bytes, and the engine refuses one
+        // that was compiled for another. An entry is replaced as a whole, not written: what is mapped stays as
+        // it is.
+        let mapped = unsafe { Component::deserialize_file(engine, entry) };
+        match (mapped, file) {
+            (Err(_), Some(file)) => {
+                let mut code = vec![0; usize::try_from(file.metadata()?.len())?];
+                file.read_exact_at(&mut code, 0)?;
+                // SAFETY: as above; the manager opened it.
+                unsafe { Component::deserialize(engine, code) }
+            }
+            (mapped, _) => mapped,
         }
     };
-    linker.link(&component).map_err(|error| format!("{}: {error}", entry.display()))
+    linkers.link(component).map_err(|error| match error {
+        LinkError::Component(error) => format!("{}: it can't be mapped: {error:#}", name()),
+        LinkError::Contract(error) => format!("{}: {error}", name()),
+    })
 }
 
 /// Names of images that have become ready or unusable, and a descriptor that can be polled for them.
@@ -119,18 +123,16 @@ enum Entry {
 
 impl Loader {
     /// `handed` is where the manager hands them over.
-    pub(super) fn start(engine: Engine, handed: OwnedFd) -> io::Result<Self> {
+    pub(super) fn start(linkers: Linkers, handed: OwnedFd) -> io::Result<Self> {
         let (results, loaded) = mpsc::channel();
         let settled = Settled::new()?;
         let of_thread = settled.clone();
-        let linker =
-            ImageLinker::new(&engine).map_err(|error| io::Error::other(format!("{error:#}")))?;
         thread::Builder::new().name("image-loader".into()).spawn(move || {
             let mut mapped = HashSet::new();
             // Ends with the manager.
             while let Ok(Some((name, file))) = handover::take(&handed) {
                 if !mapped.contains(&name) {
-                    let image = map_image(&engine, &linker, Path::new(&name), Some(file));
+                    let image = map_image(&linkers, Path::new(&name), Some(&file));
                     if image.is_ok() {
                         mapped.insert(name.clone());
                     }

@@ -20,9 +20,17 @@ pub struct HostMachine {
     attention: AtomicBool,
     memory_bytes_max: OnceLock<u64>,
     mark: Option<Mark>,
+    /// Why not all of the fleet's components find room.
+    no_room: Option<String>,
 }
 
 impl HostMachine {
+    /// A machine that writes down whose slice runs; `no_room` says why not all of the fleet's components find
+    /// room on it.
+    pub(super) fn new(no_room: Option<String>, mark: Mark) -> Self {
+        Self { no_room, mark: Some(mark), ..Self::default() }
+    }
+
     /// Asks for the processor at the next tick, or takes the wish back.
     pub fn set_attention(&self, wanted: bool) {
         self.attention.store(wanted, Ordering::Relaxed);
@@ -30,11 +38,6 @@ impl HostMachine {
 }
 
 impl HostMachine {
-    /// One that writes down whose slice runs.
-    pub(super) fn marking(mark: Mark) -> Self {
-        Self { mark: Some(mark), ..Self::default() }
-    }
-
     /// Reads how much memory there is, which is a file: before files can't be read any more.
     pub(super) fn learn_memory(&self) {
         self.memory_bytes_max();
@@ -48,6 +51,12 @@ impl Machine for HostMachine {
         seconds
             .saturating_mul(1_000_000_000)
             .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+    }
+
+    fn processor_ns(&self) -> Option<u64> {
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        let seconds = u64::try_from(used.tv_sec).ok()?.checked_mul(1_000_000_000)?;
+        seconds.checked_add(u64::try_from(used.tv_nsec).ok()?)
     }
 
     fn wall_ns(&self) -> i64 {
@@ -84,6 +93,10 @@ impl Machine for HostMachine {
         if let Some(mark) = &self.mark {
             mark.set(at);
         }
+    }
+
+    fn room(&self) -> Option<&str> {
+        self.no_room.as_deref()
     }
 
     fn attention(&self) -> bool {

@@ -13,8 +13,10 @@
 pub(crate) mod engine;
 pub(crate) mod handover;
 mod image;
+mod link;
 mod machine;
 pub(crate) mod mark;
+pub(crate) mod room;
 mod serve;
 mod ticker;
 
@@ -28,15 +30,24 @@ use std::{
 use rustix::net::SocketType;
 use wos_kernel::{Kernel, engine::WasmtimeExecutor, limits::PROCESSES_MAX};
 
+use self::room::Room;
+
+pub(crate) use self::room::components_within;
 pub use self::{
-    engine::{MEMORY_BYTES_MAX, hosted_engine},
+    engine::{Engines, Profile, UnknownProfile},
     image::map_image,
+    link::Linkers,
     machine::HostMachine,
 };
 use crate::confine::{self, Confinement};
 
 /// The environment variable with the directories of compiled images, as in `PATH`.
 pub(crate) const IMAGES_VARIABLE: &str = "DUENDE_WORKER_IMAGES";
+/// The environment variable with the number of components that the fleet has.
+pub(crate) const COMPONENTS_VARIABLE: &str = "DUENDE_COMPONENTS";
+
+/// Most components of a worker: PID 1 is the kernel's own.
+pub(crate) const COMPONENTS_MAX: u32 = PROCESSES_MAX - 1;
 
 /// Why a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -88,17 +99,27 @@ pub fn main() -> Result<(), WorkerError> {
         .map_err(system("cannot take what the manager hands over"))?
         .ok_or(WorkerError::NotStartedByManager)?;
     let mark = mark::Mark::of(&file).map_err(system("cannot map the mark of open slices"))?;
-    let machine = Arc::new(HostMachine::marking(mark));
+    let components = env::var(COMPONENTS_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok())
+        .ok_or(WorkerError::NotStartedByManager)?
+        .min(COMPONENTS_MAX);
+    // Past the system's limit of mappings the whole process would die: whoever finds no room waits.
+    let room = Room::of_this_process();
+    let (admitted, no_room) = room.admits(components);
+    let machine = Arc::new(HostMachine::new(no_room, mark));
     // Reads a file, of which there are none from here on.
     machine.learn_memory();
     confine::this_process(&Confinement::worker(images)).map_err(system("cannot confine itself"))?;
-    let engine = hosted_engine(PROCESSES_MAX).map_err(WorkerError::Engine)?;
-    let loader = image::Loader::start(engine.clone(), handed)
-        .map_err(system("cannot start the image loader"))?;
+    let engines = Engines::within(admitted, &room).map_err(WorkerError::Engine)?;
+    let linkers = Linkers::new(&engines).map_err(WorkerError::Engine)?;
+    let loader =
+        image::Loader::start(linkers, handed).map_err(system("cannot start the image loader"))?;
     let settled = loader.settled();
-    let ticker = ticker::Ticker::start(engine.clone(), machine.clone(), &link)
+    let ticker = ticker::Ticker::start(engines, machine.clone(), &link)
         .map_err(system("cannot start the ticker"))?;
-    let kernel = Kernel::new(WasmtimeExecutor::new(engine, loader), PROCESSES_MAX, machine.clone());
+    let executor = WasmtimeExecutor::new(loader);
+    let kernel = Kernel::new(executor, admitted.saturating_add(1), machine.clone());
     serve::serve(&link, kernel, &settled, &ticker, &machine)
 }
 

@@ -29,6 +29,9 @@ const QUANTA_PER_ROUND: u32 = 64;
 /// not wait for another's slices.
 const ROUND_NS: u64 = 1_000_000;
 
+/// How often it is told what daemons have used, in nanoseconds.
+const USAGE_PERIOD_NS: u64 = 1_000_000_000;
+
 type HostedKernel = Kernel<WasmtimeExecutor<Loader>>;
 
 /// Serves the link until the manager closes it.
@@ -44,6 +47,7 @@ pub(super) fn serve(
     outbox.push(&Hello::of(Role::WORKER));
     outbox.flush()?;
     let mut is_greeted = false;
+    let mut usage_at_ns = 0;
     loop {
         machine.set_attention(false);
         for image in settled.take() {
@@ -62,9 +66,14 @@ pub(super) fn serve(
                 break;
             }
         }
+        if kernel.has_usage() && machine.monotonic_ns() >= usage_at_ns {
+            usage_at_ns = machine.monotonic_ns().saturating_add(USAGE_PERIOD_NS);
+            kernel.usage(|usage| outbox.push(&usage));
+        }
         outbox.flush()?;
         if !kernel.is_busy() {
-            wait(link, settled, timeout(&kernel, machine))?;
+            let usage_at_ns = kernel.has_usage().then_some(usage_at_ns);
+            wait(link, settled, timeout(&kernel, usage_at_ns, machine))?;
         }
     }
 }
@@ -108,8 +117,12 @@ fn read_commands(
     }
 }
 
-fn timeout(kernel: &HostedKernel, machine: &HostMachine) -> Option<Timespec> {
-    let deadline_ns = kernel.next_deadline_ns()?;
+fn timeout(
+    kernel: &HostedKernel,
+    usage_at_ns: Option<u64>,
+    machine: &HostMachine,
+) -> Option<Timespec> {
+    let deadline_ns = kernel.next_deadline_ns().into_iter().chain(usage_at_ns).min()?;
     let left_ns = deadline_ns.saturating_sub(machine.monotonic_ns());
     Some(Timespec {
         tv_sec: i64::try_from(left_ns / 1_000_000_000).unwrap_or(i64::MAX),

@@ -1,4 +1,4 @@
-//! The preemption clock: increments the engine's epoch every millisecond while slices run.
+//! The preemption clock: increments the engines' epochs every millisecond while slices run.
 //!
 //! A worker without work has no ticks: after [`IDLE_TICKS`] without a slice the thread parks, and
 //! the next slice unparks it. In between it stays awake, so that a busy worker pays one atomic store
@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wasmtime::Engine;
 use wos_kernel::limits::TICK_NS;
 
-use super::machine::HostMachine;
+use super::{engine::Engines, machine::HostMachine};
 
 /// One tick.
 const TICK: Duration = Duration::from_nanos(TICK_NS);
@@ -44,7 +44,7 @@ impl Ticker {
     /// Starts the thread. When `link` has something to read while a slice runs, the machine's
     /// attention flag is set.
     pub(crate) fn start(
-        engine: Engine,
+        engines: Engines,
         machine: Arc<HostMachine>,
         link: &OwnedFd,
     ) -> io::Result<Self> {
@@ -53,7 +53,7 @@ impl Ticker {
         let of_thread = shared.clone();
         let handle = thread::Builder::new()
             .name("ticker".into())
-            .spawn(move || tick(&of_thread, &engine, &machine, &link))?;
+            .spawn(move || tick(&of_thread, &engines, &machine, &link))?;
         Ok(Self { shared, thread: handle.thread().clone() })
     }
 
@@ -72,7 +72,7 @@ impl Ticker {
     }
 }
 
-fn tick(shared: &Shared, engine: &Engine, machine: &HostMachine, link: &OwnedFd) {
+fn tick(shared: &Shared, engines: &Engines, machine: &HostMachine, link: &OwnedFd) {
     let mut idle_ticks = 0;
     let mut seen = 0;
     loop {
@@ -83,7 +83,7 @@ fn tick(shared: &Shared, engine: &Engine, machine: &HostMachine, link: &OwnedFd)
             if is_readable(link) {
                 machine.set_attention(true);
             }
-            engine.increment_epoch();
+            engines.all().for_each(Engine::increment_epoch);
         } else if slices == seen {
             idle_ticks += 1;
         } else {

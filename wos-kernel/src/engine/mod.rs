@@ -1,12 +1,13 @@
 //! The wasmtime executor, on the surface of wasmtime that needs no `std`.
 //!
-//! It owns no engine: the host supplies one (with Cranelift and the pooling allocator), bare metal
-//! another. Both must have [`epoch_interruption`](wasmtime::Config::epoch_interruption) on, and
-//! their owner increments the epoch every tick while a slice runs.
+//! It owns no engine: an image brings its own. The host has one with a pool of instances and one
+//! without, bare metal another. All must have
+//! [`epoch_interruption`](wasmtime::Config::epoch_interruption) on, and their owner increments the epoch
+//! of each every tick while a slice runs.
 //!
 //! One store per process. Between slices the instance lies in a box; [`Executor::enter`] moves it
-//! into the future of the call, on a pooled stack, and the future hands it back. So a slice that is
-//! dropped half-way drops the store with it, and nothing of it can be seen afterwards.
+//! into the future of the call, on the stack that wasmtime keeps for the store, and the future hands it
+//! back. So a slice that is dropped half-way drops the store with it, and nothing of it can be seen afterwards.
 
 mod bindings;
 mod contract;
@@ -44,13 +45,33 @@ use crate::{
 
 /// A component that is linked against the kernel's syscalls: the image of a process.
 #[derive(Clone)]
-pub struct Image(Arc<dyn series::Image>);
+pub struct Image {
+    linked: Arc<dyn series::Image>,
+    /// The most linear memory that a daemon may be granted here, in bytes, and what serves those who are
+    /// granted more.
+    larger: Option<(u64, Arc<dyn series::Image>)>,
+}
 
 impl Image {
     /// The series of the contract that it is built for.
     #[must_use]
     pub fn series(&self) -> Series {
-        self.0.series()
+        self.linked.series()
+    }
+
+    /// This one for daemons that may hold so much linear memory, in bytes; for those that may hold more,
+    /// the same component linked for another engine.
+    #[must_use]
+    pub fn with_larger(self, memory_bytes_max: u64, larger: Self) -> Self {
+        Self { linked: self.linked, larger: Some((memory_bytes_max, larger.linked)) }
+    }
+
+    /// What serves a daemon that may hold so much linear memory, in bytes.
+    fn serving(&self, memory_bytes_max: u64) -> &dyn series::Image {
+        match &self.larger {
+            Some((most, larger)) if memory_bytes_max > *most => &**larger,
+            Some(_) | None => &*self.linked,
+        }
     }
 }
 
@@ -152,20 +173,20 @@ impl ImageLinker {
         let misfit = |text| ContractError::Mismatch { series, text };
         let row = self.rows.iter().find(|row| row.series() == series);
         let row = row.ok_or_else(|| misfit("no such series".into()))?;
-        row.link(&self.linker, component).map(Image).map_err(misfit)
+        let linked = row.link(&self.linker, component).map_err(misfit)?;
+        Ok(Image { linked, larger: None })
     }
 }
 
 /// The executor.
 pub struct WasmtimeExecutor<S> {
-    engine: Engine,
     images: S,
 }
 
 impl<S: ImageSource> WasmtimeExecutor<S> {
-    /// An executor for the components of one engine.
-    pub fn new(engine: Engine, images: S) -> Self {
-        Self { engine, images }
+    /// An executor for these images, each in the engine that it was linked for.
+    pub const fn new(images: S) -> Self {
+        Self { images }
     }
 
     /// Where the images come from.
@@ -196,7 +217,8 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
     }
 
     fn create(&mut self, image: Image, context: Box<Context>) -> Instance {
-        let mut store = Store::new(&self.engine, Data { context, numbers: Numbers::default() });
+        let image = image.serving(context.limit("memory").unwrap_or(u64::MAX));
+        let mut store = Store::new(image.engine(), Data { context, numbers: Numbers::default() });
         store.limiter(|data| data);
         store.epoch_deadline_callback(|mut store| {
             let context = &mut store.data_mut().context;
@@ -206,8 +228,8 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
                 Tick::OverBudget => Err(Error::new(OverBudget)),
             }
         });
-        let reasons = image.0.reasons();
-        Instance { reasons, state: State::Boundary(image.0.create(store)) }
+        let reasons = image.reasons();
+        Instance { reasons, state: State::Boundary(image.create(store)) }
     }
 
     fn context<'a>(&self, instance: &'a mut Instance) -> Option<&'a mut Context> {
@@ -276,9 +298,9 @@ fn fault(error: &Error, memory_refusal: Option<&str>) -> Fault {
     if let Some(refusal) = memory_refusal {
         return Fault::Trap(format!("{text}; {refusal}"));
     }
-    // What the pooling allocator says when the kernel, not the daemon, has run out.
-    if text.contains("maximum concurrent") {
-        return Fault::Refused(format!("this WOS is full: {text}"));
+    // What the pooling allocator and the system say when the kernel, not the daemon, has run out.
+    if text.contains("maximum concurrent") || text.contains("(os error 12)") {
+        return Fault::NoRoom(format!("this WOS is full: {text}"));
     }
     Fault::Trap(text)
 }

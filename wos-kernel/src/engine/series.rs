@@ -8,7 +8,7 @@ use alloc::{boxed::Box, format, string::String, sync::Arc};
 use core::{future::Future, pin::Pin};
 
 use wasmtime::{
-    Store,
+    Engine, Store,
     component::{Component, InstancePre, Linker},
 };
 
@@ -87,25 +87,35 @@ fn link<C: Contract>(linker: &Linker<Data>, component: &Component) -> Linked {
     C::check_exports(component)?;
     let linked = linker.instantiate_pre(component).and_then(C::linked);
     let linked = linked.map_err(|error| format!("{error:#}"))?;
-    Ok(Arc::new(ImageOf::<C>(Arc::new(linked))))
+    Ok(Arc::new(ImageOf::<C> { engine: linker.engine().clone(), linked: Arc::new(linked) }))
 }
 
 /// A linked component of any series.
 pub(super) trait Image: Send + Sync {
     fn series(&self) -> Series;
 
+    /// The engine that it was linked for.
+    fn engine(&self) -> &Engine;
+
     /// All reasons that it has words for.
     fn reasons(&self) -> WakeReasons;
 
-    /// A process of it, not instantiated yet.
+    /// A process of it, not instantiated yet, in a store of its engine.
     fn create(&self, store: Store<Data>) -> Box<dyn Idle>;
 }
 
-struct ImageOf<C: Contract>(Arc<C::Linked>);
+struct ImageOf<C: Contract> {
+    engine: Engine,
+    linked: Arc<C::Linked>,
+}
 
 impl<C: Contract> Image for ImageOf<C> {
     fn series(&self) -> Series {
         C::SERIES
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     fn reasons(&self) -> WakeReasons {
@@ -113,7 +123,7 @@ impl<C: Contract> Image for ImageOf<C> {
     }
 
     fn create(&self, store: Store<Data>) -> Box<dyn Idle> {
-        Box::new(IdleOf::<C> { store, linked: self.0.clone(), daemon: None })
+        Box::new(IdleOf::<C> { store, linked: self.linked.clone(), daemon: None })
     }
 }
 

@@ -10,10 +10,10 @@ use duende_core::{
     },
 };
 
-use super::{Emit, Kernel, ProtocolError, record::Entry};
+use super::{Emit, Kernel, ProtocolError, ends::no_room, record::Entry};
 use crate::{
     context::Context,
-    executor::{Executor, ImageState, WakeReasons},
+    executor::{Ending, Executor, ImageState, WakeReasons},
     inbox::Message,
     process::{Phase, Questions},
 };
@@ -66,7 +66,10 @@ impl<E: Executor> Kernel<E> {
                 if let Some(context) = self.described(at)?
                     && !context.load_state(key, value)
                 {
-                    self.refuse(at, "this WOS has no memory left for its state".into());
+                    let ending = no_room("this WOS has no memory left for its state".into());
+                    if let Some(row) = self.table.row_of(at) {
+                        self.end_as_said(row, ending);
+                    }
                 }
             }
             Command::ChannelOpen { at, name, granted, window } => {
@@ -131,12 +134,19 @@ impl<E: Executor> Kernel<E> {
             self.table.insert(at, name, image, Box::new(context), groups)
         });
         let Some(row) = row else {
-            let reason = format!(
-                "the process table is full: {} processes run in this WOS",
+            let mut text = format!(
+                "this WOS is full: it has room for {} processes, and all of it is taken",
                 self.table.rows_max()
             );
-            return emit(Event::Exited { at, outcome: Outcome::Refused, code: 0, reason: &reason });
+            if let Some(why) = self.shared.machine.room() {
+                text = format!("{text}; {why}");
+            }
+            let Ending { code, text } = no_room(text);
+            return emit(Event::Exited { at, outcome: Outcome::Error, code, reason: &text });
         };
+        if let Some(process) = self.table.get_mut(row) {
+            process.level = level;
+        }
         // The scheduler has a slot for each row.
         if let Err(error) = self.scheduler.add(row, level) {
             self.halt(Epitaph::new(format_args!("{error}")));
@@ -279,7 +289,11 @@ impl<E: Executor> Kernel<E> {
                 self.shared.machine.monotonic_ns().saturating_sub(process.slice_began_ns);
             HealthReport::Busy { slice_ns }
         } else {
-            return self.ask(at, |questions| Questions::ask(&mut questions.health, token));
+            self.ask(at, |questions| Questions::ask(&mut questions.health, token));
+            if let Some(row) = self.table.row_of(at) {
+                self.hurry(row);
+            }
+            return;
         };
         emit(Event::Health { at, token, report, memory_bytes });
     }

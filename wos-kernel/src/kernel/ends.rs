@@ -11,6 +11,9 @@ use crate::{
     process::Phase,
 };
 
+/// Something that is needed is missing, and may come: by the one table of exit codes.
+const EX_TEMPFAIL: u8 = 75;
+
 impl<E: Executor> Kernel<E> {
     /// Ends a process: it becomes a zombie, and its instance, with an open slice, is gone.
     pub(super) fn end(&mut self, row: u32, outcome: Outcome, reason: String) {
@@ -26,6 +29,7 @@ impl<E: Executor> Kernel<E> {
 
     fn end_with(&mut self, row: u32, outcome: Outcome, code: u8, reason: String) {
         self.set_timer(row, None);
+        self.give_place_up(row);
         self.scheduler.remove(row);
         self.open.retain(|open| *open != row);
         if let Some(process) = self.table.get_mut(row) {
@@ -54,6 +58,12 @@ impl<E: Executor> Kernel<E> {
     pub(super) fn drain_log(&self, emit: Emit<'_>) {
         drain(&self.shared.log, emit);
     }
+}
+
+/// The end of a process that there is no room for now. Its manager tries it again without a charge, as
+/// if the daemon itself had said that something is missing.
+pub(super) const fn no_room(text: String) -> Ending {
+    Ending { code: EX_TEMPFAIL, text }
 }
 
 pub(super) fn drain(log: &LogRing, emit: Emit<'_>) {

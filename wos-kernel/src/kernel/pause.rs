@@ -37,8 +37,10 @@ impl<E: Executor> Kernel<E> {
     pub(super) fn hold_still(&mut self, row: u32, emit: Emit<'_>) {
         let now_ns = self.shared.machine.monotonic_ns();
         self.disarm(row);
+        self.give_place_up(row);
         // A task that is not the scheduler's has ended.
         let _ = self.scheduler.unready(row);
+        self.hurry_no_more(row);
         let Some(process) = self.table.get_mut(row) else { return };
         process.hold = Hold::Since(now_ns);
         let (at, memory_bytes) = (process.at, process.memory_bytes);

@@ -173,7 +173,11 @@ impl<E: Executor> Kernel<E> {
         let is_listed = self.open.contains(&row);
         require(is_open == is_listed, format_args!("row {row}: open {is_open}, not {is_listed}"))?;
         let (wants, waits) = (process.is_runnable(), self.scheduler.is_ready(row));
-        require(wants == waits, format_args!("row {row}: runnable {wants}, queued {waits}"))
+        let is_held_back = self.is_held_back(row);
+        require(
+            wants == (waits || is_held_back) && !(waits && is_held_back),
+            format_args!("row {row}: runnable {wants}, queued {waits}, held back {is_held_back}"),
+        )
     }
 }
 

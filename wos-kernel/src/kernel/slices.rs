@@ -11,7 +11,7 @@ use duende_core::{
 
 use super::{
     Emit, Kernel, ProtocolError,
-    ends::{bounded, drain},
+    ends::{bounded, drain, no_room},
     record::{Entry, How},
     samples::emit_samples,
 };
@@ -20,7 +20,7 @@ use crate::{
     executor::{
         Call, Ending, Executor, Fault, HealthStatus, Next, Progress, Return, Wake, WakeReasons,
     },
-    limits::OPEN_SLICES_MAX,
+    limits::TICK_NS,
     process::{Hold, Phase, Process},
 };
 
@@ -61,6 +61,7 @@ impl<E: Executor> Kernel<E> {
         self.shared.machine.runs(Some(at));
         let progress = self.executor.resume(&mut instance);
         self.shared.machine.runs(None);
+        self.count_turn(row, now_ns);
         let over_ns = self.shared.turn.over_ns();
         let how = How::of(&progress);
         self.record_quantum(now_ns, Entry::Quantum { at, export: call.export(), how });
@@ -80,15 +81,16 @@ impl<E: Executor> Kernel<E> {
             }
             Progress::Failed(fault) => {
                 drop(instance);
-                let (outcome, reason) = match fault {
-                    Fault::Trap(reason) => (Outcome::Trap, reason),
-                    Fault::SliceBudget => (
-                        Outcome::SliceBudget,
-                        format!("a call of {} passed the slice budget", call.export().name()),
-                    ),
-                    Fault::Refused(reason) => (Outcome::Refused, reason),
-                };
-                self.end(row, outcome, reason);
+                match fault {
+                    Fault::Trap(reason) => self.end(row, Outcome::Trap, reason),
+                    Fault::SliceBudget => {
+                        let export = call.export().name();
+                        let reason = format!("a call of {export} passed the slice budget");
+                        self.end(row, Outcome::SliceBudget, reason);
+                    }
+                    Fault::Refused(reason) => self.end(row, Outcome::Refused, reason),
+                    Fault::NoRoom(reason) => self.end_as_said(row, no_room(reason)),
+                }
             }
         }
         self.end_turn(row, over_ns, over_ns.saturating_sub(now_ns));
@@ -131,6 +133,7 @@ impl<E: Executor> Kernel<E> {
                 });
                 process.slice_began_ns = now_ns;
                 self.executor.enter(&mut instance, call);
+                self.take_place(row, call);
                 Some(Running { instance, call, at, was_open: false })
             }
             Phase::Created { .. } | Phase::Loading { .. } | Phase::Zombie { .. } => None,
@@ -148,29 +151,6 @@ impl<E: Executor> Kernel<E> {
                 self.enqueue(row);
             }
         }
-    }
-
-    /// The row that runs next, and for how long.
-    fn pick(&mut self, now_ns: u64) -> Option<Pick> {
-        let now = Instant::from_ns(now_ns);
-        let pick = self.scheduler.pick(now)?;
-        let is_open = |row| {
-            let process = self.table.get(row);
-            process.is_some_and(|process| matches!(process.phase, Phase::Open { .. }))
-        };
-        if self.open.len() < OPEN_SLICES_MAX || is_open(pick.task) {
-            return Some(pick);
-        }
-        // Every stack is taken: the oldest open slice goes first.
-        let oldest = *self.open.front()?;
-        if let Err(error) = self.scheduler.put_back(pick, now) {
-            self.halt(Epitaph::new(format_args!("{error}")));
-        }
-        let pick = self.scheduler.pick_task(oldest, now);
-        if pick.is_none() {
-            self.halt(Epitaph::new(format_args!("row {oldest} is open, and not ready")));
-        }
-        pick
     }
 
     fn next_call(process: &mut Process<E::Instance>, now_ns: u64) -> Call {
@@ -220,7 +200,19 @@ impl<E: Executor> Kernel<E> {
             }
             Return::Run(Ok(next)) => {
                 let partly_drained = context.left_messages();
+                let before = process.slices;
                 context.commit(&mut process.slices, emit);
+                let at_once = match next {
+                    Next::Again => true,
+                    Next::Until(deadline_ns) => {
+                        let began_ns = process.on_its_clock_ns(process.slice_began_ns);
+                        deadline_ns <= began_ns.saturating_add(TICK_NS)
+                    }
+                    Next::Wait | Next::Exit(_) => false,
+                };
+                if at_once && process.slices == before {
+                    process.empty_slices = process.empty_slices.saturating_add(1);
+                }
                 if partly_drained {
                     process.reasons.insert(WakeReasons::MESSAGE);
                 }
@@ -252,6 +244,9 @@ impl<E: Executor> Kernel<E> {
                         HealthStatus::Unhealthy => HealthReport::Unhealthy(bounded(&line)),
                     };
                     emit(Event::Health { at, token, report, memory_bytes });
+                }
+                if process.questions.health.is_empty() {
+                    self.hurry_no_more(row);
                 }
                 None
             }
@@ -333,7 +328,10 @@ impl<E: Executor> Kernel<E> {
     /// A process may have got a reason for a slice. If it has, and the scheduler does not know yet, it
     /// hears of it; that of the process whose turn it is, it hears with the turn's end.
     pub(super) fn enqueue(&mut self, row: u32) {
-        if self.scheduler.is_ready(row) || !self.table.get(row).is_some_and(Process::is_runnable) {
+        if self.scheduler.is_ready(row)
+            || self.is_held_back(row)
+            || !self.table.get(row).is_some_and(Process::is_runnable)
+        {
             return;
         }
         let now = Instant::from_ns(self.shared.machine.monotonic_ns());

@@ -81,6 +81,8 @@ struct ScriptedExecutor {
     turns: Vec<Address>,
     /// What each `run` does when the script is at its end.
     habit: Option<Act>,
+    /// Whom the habit leaves alone.
+    spared: Vec<u32>,
     /// The clock, and how much of it a turn takes.
     takes: Option<(Arc<TestMachine>, u64)>,
     /// How long each turn was for who runs until it is told to yield, in ticks.
@@ -141,7 +143,8 @@ impl Executor for ScriptedExecutor {
             Some(Call::Metrics) => Return::Metrics(Vec::new()),
         });
         let is_run = matches!(returned, Return::Run(_));
-        let habit = self.habit.filter(|_| is_run).unwrap_or(Act::Return);
+        let is_spared = self.spared.contains(&context.address().daemon);
+        let habit = self.habit.filter(|_| is_run && !is_spared).unwrap_or(Act::Return);
         let act = self.script.pop_front().unwrap_or(habit);
         self.turns.push(context.address());
         if let Some((machine, turn_ns)) = &self.takes
@@ -494,25 +497,27 @@ fn a_question_is_answered_ahead_of_work_or_busy_during_a_slice() {
 }
 
 #[test]
-fn the_table_is_bounded_and_a_bad_image_is_refused() {
+fn whoever_finds_the_table_full_waits_and_a_bad_image_is_refused() {
     let mut books = Books::new();
     let mut outcomes = Vec::new();
-    for daemon in 100..104 {
+    for daemon in 100..105 {
         let at = Address::of(daemon, 1);
         let image = if daemon == 100 { "bad" } else { "i" };
         for command in described(at, image, 0, Grants::LOG).chain([Command::Start { at }]) {
             books
                 .kernel
                 .command(command, &mut |event| {
-                    if let Event::Exited { at, outcome, .. } = event {
-                        outcomes.push((at.daemon, outcome));
+                    if let Event::Exited { at, outcome, code, .. } = event {
+                        outcomes.push((at.daemon, outcome, code));
                     }
                 })
                 .unwrap();
         }
     }
-    // PID 1, the first daemon, and two more.
-    assert_eq!(outcomes, [(100, Outcome::Refused), (103, Outcome::Refused)]);
+    // PID 1, the first daemon, and two more. A bad image stays bad; room may come.
+    let expected =
+        [(100, Outcome::Refused, 0), (103, Outcome::Error, 75), (104, Outcome::Error, 75)];
+    assert_eq!(outcomes, expected);
     assert_eq!(books.kernel.processes().len(), 4);
     assert_eq!(books.kernel.processes()[0].name, "init");
 }

@@ -159,6 +159,8 @@ pub struct Daemon {
     /// `STATUS=` of this incarnation.
     pub(super) status: String,
     pub(super) memory_bytes: Option<u64>,
+    /// What a component's incarnation has used.
+    pub(super) usage: Option<Usage>,
     /// Why it is being ended, or was, in the words of the rule that decided.
     pub(super) why: Option<String>,
     pub(super) last_exit: Option<String>,
@@ -173,6 +175,18 @@ pub struct Daemon {
     /// Lines of its output that were lost since the manager began.
     pub(super) lost_lines: u64,
     rate: RateMeter,
+}
+
+/// Slices a second that change nothing and ask for the next one at once: from here on it is a busy loop.
+const EMPTY_SLICES_MAX: u64 = 500;
+
+/// What a component has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    at: Instant,
+    processor: Duration,
+    empty_slices: u64,
+    is_empty_loop: bool,
 }
 
 impl Daemon {
@@ -190,6 +204,7 @@ impl Daemon {
             unheeded: None,
             status: String::new(),
             memory_bytes: None,
+            usage: None,
             why: None,
             last_exit: None,
             reload_failed: None,
@@ -254,6 +269,27 @@ impl Daemon {
     #[must_use]
     pub const fn memory_bytes(&self) -> Option<u64> {
         self.memory_bytes
+    }
+
+    /// The processor time that it has used, if it is a component.
+    #[must_use]
+    pub fn processor(&self) -> Option<Duration> {
+        self.usage.map(|usage| usage.processor)
+    }
+
+    /// Takes what it has used so far.
+    pub(super) fn used(&mut self, now: Instant, processor: Duration, empty_slices: u64) {
+        let before = self.usage.unwrap_or_default();
+        let empty = empty_slices.saturating_sub(before.empty_slices);
+        let elapsed = now.saturating_since(before.at).max(Duration::from_secs(1));
+        let is_empty_loop =
+            self.usage.is_some() && empty / elapsed.as_secs().max(1) >= EMPTY_SLICES_MAX;
+        self.usage = Some(Usage { at: now, processor, empty_slices, is_empty_loop });
+    }
+
+    /// Whether it takes slice after slice and does nothing in them.
+    pub(super) fn is_empty_loop(&self) -> bool {
+        self.usage.is_some_and(|usage| usage.is_empty_loop)
     }
 
     /// How its last incarnation ended.

@@ -156,6 +156,7 @@ impl Decider {
                 self.take_health(at, token, report, memory_bytes);
             }
             News::Figure { token, figure } => self.take_figure(at, token, figure.as_ref()),
+            News::Used { processor, empty_slices } => daemon.used(now, processor, empty_slices),
             News::Committed { slices, messages, counters, gauges, memory_bytes } => {
                 if memory_bytes > 0 {
                     daemon.memory_bytes = Some(memory_bytes);
@@ -417,6 +418,7 @@ impl Decider {
         let reason = super::reason::end(daemon.why.take(), said, how);
         daemon.incarnation = None;
         daemon.memory_bytes = None;
+        daemon.usage = None;
         daemon.processes = 0;
         daemon.last_exit = Some(reason.clone());
         let failed = exit.failure().is_some() && !matches!(exit, Exit::Unavailable(_));

@@ -53,6 +53,12 @@ impl Decider {
                 detail.reason = format!("{how}; ending the processes that it left");
                 detail.ending = true;
             }
+            State::Running if daemon.is_empty_loop() => {
+                "a busy loop: slice after slice changes nothing and asks for the next one at once"
+                    .clone_into(&mut detail.reason);
+                "let `run` return `wait`, or `until` the instant of the next work"
+                    .clone_into(&mut detail.way_out);
+            }
             State::Created | State::Running | State::Reloading { .. } | State::Paused => {}
             State::Starting(Starting::Waiting) => {
                 if let Some(on) = view.blocked_by {

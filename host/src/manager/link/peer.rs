@@ -18,11 +18,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use duende_core::wire::{
     self, Decoder, FRAME_BYTES_MAX, Hello, Message, Role,
-    link::{Address, Command, Event},
+    link::{Address, Command, Event, Usage},
 };
 use serde::Serialize;
 use tokio::{
@@ -448,11 +449,19 @@ impl Reader {
             if !is_greeted {
                 is_greeted = self.hear_hello(&mut decoder)?;
             }
-            while is_greeted
-                && let Some(event) =
-                    decoder.next::<Event<'_>>().map_err(|error| error.to_string())?
-            {
-                if !self.take(event).await? {
+            while is_greeted {
+                let heard = if decoder.kind() == Some(Usage::KIND) {
+                    let usage = decoder.next::<Usage>().map_err(|error| error.to_string())?;
+                    let Some(Usage { at, processor_ns, empty_slices }) = usage else { break };
+                    self.shared.sessions().check(at).map_err(|violation| violation.to_string())?;
+                    let processor = Duration::from_nanos(processor_ns);
+                    self.news.send(at, News::Used { processor, empty_slices }).await
+                } else {
+                    let event = decoder.next::<Event<'_>>().map_err(|error| error.to_string())?;
+                    let Some(event) = event else { break };
+                    self.take(event).await?
+                };
+                if !heard {
                     return Ok(());
                 }
             }

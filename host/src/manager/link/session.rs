@@ -279,6 +279,14 @@ impl Sessions {
         }
     }
 
+    /// Whether the peer may speak for this incarnation.
+    ///
+    /// # Errors
+    /// It may not: its link is to be closed.
+    pub fn check(&mut self, at: Address) -> Result<(), Violation> {
+        self.session(at).map(|_| ())
+    }
+
     /// Takes one event.
     ///
     /// # Errors

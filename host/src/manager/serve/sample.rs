@@ -21,6 +21,7 @@ impl Manager {
                 memory_bytes: daemon
                     .memory_bytes()
                     .filter(|_| !daemon.spec().abilities.has_process),
+                processor: daemon.processor(),
                 counters: Some(counters),
                 gauges: Some(gauges),
             };

@@ -275,7 +275,7 @@ mod tests {
             images.insert(*name, image);
         }
 
-        let executor = WasmtimeExecutor::new(engine.clone(), Images(images));
+        let executor = WasmtimeExecutor::new(Images(images));
         let mut kernel = Kernel::new(executor, 16, Arc::new(Still));
         let at = |number| Address::of(number, 1);
         let mut seen = Vec::new();

@@ -91,7 +91,7 @@ fn what_all_daemons_hold_is_bounded_by_the_machine() {
     let told = ["0 Memory Elevated", "0 Elevated", "1 Memory Elevated", "1 Elevated", "1 Critical"];
     assert_eq!(bench.take_said(), told);
     bench.start(2, &[1; 10]);
-    assert_eq!(bench.take_said(), ["2 Refused"]);
+    assert_eq!(bench.take_said(), ["2 Error"]);
     bench.tell(Command::Kill { at: Address::of(1, 1) });
     assert_eq!(bench.take_said(), ["1 Killed", "0 Memory Calm", "0 Calm"]);
     bench.start(2, &[1; 10]);

@@ -94,33 +94,152 @@ fn turns_go_round_within_a_level_and_the_urgent_go_first() {
     assert_eq!(turns, [2, 0, 1, 0, 1]);
 }
 
-#[test]
-fn when_every_stack_is_taken_the_oldest_open_slice_goes_first() {
-    let mut levels = [4; OPEN_SLICES_MAX + 1];
-    levels[OPEN_SLICES_MAX] = 0;
-    let urgent = u32::try_from(OPEN_SLICES_MAX).unwrap();
-    let (mut kernel, _) = kernel_of(&levels);
-    // The invariants of so many are looked at in the end: that takes a while.
+/// Gives a daemon a reason to run.
+fn wake(kernel: &mut Kernel<ScriptedExecutor>, daemon: u32) {
+    let at = Address::of(daemon, 1);
+    let message = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads: ONE };
+    kernel.command(message, &mut |_| {}).unwrap();
+}
+
+/// A kernel in which 300 daemons of level 7 compute without an end, and beside them there is one of each
+/// level that does not; the last of them is of level 7 too.
+fn crowd() -> (Kernel<ScriptedExecutor>, Vec<u32>) {
+    let levels: Vec<u8> = [7; 300].into_iter().chain(0..=7).collect();
+    let (mut kernel, machine) = kernel_of(&levels);
     while kernel.step(&mut |_| {}).unwrap() {}
-    let wake = |kernel: &mut Kernel<ScriptedExecutor>, daemon| {
-        let at = Address::of(daemon, 1);
-        let message = Command::Messages { at, channel: 0, sequence: 1, attempt: 1, payloads: ONE };
-        kernel.command(message, &mut |_| {}).unwrap();
-    };
-    (0..urgent).for_each(|daemon| wake(&mut kernel, daemon));
+    kernel.executor().takes = Some((machine, MS_NS));
     kernel.executor().habit = Some(Act::Preempt);
-    for _ in 0..OPEN_SLICES_MAX {
+    let others: Vec<u32> = (300..308).collect();
+    kernel.executor().spared = others.clone();
+    (0..300).for_each(|daemon| wake(&mut kernel, daemon));
+    for _ in 0..1_000 {
         kernel.step(&mut |_| {}).unwrap();
     }
-    assert_eq!(kernel.open.len(), OPEN_SLICES_MAX);
-    kernel.executor().turns.clear();
-    wake(&mut kernel, urgent);
-    // It has no stack to run on, until the oldest has given one back.
-    assert!(kernel.step(&mut |_| {}).unwrap() && kernel.step(&mut |_| {}).unwrap());
-    kernel.executor().script.push_back(Act::Return);
-    assert!(kernel.step(&mut |_| {}).unwrap() && kernel.step(&mut |_| {}).unwrap());
     assert_eq!(kernel.check_invariants(), Ok(()));
-    let turns: Vec<u32> = kernel.executor().turns.iter().map(|at| at.daemon).collect();
-    assert_eq!(turns, [0, 0, 0, urgent]);
-    assert_eq!(kernel.open.len(), OPEN_SLICES_MAX);
+    kernel.executor().turns.clear();
+    (kernel, others)
+}
+
+/// The next so many turns.
+fn turns(kernel: &mut Kernel<ScriptedExecutor>, count: usize) -> Vec<u32> {
+    kernel.executor().turns.clear();
+    for _ in 0..count {
+        kernel.step(&mut |_| {}).unwrap();
+    }
+    kernel.executor().turns.iter().map(|at| at.daemon).collect()
+}
+
+#[test]
+fn a_crowd_that_computes_keeps_nobody_more_urgent_from_a_slice() {
+    let (mut kernel, others) = crowd();
+    // A place is kept for each of seven levels, and one for health.
+    assert_eq!(kernel.open.len(), OPEN_SLICES_MAX - 8);
+    assert_eq!(
+        turns(&mut kernel, 3),
+        [0, 0, 0],
+        "the oldest goes on, so that there is a place soon"
+    );
+    for &daemon in &others[..7] {
+        wake(&mut kernel, daemon);
+        let level = daemon - 300;
+        // It waits no longer than it would for one turn of each level below.
+        let before = turns(&mut kernel, 64).iter().position(|turn| *turn == daemon);
+        assert!(before.is_some_and(|before| before <= 40), "level {level} waits: {before:?}");
+    }
+    // Now they compute, too, one after the other: each has its place.
+    kernel.executor().spared.clear();
+    for (&daemon, more) in others[..7].iter().zip(1..) {
+        wake(&mut kernel, daemon);
+        assert!(turns(&mut kernel, 64).contains(&daemon));
+        assert_eq!(kernel.open.len(), OPEN_SLICES_MAX - 8 + more);
+    }
+    assert_eq!(kernel.check_invariants(), Ok(()));
+}
+
+#[test]
+fn a_crowd_that_computes_keeps_nobody_from_saying_how_he_is() {
+    let (mut kernel, others) = crowd();
+    kernel.executor().spared.clear();
+    // Every other level has taken its place as well.
+    others[..7].iter().for_each(|daemon| wake(&mut kernel, *daemon));
+    turns(&mut kernel, 200);
+    assert_eq!(kernel.open.len(), OPEN_SLICES_MAX - 1);
+    let bystander = others[7];
+    kernel.executor().spared = vec![bystander];
+    // One who waits for its slice is asked, and one who has nothing to do.
+    for daemon in [bystander, 299] {
+        kernel.executor().spared = vec![daemon];
+        let mut answered = false;
+        let mut note = |event: Event<'_>| {
+            answered |= matches!(event, Event::Health { at, .. } if at.daemon == daemon);
+        };
+        let question = Command::HealthCheck { at: Address::of(daemon, 1), token: 3 };
+        kernel.command(question, &mut note).unwrap();
+        for _ in 0..16 {
+            kernel.step(&mut note).unwrap();
+        }
+        assert!(answered, "{daemon} has not answered within 16 turns");
+        assert_eq!(kernel.check_invariants(), Ok(()));
+    }
+    assert_eq!(kernel.open.len(), OPEN_SLICES_MAX - 1);
+}
+
+#[test]
+fn whoever_is_held_back_has_its_turn_and_the_longest_waits_first() {
+    let (mut kernel, others) = crowd();
+    // The oldest slice is over: who came first of those who wait has its place, and is the youngest.
+    kernel.executor().script.push_back(Act::Return);
+    assert_eq!(turns(&mut kernel, 1), [0]);
+    kernel.executor().script.push_back(Act::Preempt);
+    assert!(turns(&mut kernel, 300).contains(&248));
+    assert_eq!(kernel.open.back(), Some(&248));
+    // One who waits is ended, one is paused: neither keeps a place.
+    kernel.command(Command::Kill { at: Address::of(250, 1) }, &mut |_| {}).unwrap();
+    kernel.command(Command::Pause { at: Address::of(251, 1) }, &mut |_| {}).unwrap();
+    assert_eq!(kernel.check_invariants(), Ok(()));
+    kernel.executor().habit = None;
+    kernel.executor().entered.clear();
+    let mut ran = turns(&mut kernel, 1_000);
+    assert!(!kernel.step(&mut |_| {}).unwrap(), "all is done");
+    ran.sort_unstable();
+    ran.dedup();
+    let expected: Vec<u32> = (1..300).filter(|row| !matches!(*row, 250 | 251)).collect();
+    assert_eq!(ran, expected);
+    assert_eq!((kernel.open.len(), kernel.check_invariants()), (0, Ok(())));
+    kernel.command(Command::Resume { at: Address::of(251, 1) }, &mut |_| {}).unwrap();
+    assert_eq!(turns(&mut kernel, 1), [251]);
+    wake(&mut kernel, others[0]);
+    assert_eq!(turns(&mut kernel, 1), [others[0]]);
+}
+
+/// The time of each turn is its process's, also of one that only asks for another; it is told once.
+#[test]
+fn what_each_has_used_is_counted() {
+    let (mut kernel, machine) = kernel_of(&[4, 4]);
+    while step(&mut kernel) {}
+    let usage = |kernel: &mut Kernel<ScriptedExecutor>| {
+        let mut told = Vec::new();
+        kernel.usage(|usage| {
+            told.push((usage.at.daemon, usage.processor_ns / MS_NS, usage.empty_slices))
+        });
+        told
+    };
+    usage(&mut kernel);
+    assert!(!kernel.has_usage());
+    kernel.executor().takes = Some((machine, 2 * MS_NS));
+    kernel.executor().habit = Some(Act::Again);
+    // The first slice takes the message, those after it change nothing.
+    wake(&mut kernel, 1);
+    for _ in 0..10 {
+        assert!(step(&mut kernel));
+    }
+    assert!(kernel.has_usage());
+    assert_eq!(usage(&mut kernel), [(1, 20, 9)]);
+    assert_eq!(usage(&mut kernel), []);
+    // An instant that is there already is no wait; a later one is.
+    kernel.executor().habit = Some(Act::Until(0));
+    assert!(step(&mut kernel) && step(&mut kernel));
+    kernel.executor().habit = Some(Act::Until(u64::MAX));
+    assert!(step(&mut kernel) && !step(&mut kernel));
+    assert_eq!(usage(&mut kernel), [(1, 26, 11)]);
 }
