@@ -3,6 +3,8 @@
 //! What compiles them comes from the registries of their languages, in versions that are pinned there with their
 //! hashes, and lies below `target/tools`: pip brings zig, which compiles C, componentize-py, and node where the
 //! machine has none; npm brings componentize-js. Of the machine it needs Python with pip.
+//!
+//! The bindings of C are checked in too, for `duende new`, and are written anew here when the contract is another.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,6 +18,9 @@ use crate::wasm::{Target, Toolchain, WASIP1, WASM32};
 
 /// The oldest node that runs componentize-js.
 const NODE_MAJOR_MIN: u32 = 20;
+
+/// What of C's bindings `duende new` writes, and of which contract it is.
+const BINDINGS: [&str; 4] = ["daemon.c", "daemon.h", "daemon_component_type.o", "daemon.wit.b3"];
 
 /// What of JavaScript's runtime is left out: no daemon is granted HTTP.
 const LEFT_OUT: [&str; 2] = ["http", "fetch-event"];
@@ -81,6 +86,10 @@ fn c(places: &Places) -> Result<PathBuf, Error> {
     let core = places.tools.join("tally-c.core.wasm");
     let built = places.tools.join("tally-c.wasm");
     c_tool(places, &["bindings".as_ref(), places.wit.as_ref(), bindings.as_ref()])?;
+    let shipped = shell::root().join("host/src/cli/new/c/bindings");
+    for name in BINDINGS {
+        copy_if_changed(&bindings.join(name), &shipped.join(name))?;
+    }
     let mut cc = zig.python();
     cc.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-mexec-model=reactor"])
         .args(["-Os", "-Wall", "-Wextra", "-Werror", "-I"])

@@ -1,4 +1,4 @@
-/* Counts the lines of its channel, and never forgets the count: the same daemon as the others of this folder. */
+/* Counts the lines of its channel, and never forgets the count. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "daemon.h"
 
-/* Most messages that one slice takes, and where the count lies in `state`: in decimal, for every language. */
+/* Most messages that one slice takes, and where the count lies in `state`, in decimal. */
 #define MESSAGES_MAX 100
 #define KEY "lines"
 

@@ -1,10 +1,10 @@
-// Counts the lines of its channel, and never forgets the count: the same daemon as the others of this folder.
+// Counts the lines of its channel, and never forgets the count.
 import { receive } from 'duende:daemon/channel@0.2.0';
 import { write } from 'duende:daemon/log@0.2.0';
 import { gaugeSet } from 'duende:daemon/metric@0.2.0';
 import { get, set } from 'duende:daemon/state@0.2.0';
 
-// Most messages that one slice takes, and where the count lies in `state`: in decimal, for every language.
+// Most messages that one slice takes, and where the count lies in `state`, in decimal.
 const MESSAGES_MAX = 100;
 const KEY = 'lines';
 

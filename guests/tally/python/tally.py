@@ -1,11 +1,11 @@
-"""Counts the lines of its channel, and never forgets the count: the same daemon as the others of this folder."""
+"""Counts the lines of its channel, and never forgets the count."""
 
 from wit_world.exports import Lifecycle as Contract
 from wit_world.exports.lifecycle import Health, HealthStatus, Next_Again, Next_Exit, Next_Wait
 from wit_world.imports import channel, log, metric, state
 from wit_world.imports.types import Outcome
 
-# Most messages that one slice takes, and where the count lies in `state`: in decimal, for every language.
+# Most messages that one slice takes, and where the count lies in `state`, in decimal.
 MESSAGES_MAX = 100
 KEY = "lines"
 

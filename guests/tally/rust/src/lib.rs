@@ -28,7 +28,7 @@ fn panic(what: &core::panic::PanicInfo<'_>) -> ! {
 
 /// Most messages that one slice takes.
 const MESSAGES_MAX: u32 = 100;
-/// Where the count lies in `state`: in decimal, for every language.
+/// Where the count lies in `state`, in decimal as in the other languages.
 const KEY: &str = "lines";
 
 /// A component has one thread, and no export is entered while another is open.

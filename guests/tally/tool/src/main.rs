@@ -1,6 +1,7 @@
 //! What a C compiler lacks to make a component, from crates of the registry:
 //!
-//! - `bindings WIT OUT`: the C bindings of the world `daemon` of the file `WIT`, into the folder `OUT`;
+//! - `bindings WIT OUT`: the C bindings of the world `daemon` of the file `WIT`, into the folder `OUT`, and the
+//!   BLAKE3 hash of `WIT` beside them, by which it is seen when they are those of another contract;
 //! - `component CORE OUT`: the component `OUT` from the core module `CORE`.
 
 use std::env;
@@ -31,6 +32,9 @@ fn bindings(wit: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     for (name, content) in files.iter() {
         fs::write(out.join(name), content)?;
     }
+    let name = wit.file_name().ok_or("the WIT has no name")?.to_string_lossy();
+    let hash = blake3::hash(&fs::read(wit)?).to_hex();
+    fs::write(out.join(format!("{name}.b3")), format!("{hash}\n"))?;
     Ok(())
 }
 
