@@ -9,27 +9,29 @@ from wit_world.imports.types import Outcome
 MESSAGES_MAX = 100
 KEY = "lines"
 
+# Not in `self`: componentize-py 0.25 makes an instance of the class for each function of it.
+lines = 0
+
 
 class Lifecycle(Contract):
-    """The interface that a daemon exports; there is one instance of it. `Err` that is raised is the error of a result."""
-
-    def __init__(self):
-        self.lines = 0
+    """The interface that a daemon exports. An `Err` that is raised is the error of a result."""
 
     def init(self):
+        global lines
         kept = state.get(KEY)
-        self.lines = 0 if kept is None else int(kept)
-        log.write(log.Level.INFO, f"going on from line {self.lines}")
+        lines = 0 if kept is None else int(kept)
+        log.write(log.Level.INFO, f"going on from line {lines}")
 
     # One slice. Either all of it counts, what was received and what was written too, or nothing does.
     def run(self, wake):
+        global lines
         messages = channel.receive("lines", MESSAGES_MAX)
         # A line that is longer than a message may be comes in parts, and is one line all the same.
         begins = (channel.Part.WHOLE, channel.Part.FIRST)
-        self.lines += sum(message.part in begins for message in messages)
+        lines += sum(message.part in begins for message in messages)
         if messages:
-            state.set(KEY, str(self.lines).encode())
-            metric.gauge_set("lines", float(self.lines))
+            state.set(KEY, str(lines).encode())
+            metric.gauge_set("lines", float(lines))
         return Next_Again() if len(messages) == MESSAGES_MAX else Next_Wait()
 
     def shutdown(self, deadline):

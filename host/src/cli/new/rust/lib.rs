@@ -8,11 +8,11 @@ const MESSAGES_MAX: u32 = 100;
 
 /// All that is kept: it outlives restarts of the daemon, of Duende and of the machine.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Daemon {
+pub struct Tally {
     lines: u64,
 }
 
-impl Durable for Daemon {
+impl Durable for Tally {
     /// The very first start.
     fn first(_: &mut Context<'_>) -> Result<Self, Failure> {
         Ok(Self { lines: 0 })
@@ -37,25 +37,25 @@ impl Durable for Daemon {
     }
 }
 
-duende_sdk::export!(durable Daemon);
+duende_sdk::export!(durable Tally);
 
 #[cfg(test)]
 mod tests {
     use duende_sdk::Kept;
     use duende_sdk::testing::Manager;
 
-    use super::Daemon;
+    use super::Tally;
 
     #[test]
     fn lines_are_counted_once_also_when_it_is_killed() {
         let mut manager = Manager::new().with_channel("lines");
         manager.send("lines", b"one");
-        let incarnation = manager.start::<Kept<Daemon>>().unwrap();
+        let incarnation = manager.start::<Kept<Tally>>().unwrap();
         manager.kill_in_slice(incarnation);
         assert_eq!(manager.gauge("lines"), None);
 
         manager.send("lines", b"two");
-        let mut incarnation = manager.start::<Kept<Daemon>>().unwrap();
+        let mut incarnation = manager.start::<Kept<Tally>>().unwrap();
         manager.slice(&mut incarnation).unwrap();
         assert_eq!(manager.gauge("lines"), Some(2.0));
     }
