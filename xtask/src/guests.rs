@@ -1,8 +1,10 @@
-//! `cargo xtask guests`: the daemons that are shipped as components, built into `artifacts/`.
+//! `cargo xtask guests`: the daemons that are shipped as components, built into `artifacts/`; with `--all`
+//! the same daemon in several languages too, which needs their compilers and takes a minute.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::languages;
 use crate::shell::{self, Error, at, say};
 use crate::wasm::{Toolchain, WASM32};
 
@@ -11,8 +13,13 @@ const COMPONENTS: [&str; 3] = ["log-sentinel", "flaky", "reporter"];
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
-    shell::no_arguments(arguments)?;
-    for path in build()? {
+    let mut built = build()?;
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["--all"] => built.extend(languages::build()?),
+        _ => return Err(Error::Usage("takes `--all` or nothing".to_owned())),
+    }
+    for path in built {
         let bytes = fs::metadata(&path).map_err(at(&path))?.len();
         let shown = path.strip_prefix(shell::root()).unwrap_or(&path);
         say(&format!("{} ({} KiB)", shown.display(), bytes.div_ceil(1024)));

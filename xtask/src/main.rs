@@ -13,6 +13,7 @@ mod falsify;
 mod firmware;
 mod fuzz;
 mod guests;
+mod languages;
 mod mutants;
 mod nightly;
 mod setup;
@@ -30,7 +31,11 @@ type Verb = (&'static str, &'static str, fn(&[String]) -> Result<(), Error>);
 
 const VERBS: &[Verb] = &[
     ("setup", "finds or fetches compilers and tools; nothing is installed", setup::run),
-    ("guests", "build the daemons that are shipped as components, into artifacts/", guests::run),
+    (
+        "guests",
+        "build the daemons that are shipped as components, into artifacts/; --all: one in five languages too",
+        guests::run,
+    ),
     ("firmware", "the core on a Cortex-M4: builds the image and runs it in QEMU", firmware::run),
     (
         "demo",

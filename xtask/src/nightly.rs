@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::shell::{self, Error, at, say};
 use crate::steps::{self, Run, Step, cargo};
-use crate::{fuzz, guests, mutants, test};
+use crate::{fuzz, guests, languages as compilers, mutants, test};
 
 const STEPS: &[Step] = &[
     ("cargo-deny", |run| cargo_deny(run, &["bans", "licenses", "sources"])),
@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
         let rounds = Rounds { log: "sentinels", target: "--test=behaviour", count: 50 };
         rounds.run(run, "lines_are_counted_once_over_kills_and_rotations")
     }),
+    ("languages", languages),
     ("properties of the core", properties),
     ("simulator", |run| test::simulate(run, "simulator", &["--steps", SIMULATOR_STEPS])),
     ("sources", |run| test::simulate_sources(run, &["--histories", SOURCE_SCHEDULES])),
@@ -116,6 +117,16 @@ fn properties(run: &mut Run) -> Result<(), Error> {
     cargo.env("PROPTEST_CASES", PROPERTY_CASES);
     cargo.args(["test", "--release", "-p", "duende-core", "--lib", "--tests"]);
     run.counted("properties", &mut cargo)
+}
+
+/// Components of five languages, from their compilers to a fleet that is killed again and again; what each costs
+/// is in the log.
+fn languages(run: &mut Run) -> Result<(), Error> {
+    compilers::build()?;
+    let mut cargo = cargo();
+    cargo.arg("test").args(test::EVERYTHING);
+    cargo.args(["--test", "languages", "--", "--nocapture", "--test-threads", "1"]);
+    run.counted("languages", &mut cargo)
 }
 
 /// One test that kills real processes at random instants, again and again; each time counts.

@@ -102,6 +102,8 @@ pub(super) enum Verb {
         #[command(flatten)]
         which: Which,
     },
+    /// Write a project for a daemon of one's own
+    New(NewArgs),
     /// Check a configuration file, and the components that it names
     Check {
         /// The file
@@ -136,6 +138,29 @@ pub(super) struct CompileArgs {
     /// The fleet whose file says what a compilation may cost
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewArgs {
+    /// The daemon's name, and that of the folder that is made here
+    pub(super) name: String,
+    /// What it is written in
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(super) lang: Language,
+    /// Duende's source tree, of which Rust uses the SDK [default: the one that this program was built from, else
+    /// the repository]
+    #[arg(long, value_name = "PATH")]
+    pub(super) sdk: Option<PathBuf>,
+}
+
+/// What `new` has a project for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Language {
+    Rust,
+    C,
+    #[value(alias = "javascript")]
+    Js,
+    Python,
 }
 
 /// What a process of ours tells one of its own; the receiver reads it itself.

@@ -18,6 +18,7 @@ pub mod figures;
 mod history;
 mod images;
 mod logs;
+mod new;
 mod outcome;
 pub mod output;
 pub mod ps;
@@ -126,6 +127,7 @@ fn dispatch(arguments: Arguments, runner: Runner) -> Result<ExitCode, CliError> 
         }
         Verb::Check { file } => check::check(&file, json, &surroundings),
         Verb::Compile(args) => compile::compile(&args, json, &surroundings),
+        Verb::New(args) => new::new(&args, json),
         Verb::State { verb } => state::state(verb, json, &surroundings),
         Verb::Doctor => show_doctor(json, &surroundings),
         Verb::Keep(_) => Ok((runner.keep)()),

@@ -56,7 +56,7 @@ pub use environment::{Environment, PRIVATE_VARIABLES, native_env};
 pub use fleet::{Checked, Overrides, check, fleet_name, load, parse};
 pub use model::*;
 #[cfg(feature = "manager")]
-pub(crate) use names::is_name as names_a_fleet;
+pub(crate) use names::{NAME_FORM, is_name, is_name as names_a_fleet};
 pub use open_files::{keep_open_files_needed, open_files_needed};
 #[cfg(feature = "manager")]
 pub(crate) use pid_file::not_a_pid_file;

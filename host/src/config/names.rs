@@ -8,7 +8,7 @@ use super::model::{NAME_BYTES_MAX, UserConfig};
 const GROUPS_MAX: usize = 65_536;
 
 /// The form of a name, for messages.
-pub(super) const NAME_FORM: &str =
+pub(crate) const NAME_FORM: &str =
     "a name has 1 to 64 of `a-z 0-9 . _ -` and starts with a letter or digit";
 
 /// The manager's own logs lie beside those of the daemons and have these names: what happened to the
