@@ -20,7 +20,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Asks a process of ours what a worker of so many components would have: an engine takes hold of signals and address space, which are the asker's.
+    /// Asks a process of ours what a worker of so many components would have: an engine takes hold of signals and
+    /// address space, which are the asker's.
     ///
     /// # Errors
     /// It can't be started, or no engine can be made here.

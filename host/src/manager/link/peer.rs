@@ -449,18 +449,7 @@ impl Reader {
             if !is_greeted {
                 is_greeted = self.hear_hello(&mut decoder)?;
             }
-            while is_greeted {
-                let heard = if decoder.kind() == Some(Usage::KIND) {
-                    let usage = decoder.next::<Usage>().map_err(|error| error.to_string())?;
-                    let Some(Usage { at, processor_ns, empty_slices }) = usage else { break };
-                    self.shared.sessions().check(at).map_err(|violation| violation.to_string())?;
-                    let processor = Duration::from_nanos(processor_ns);
-                    self.news.send(at, News::Used { processor, empty_slices }).await
-                } else {
-                    let event = decoder.next::<Event<'_>>().map_err(|error| error.to_string())?;
-                    let Some(event) = event else { break };
-                    self.take(event).await?
-                };
+            while is_greeted && let Some(heard) = self.take_next(&mut decoder).await? {
                 if !heard {
                     return Ok(());
                 }
@@ -482,6 +471,22 @@ impl Reader {
         let Some(theirs) = taken else { return Ok(false) };
         let greeted = self.shared.sessions().greet(theirs);
         greeted.map(|_| true).map_err(|violation| violation.to_string())
+    }
+
+    /// Takes what comes next, if all of it is there. False if the manager is gone.
+    async fn take_next(&self, decoder: &mut Decoder<Box<[u8]>>) -> Result<Option<bool>, String> {
+        if decoder.kind() != Some(Usage::KIND) {
+            let event = decoder.next::<Event<'_>>().map_err(|error| error.to_string())?;
+            return match event {
+                Some(event) => self.take(event).await.map(Some),
+                None => Ok(None),
+            };
+        }
+        let usage = decoder.next::<Usage>().map_err(|error| error.to_string())?;
+        let Some(Usage { at, processor_ns, empty_slices }) = usage else { return Ok(None) };
+        self.shared.sessions().check(at).map_err(|violation| violation.to_string())?;
+        let processor = Duration::from_nanos(processor_ns);
+        Ok(Some(self.news.send(at, News::Used { processor, empty_slices }).await))
     }
 
     /// Takes one event. False if the manager is gone.

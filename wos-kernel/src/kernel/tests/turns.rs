@@ -220,7 +220,7 @@ fn what_each_has_used_is_counted() {
     let usage = |kernel: &mut Kernel<ScriptedExecutor>| {
         let mut told = Vec::new();
         kernel.usage(|usage| {
-            told.push((usage.at.daemon, usage.processor_ns / MS_NS, usage.empty_slices))
+            told.push((usage.at.daemon, usage.processor_ns / MS_NS, usage.empty_slices));
         });
         told
     };
