@@ -77,6 +77,8 @@ pub(crate) struct Opening {
     pub(crate) now_ns: u64,
     /// Whether it is a question, and so no slice.
     pub(crate) is_question: bool,
+    /// Whether it is `init`: that has all of the daemon's start, whose time its manager knows.
+    pub(crate) is_init: bool,
     /// When the daemon is killed, on its clock, if it was asked to stop.
     pub(crate) stop_deadline_ns: Option<u64>,
 }
@@ -248,10 +250,21 @@ impl Context {
         if text.len() > TEXT_BYTES_MAX {
             return Err(SyscallError::TooLarge(TEXT_BYTES_MAX as u64));
         }
+        self.say(level, text);
+        Ok(())
+    }
+
+    /// A line that a standard library prints. It needs no grant: it is what is left of a panic.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn printed(&mut self, is_error: bool, text: String) {
+        let level = if is_error { LogLevel::Error } else { LogLevel::Info };
+        self.say(level, text);
+    }
+
+    fn say(&mut self, level: LogLevel, text: String) {
         if !self.shared.machine.take_log(self.at, level, &text) {
             self.shared.log.push(LogLine { at: self.at, level, text });
         }
-        Ok(())
     }
 
     /// `clock.monotonic`, in nanoseconds. It stands while the daemon is paused.
@@ -615,7 +628,7 @@ impl Context {
         if !opening.is_question {
             self.slices = self.slices.saturating_add(1);
         }
-        self.meter.begin_slice();
+        self.meter.begin_slice(opening.is_init);
     }
 
     /// What is to be done at a tick of the preemption clock.

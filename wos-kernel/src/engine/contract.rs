@@ -193,6 +193,7 @@ pub(super) fn check_names(
     }
     let unknown: Vec<String> = imports
         .iter()
+        .filter(|name| super::wasi::interface(name).is_none())
         .filter(|name| {
             interface_of(name).is_none_or(|interface| !series.imports.contains(&interface))
         })
@@ -302,7 +303,16 @@ mod tests {
         check(&["duende:daemon/log@0.4.0"], &[], Err("log@0.4.0"));
         check(&[], &["wasi:cli/run@0.2.0"], Err("another world: it exports wasi:cli/run"));
         check(&[], &[], Err("exports nothing"));
-        check(&["wasi:sockets/tcp@0.2.0"], &[lifecycle], Err("wasi:sockets/tcp@0.2.0"));
+        // All of WASI 0.2 is there, if only to be refused at the call.
+        check(&["wasi:sockets/tcp@0.2.0", "wasi:io/streams@0.2.17"], &[lifecycle], Ok("0.1"));
+        for import in [
+            "wasi:io/streams@0.3.0",
+            "wasi:io/streams@0.2.0-rc.1",
+            "wasi:io/streams",
+            "wasi:cli/x@0.2",
+        ] {
+            check(&[import], &[lifecycle], Err(import));
+        }
         check(&["duende:daemon/rocket@0.1.0"], &[lifecycle], Err("rocket"));
         // What came with 0.2 is not in 0.1.
         check(&["duende:daemon/slice@0.1.0"], &[lifecycle], Err("the contract 0.1 offers log"));

@@ -11,22 +11,17 @@
 
 mod bindings;
 mod contract;
+mod fault;
 mod series;
+mod wasi;
 
-use alloc::{
-    boxed::Box,
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
 use core::{
     future::Future,
     task::{self, Poll, Waker},
 };
 use wasmtime::{
-    Engine, Error, ResourceLimiter, Store, Trap, UpdateDeadline,
+    Engine, Error, ResourceLimiter, Store, UpdateDeadline,
     component::{Component, Linker},
 };
 
@@ -79,6 +74,20 @@ impl Image {
 pub struct Data {
     context: Box<Context>,
     numbers: Numbers,
+    wasi: wasi::Wasi,
+    /// What the slice that was last said last on its standard error output.
+    last_words: Option<String>,
+}
+
+impl Data {
+    fn new(context: Box<Context>) -> Self {
+        Self { context, numbers: Numbers::default(), wasi: wasi::Wasi::default(), last_words: None }
+    }
+
+    /// A call is over, in whatever way.
+    fn end_slice(&mut self) {
+        self.last_words = self.wasi.end_slice(&mut self.context);
+    }
 }
 
 /// The numbers of messages in contract 0.1, which begin with 1 in each incarnation.
@@ -173,7 +182,9 @@ impl ImageLinker {
         let misfit = |text| ContractError::Mismatch { series, text };
         let row = self.rows.iter().find(|row| row.series() == series);
         let row = row.ok_or_else(|| misfit("no such series".into()))?;
-        let linked = row.link(&self.linker, component).map_err(misfit)?;
+        let linker =
+            wasi::serve(&self.linker, component).map_err(|error| misfit(format!("{error:#}")))?;
+        let linked = row.link(&linker, component).map_err(misfit)?;
         Ok(Image { linked, larger: None })
     }
 }
@@ -218,14 +229,14 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
 
     fn create(&mut self, image: Image, context: Box<Context>) -> Instance {
         let image = image.serving(context.limit("memory").unwrap_or(u64::MAX));
-        let mut store = Store::new(image.engine(), Data { context, numbers: Numbers::default() });
+        let mut store = Store::new(image.engine(), Data::new(context));
         store.limiter(|data| data);
         store.epoch_deadline_callback(|mut store| {
             let context = &mut store.data_mut().context;
             match context.tick() {
                 Tick::Continue => Ok(UpdateDeadline::Continue(1)),
                 Tick::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_once()))),
-                Tick::OverBudget => Err(Error::new(OverBudget)),
+                Tick::OverBudget => Err(Error::new(fault::OverBudget)),
             }
         });
         let reasons = image.reasons();
@@ -260,10 +271,9 @@ impl<S: ImageSource> Executor for WasmtimeExecutor<S> {
                 instance.state = State::Boundary(idle);
                 Progress::Returned(returned)
             }
-            Poll::Ready((mut idle, Err(error))) => {
+            Poll::Ready((idle, Err(error))) => {
                 instance.state = State::Gone;
-                let refusal = idle.context().memory_refusal();
-                Progress::Failed(fault(&error, refusal.as_deref()))
+                Progress::Failed(fault::of(&error, idle.data()))
             }
         }
     }
@@ -275,32 +285,4 @@ fn yield_once() -> impl Future<Output = ()> + Send {
     core::future::poll_fn(move |_| {
         if core::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
     })
-}
-
-/// Raised at a tick: the slice is over its budget.
-#[derive(Debug)]
-struct OverBudget;
-
-impl core::fmt::Display for OverBudget {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.write_str("the slice is over its budget")
-    }
-}
-
-impl core::error::Error for OverBudget {}
-
-fn fault(error: &Error, memory_refusal: Option<&str>) -> Fault {
-    if error.is::<OverBudget>() {
-        return Fault::SliceBudget;
-    }
-    let text: String =
-        error.downcast_ref::<Trap>().map_or_else(|| format!("{error:#}"), ToString::to_string);
-    if let Some(refusal) = memory_refusal {
-        return Fault::Trap(format!("{text}; {refusal}"));
-    }
-    // What the pooling allocator and the system say when the kernel, not the daemon, has run out.
-    if text.contains("maximum concurrent") || text.contains("(os error 12)") {
-        return Fault::NoRoom(format!("this WOS is full: {text}"));
-    }
-    Fault::Trap(text)
 }

@@ -135,6 +135,8 @@ pub(super) type Slice =
 pub(super) trait Idle: Send {
     fn context(&mut self) -> &mut Context;
 
+    fn data(&self) -> &Data;
+
     /// Begins a call.
     fn enter(self: Box<Self>, call: Call) -> Slice;
 }
@@ -151,10 +153,15 @@ impl<C: Contract> Idle for IdleOf<C> {
         &mut self.store.data_mut().context
     }
 
+    fn data(&self) -> &Data {
+        self.store.data()
+    }
+
     fn enter(mut self: Box<Self>, call: Call) -> Slice {
         self.store.set_epoch_deadline(1);
         Box::pin(async move {
             let returned = self.invoke(call).await;
+            self.store.data_mut().end_slice();
             (self as Box<dyn Idle>, returned)
         })
     }

@@ -82,7 +82,10 @@ impl<E: Executor> Kernel<E> {
             Progress::Failed(fault) => {
                 drop(instance);
                 match fault {
-                    Fault::Trap(reason) => self.end(row, Outcome::Trap, reason),
+                    Fault::Trap(reason) => {
+                        let reason = format!("{}: {reason}", call.export().name());
+                        self.end(row, Outcome::Trap, reason);
+                    }
                     Fault::SliceBudget => {
                         let export = call.export().name();
                         let reason = format!("a call of {export} passed the slice budget");
@@ -129,6 +132,7 @@ impl<E: Executor> Kernel<E> {
                     behind_ns: process.behind_ns,
                     now_ns: process.on_its_clock_ns(now_ns),
                     is_question: matches!(call, Call::HealthCheck | Call::Metrics),
+                    is_init: call == Call::Init,
                     stop_deadline_ns: process.stops_at_ns().map(|at| process.on_its_clock_ns(at)),
                 });
                 process.slice_began_ns = now_ns;
