@@ -22,6 +22,9 @@ const STEPS: &[Step] = &[
     ("clippy", |run| {
         let warnings = ["--all-targets", "--", "-D", "warnings"];
         run.cargo("clippy", &[&["clippy"], EVERYTHING, &warnings].concat())?;
+        // A test that is run by `nightly` alone is none of all targets.
+        let nightly = ["--test", "languages", "--", "-D", "warnings"];
+        run.cargo("clippy-nightly", &[&["clippy"], EVERYTHING, &nightly].concat())?;
         // Without the manager's features, whatever only it uses is dead.
         let alone = ["clippy", "-p", "duende-fleets", "--", "-D", "warnings"];
         run.cargo("clippy-formats", &alone)
