@@ -11,12 +11,15 @@ use crate::image::{CachedImage, GoesOn, ImageError, Images, Settings};
 use super::error::CliError;
 use super::exit_code::ExitCode;
 
+/// An image, or why there is none.
+type Made = Result<Arc<CachedImage>, Arc<ImageError>>;
+
 /// Makes the images of these components. `goes_on` is called now and then meanwhile.
 pub(super) fn make(
     settings: Settings,
     paths: Vec<PathBuf>,
     goes_on: &mut dyn FnMut(),
-) -> Result<Vec<Result<Arc<CachedImage>, Arc<ImageError>>>, CliError> {
+) -> Result<Vec<Made>, CliError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
             CliError::other(ExitCode::Failure, format!("cannot wait for the compiler: {error}"))

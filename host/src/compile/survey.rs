@@ -52,7 +52,7 @@ pub(super) fn survey(component: &[u8]) -> Result<Survey, Refusal> {
     let mut open: Vec<bool> = Vec::new();
     for payload in Parser::new(0).parse_all(component) {
         let is_outermost = open.len() == 1;
-        match payload.map_err(malformed)? {
+        match payload.map_err(|error| malformed(&error))? {
             Payload::Version { encoding, .. } => {
                 let is_component = encoding == Encoding::Component;
                 if !is_component {
@@ -75,7 +75,7 @@ pub(super) fn survey(component: &[u8]) -> Result<Survey, Refusal> {
             Payload::FunctionSection(functions) => counts.functions.add(functions.count())?,
             Payload::MemorySection(memories) => {
                 for memory in memories {
-                    let memory = memory.map_err(malformed)?;
+                    let memory = memory.map_err(|error| malformed(&error))?;
                     let page_bytes =
                         memory.page_size_log2.map_or(PAGE_BYTES, |log| 1 << log.min(16));
                     found.memory_bytes = found
@@ -85,7 +85,7 @@ pub(super) fn survey(component: &[u8]) -> Result<Survey, Refusal> {
             }
             Payload::InstanceSection(instances) => counts.instances.add(instances.count())?,
             Payload::ComponentInstanceSection(instances) => {
-                counts.instances.add(instances.count())?
+                counts.instances.add(instances.count())?;
             }
             Payload::CoreTypeSection(types) => counts.items.add(types.count())?,
             Payload::ComponentTypeSection(types) => counts.items.add(types.count())?,
@@ -94,13 +94,17 @@ pub(super) fn survey(component: &[u8]) -> Result<Survey, Refusal> {
             Payload::ComponentImportSection(imports) => {
                 counts.items.add(imports.count())?;
                 for import in imports.into_iter().filter(|_| is_outermost) {
-                    found.imports.push(import.map_err(malformed)?.name.name.to_owned());
+                    found
+                        .imports
+                        .push(import.map_err(|error| malformed(&error))?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(exports) => {
                 counts.items.add(exports.count())?;
                 for export in exports.into_iter().filter(|_| is_outermost) {
-                    found.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                    found
+                        .exports
+                        .push(export.map_err(|error| malformed(&error))?.name.name.to_owned());
                 }
             }
             _ => {}
@@ -155,7 +159,7 @@ fn too_much(what: &str, count: u64, max: u64) -> Refusal {
     ))
 }
 
-fn malformed(error: BinaryReaderError) -> Refusal {
+fn malformed(error: &BinaryReaderError) -> Refusal {
     Refusal::Invalid(format!("{} (at byte {})", error.message(), error.offset()))
 }
 

@@ -1,3 +1,7 @@
+//! What each layer takes is tried by whoever wears it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;

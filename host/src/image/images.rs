@@ -193,9 +193,9 @@ impl Images {
             if looking.try_lock().is_err() {
                 goes_on(Progress::Shares { time: began.elapsed() });
             }
-            match timeout(PROGRESS_PERIOD, looking.clone().lock_owned()).await {
-                Ok(looks) => break looks,
-                Err(_) => {}
+            let looks = timeout(PROGRESS_PERIOD, looking.clone().lock_owned()).await;
+            if let Ok(looks) = looks {
+                break looks;
             }
         };
         let (found, content) = match self.look(path, &engine).await? {

@@ -1,5 +1,7 @@
 //! Daemons by hand that call WASI in `init`, in a kernel.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use alloc::{
     format,
     string::{String, ToString},
