@@ -27,7 +27,7 @@ fn bad_components() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let whole = fs::read(artifact("log-sentinel")).unwrap();
     let cut = |at: usize| whole[..at].to_vec();
     let lifecycle = "duende:daemon/lifecycle@0.1.0";
-    let sockets = "(import \"wasi:sockets/tcp@0.2.0\" (instance))";
+    let sockets = "(import \"wasi:sockets/tcp@0.3.0\" (instance))";
     vec![
         ("empty", Vec::new(), "not a WebAssembly file"),
         ("text", b"#!/bin/sh\necho hello\n".to_vec(), "not a WebAssembly file"),
@@ -40,7 +40,7 @@ fn bad_components() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("core-module", wat("(module (func (export \"run\")))"), "a core module, not a component"),
         ("other-world", exporting("wasi:cli/run@0.2.0", ""), "another world"),
         ("newer-contract", exporting("duende:daemon/lifecycle@0.3.0", ""), "lifecycle@0.3.0"),
-        ("not-offered", exporting(lifecycle, sockets), "wasi:sockets/tcp@0.2.0"),
+        ("not-offered", exporting(lifecycle, sockets), "wasi:sockets/tcp@0.3.0"),
         ("other-types", exporting(lifecycle, ""), "do not fit the contract 0.1: lifecycle"),
     ]
 }
@@ -191,7 +191,7 @@ const FAILURES: [(&str, &str, &str); 12] = [
     ("crash", "shutdown", "unreachable"),
     ("crash", "health-check", "unreachable"),
     ("crash", "metrics", "unreachable"),
-    ("hang", "init", "budget"),
+    ("hang", "init", "not ready within 1 s"),
     ("hang", "run", "budget"),
     ("hang", "shutdown", "budget"),
     ("hang", "health-check", "budget"),
@@ -211,7 +211,8 @@ fn whatever_a_daemon_does_the_others_are_unharmed() {
     let name = |mode: &str, verb: &str| format!("{mode}-{verb}");
     for (mode, verb, _) in FAILURES {
         let rest = format!(
-            "grant = [\"log\"]\nslice_budget = \"100ms\"\n[daemon.limits]\nmemory_bytes = \"4MiB\"\n\
+            "grant = [\"log\"]\nslice_budget = \"100ms\"\nstart_timeout = \"1s\"\nstop_grace = \"100ms\"\n\
+             [daemon.limits]\nmemory_bytes = \"4MiB\"\n\
              [daemon.health]\nperiod = \"50ms\"\n\
              [daemon.restart]\nlimit = 2\nbackoff_initial = \"1ms\"\nbackoff_max = \"1ms\"\n\
              [daemon.config]\nmode = \"{mode}\"\nverb = \"{verb}\"\n"

@@ -1,7 +1,11 @@
 //! Daemons in other languages than ours, from their compilers to a fleet. `cargo xtask nightly` runs it:
 //! what it needs, `cargo xtask guests --all` fetches and builds, which takes a minute or two.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "what can't be done fails the test that wanted it")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what can't be done fails the test that wanted it"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 
 use crate::config::DAEMONS_MAX;
+use crate::confine::Layer;
 use crate::platform::Surroundings;
 use crate::worker::components_within;
 
@@ -210,6 +211,49 @@ pub(super) fn engine(probes: &Probes<'_>) -> Check {
     Check::new(NAME, Verdict::Limited, finding)
         .means(means)
         .way_out("raise `ulimit -v`, if it is set")
+}
+
+/// What keeps a component from the rest of this machine, beside the engine.
+pub(super) fn confinement(probes: &Probes<'_>) -> Check {
+    const NAME: &str = "confinement";
+    let layers = match (probes.layers)() {
+        Ok(layers) => layers,
+        Err(error) => {
+            return Check::new(NAME, Verdict::Missing, error)
+                .means("components are neither compiled nor run")
+                .way_out("see the check `engine`");
+        }
+    };
+    let missing: Vec<String> = layers
+        .iter()
+        .filter_map(|(name, layer)| match layer {
+            Layer::Missing(why) => Some(format!("{name} ({why})")),
+            Layer::Full | Layer::Partly => None,
+        })
+        .collect();
+    let there: Vec<String> = layers
+        .iter()
+        .filter_map(|(name, layer)| match layer {
+            Layer::Full => Some(name.clone()),
+            Layer::Partly => Some(format!("{name} in part")),
+            Layer::Missing(_) => None,
+        })
+        .collect();
+    let there = there.join(", ");
+    let means = "the processes that compile and run components have no more than they need";
+    if !missing.is_empty() {
+        let finding = format!("without {}; {there}", missing.join(", "));
+        return Check::new(NAME, Verdict::Limited, finding)
+            .means("a component that escapes the engine finds more than it should")
+            .way_out("use a newer kernel");
+    }
+    let is_full = layers.iter().all(|(_, layer)| *layer == Layer::Full);
+    if is_full {
+        return Check::new(NAME, Verdict::Ok, there).means(means);
+    }
+    Check::new(NAME, Verdict::Limited, there)
+        .means("what an older kernel has of it is in force")
+        .way_out("use a newer kernel")
 }
 
 /// Descriptors per process.

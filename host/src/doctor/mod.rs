@@ -16,6 +16,8 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 
 use crate::cli::output::{Colour, paint};
+use crate::confine::Layers;
+use crate::image::Engine;
 use crate::platform::{Surroundings, detect};
 use crate::worker::Engines;
 
@@ -126,6 +128,8 @@ pub struct Probes<'p> {
     pub connect: &'p dyn Fn(&Path) -> bool,
     /// Why a worker of so many components has no guarded engine, if it has none; or why it has none at all.
     pub engine: &'p dyn Fn(u32) -> Result<Option<String>, String>,
+    /// What confines a process that meets a component, as one of ours that tried says.
+    pub layers: &'p dyn Fn() -> Result<Layers, String>,
 }
 
 /// Looks at this machine.
@@ -142,7 +146,12 @@ pub fn examine(surroundings: &Surroundings) -> Report {
         Ok(engines) => Ok(engines.reason().map(str::to_owned)),
         Err(error) => Err(format!("{error:#}")),
     };
-    examine_with(surroundings, &Probes { run: &run, connect: &connect, engine: &engine })
+    let layers = || match Engine::ask(None, 1) {
+        Ok(engine) => Ok(engine.layers),
+        Err(error) => Err(error.to_string()),
+    };
+    let probes = Probes { run: &run, connect: &connect, engine: &engine, layers: &layers };
+    examine_with(surroundings, &probes)
 }
 
 /// As [`examine`], by other means.
@@ -159,6 +168,7 @@ pub fn examine_with(surroundings: &Surroundings, probes: &Probes<'_>) -> Report 
     checks.extend(tools::container_engines(surroundings, probes));
     checks.extend([
         kernel::engine(probes),
+        kernel::confinement(probes),
         kernel::max_map_count(surroundings),
         kernel::open_files(surroundings),
         tools::runtime_dir(surroundings),
@@ -174,6 +184,7 @@ pub fn examine_with(surroundings: &Surroundings, probes: &Probes<'_>) -> Report 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confine::Layer;
 
     /// A machine made of files and variables.
     struct Machine {
@@ -218,7 +229,7 @@ mod tests {
         };
         let connect = |path: &Path| path == machine.surroundings.path(socket);
         let engine = |_| Ok(None);
-        let probes = Probes { run: &run, connect: &connect, engine: &engine };
+        let probes = Probes { run: &run, connect: &connect, engine: &engine, layers: &full };
         let report = examine_with(&machine.surroundings, &probes);
         let found = report.checks.iter().find(|check| check.name == name).expect("check");
         assert_eq!(found.verdict, expected.0, "{found:?}");
@@ -226,6 +237,32 @@ mod tests {
         let needs_way_out = matches!(found.verdict, Verdict::Limited | Verdict::Missing);
         assert!(!needs_way_out || !found.way_out.is_empty(), "{found:?}");
         assert!(!found.meaning.is_empty(), "{found:?}");
+    }
+
+    fn full() -> Result<Layers, String> {
+        Ok(vec![("seccomp".to_owned(), Layer::Full)])
+    }
+
+    #[test]
+    fn a_layer_that_is_missing_is_named() {
+        let missing = || Layer::Missing("no Landlock in this kernel".to_owned());
+        for (layer, verdict, words) in [
+            (Layer::Full, Verdict::Ok, "landlock, seccomp"),
+            (Layer::Partly, Verdict::Limited, "landlock in part, seccomp"),
+            (missing(), Verdict::Limited, "without landlock (no Landlock in this kernel); seccomp"),
+        ] {
+            let layers = || {
+                Ok(vec![
+                    ("landlock".to_owned(), layer.clone()),
+                    ("seccomp".to_owned(), Layer::Full),
+                ])
+            };
+            let engine = |_| Ok(None);
+            let probes =
+                Probes { run: &|_, _| None, connect: &|_| false, engine: &engine, layers: &layers };
+            let found = kernel::confinement(&probes);
+            assert_eq!((found.verdict, found.finding.as_str()), (verdict, words), "{found:?}");
+        }
     }
 
     #[test]
@@ -241,7 +278,8 @@ mod tests {
             (0, Verdict::Limited, "checked:"),
         ] {
             let engine = fitting(most);
-            let probes = Probes { run: &|_, _| None, connect: &|_| false, engine: &engine };
+            let probes =
+                Probes { run: &|_, _| None, connect: &|_| false, engine: &engine, layers: &full };
             let found = kernel::engine(&probes);
             assert_eq!(found.verdict, verdict, "{found:?}");
             assert!(found.finding.starts_with(finding), "{found:?}");
