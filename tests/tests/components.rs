@@ -423,3 +423,59 @@ fn who_ends_its_worker_twice_is_held_alone() {
     fleet.wait_state("guilty", "running");
     fleet.down();
 }
+
+/// A daemon with any byte changed is a component or is refused; nobody crashes of it, and those that are still
+/// components do to others what any daemon may.
+#[test]
+fn any_damage_is_refused_or_runs() {
+    let mut fleet = Fleet::new("damage", "");
+    let whole = daemon_with("");
+    let mut random = 0x2545_f491_u64;
+    let mut below = |most: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % u64::try_from(most).unwrap()).unwrap()
+    };
+    let files: Vec<PathBuf> = (0..300)
+        .map(|index| {
+            let mut bytes = whole.clone();
+            for _ in 0..=below(3) {
+                let at = 8 + below(bytes.len() - 8);
+                bytes[at] = u8::try_from(below(256)).unwrap();
+            }
+            let file = fleet.home().join(format!("{index}.wasm"));
+            fs::write(&file, bytes).unwrap();
+            file
+        })
+        .collect();
+    let mut command = duende(fleet.home());
+    command.args(["--json", "compile"]).args(&files);
+    let outcome = Outcome::of(command.env("DUENDE_CACHE_DIR", fleet.home().join("cache")));
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let said: serde_json::Value = outcome.json();
+    let mut daemons = component("bystander", "flaky", "[daemon.config]\ninterval_ms = 10");
+    let mut sound = 0;
+    for (image, file) in said["images"].as_array().unwrap().iter().zip(&files) {
+        let Some(error) = image["error"].as_str() else {
+            sound += 1;
+            daemons += &image_at(
+                &format!("d{sound}"),
+                file,
+                "restart.policy = \"never\"\nstart_timeout = \"2s\"",
+            );
+            continue;
+        };
+        assert!(!error.contains("please report"), "{error}");
+    }
+    assert!((10..290).contains(&sound), "{sound} of 300 are components");
+    fleet.configure(&daemons);
+    start_afresh(&mut fleet);
+    let worker = fleet.wait_state("bystander", "running").worker_pid;
+    for index in 1..=sound {
+        fleet.wait_row(&format!("d{index}"), |row| row.state == "running" || row.state == "failed");
+    }
+    let bystander = fleet.row("bystander");
+    assert_eq!((bystander.incarnation, bystander.worker_pid), (1, worker));
+    fleet.down();
+}
