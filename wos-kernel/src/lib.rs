@@ -19,6 +19,42 @@
 //!    and the bound on open slices.
 //!
 //! The same crate is hosted by `duende wos-worker` and, without `std`, boots on bare metal.
+//!
+//! # What a syscall means
+//!
+//! A syscall is a function of the contract (`wit/daemon.wit`). None blocks: what would wait ends the slice.
+//!
+//! | kind | functions | takes effect | if the slice does not return |
+//! |---|---|---|---|
+//! | reads | `state.get`, `keys`, `entries`; `config`, `context`, `slice` | at once; `state` shows the slice's own writes | nothing was changed |
+//! | writes | `state.set`, `delete`; `metric`; `channel.reject` | with the slice's return, all together | they never were |
+//! | receives | `channel.receive` | with the slice's return | the same messages come again, with a higher attempt |
+//! | says | `log`, what is printed through WASI | at once | it stays said: it is what is known of the end |
+//! | asks the machine | `clock`, `entropy` | at once | |
+//!
+//! An error has changed nothing, and is one of `denied`, `not-found`, `invalid`, `too-large`, `quota-exceeded`
+//! and `other` ([`SyscallError`]). Every limit is a number in [`limits`], and passing it is an error value; so
+//! is passing a quota, but for linear memory, where the instruction that asks for it is told -1. In `health-check` and `metrics` what
+//! writes or receives is refused. WASI 0.2 is served over the same functions (`engine::wasi`).
+//!
+//! # Who attacks
+//!
+//! The daemon does: its code, and every value that it passes or returns. What it is worth to it, and what stands
+//! against that:
+//!
+//! | it wants | against it | tried by |
+//! |---|---|---|
+//! | what it was not granted | a capability for each interface and channel, looked up before anything else (`authority`) | `context::tests` |
+//! | others' memory | the engine's bounds of memories and tables; canonical-ABI values that lie are traps | `tests/tests/bad_input.rs`, `engine::wasi::tests` |
+//! | all of the processor | slices end at ticks, by level and aging; a budget for each slice; places for more urgent ones (`kernel::places`) | `kernel::tests::turns` |
+//! | all of the memory | quotas in a tree: its own, and the whole kernel's (`quota`) | `kernel::tests::pressure` |
+//! | to flood | bounded rings and inboxes: lines are dropped and counted, messages wait with their sender | `log_ring::tests`, `inbox` |
+//! | to be another | its address is the kernel's, and no argument | `kernel::tests` |
+//! | to take the kernel down | no panic is reachable; a broken invariant halts it with its last words, and others come back from what they committed | `kernel::tests`, `duende_core`'s simulator |
+//! | the machine | the kernel has none: it opens nothing, and the process that hosts it gives up what it does not need (`duende::confine`) | `confine::tests` |
+//!
+//! Not defended against here: a bug of the engine or its compiler that lets code out of its memory. Then the
+//! host's walls are what is left.
 
 extern crate alloc;
 #[cfg(test)]
