@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use crate::guests::copy_if_changed;
 use crate::shell::{self, Error, at, say};
 use crate::tools;
-use crate::wasm::{Toolchain, WASM32};
+use crate::wasm::{Target, Toolchain, WASIP1, WASM32};
 
 /// The oldest node that runs componentize-js.
 const NODE_MAJOR_MIN: u32 = 20;
@@ -22,15 +22,15 @@ const NODE_MAJOR_MIN: u32 = 20;
 /// What of C's bindings `duende new` writes, and of which contract it is.
 const BINDINGS: [&str; 4] = ["daemon.c", "daemon.h", "daemon_component_type.o", "daemon.wit.b3"];
 
-/// What of JavaScript's runtime is left out: all that would be WASI, which no daemon is granted.
-const LEFT_OUT: [&str; 5] = ["random", "stdio", "clocks", "http", "fetch-event"];
+/// What of JavaScript's runtime is left out: no daemon is granted HTTP.
+const LEFT_OUT: [&str; 2] = ["http", "fetch-event"];
 
 /// Builds all of them and returns their paths.
 pub(crate) fn build() -> Result<Vec<PathBuf>, Error> {
     let places = Places::new()?;
     Ok(vec![
-        rust(&places, "tally-rust")?,
-        rust(&places, "tally-std")?,
+        rust(&places, "tally-rust", WASM32)?,
+        rust(&places, "tally-std", WASIP1)?,
         c(&places)?,
         javascript(&places)?,
         python(&places)?,
@@ -70,11 +70,11 @@ impl Places {
 }
 
 /// Rust: a package of the workspace `guests/tally`.
-fn rust(places: &Places, package: &str) -> Result<PathBuf, Error> {
-    let mut cargo = Toolchain::prepare(WASM32)?.cargo("build")?;
+fn rust(places: &Places, package: &str, target: Target) -> Result<PathBuf, Error> {
+    let mut cargo = Toolchain::prepare(target)?.cargo("build")?;
     cargo.args(["--quiet", "--lib", "--locked", "-p", package, "--manifest-path"]);
     shell::run(cargo.arg(places.sources.join("Cargo.toml")))?;
-    let built = shell::target_dir().join("guests").join(WASM32.triple).join("guest");
+    let built = shell::target_dir().join("guests").join(target.triple).join("guest");
     let built = built.join(format!("{}.wasm", package.replace('-', "_")));
     places.keep(&built, package.trim_start_matches("tally-"))
 }
@@ -149,7 +149,7 @@ fn python(places: &Places) -> Result<PathBuf, Error> {
     let built = project.join("tally.wasm");
     let mut build = pip.python();
     build.arg(pip.folder.join("bin/componentize-py")).arg("--quiet").arg("-d").arg(&places.wit);
-    build.args(["-w", "daemon", "componentize", "--stub-wasi", "tally", "-p"]);
+    build.args(["-w", "daemon", "componentize", "tally", "-p"]);
     shell::run(build.arg(&project).arg("-o").arg(&built))?;
     places.keep(&built, "python")
 }

@@ -38,6 +38,10 @@ pub(crate) const WASM32: Target = Target {
     whole_program: false,
 };
 
+/// What `std` of guests reaches the outside with WASI in: the linker makes that of the component model of it.
+pub(crate) const WASIP1: Target =
+    Target { triple: "wasm32-wasip1", standard_library: "std,panic_abort", whole_program: false };
+
 /// A Cortex-M4 or M7 with an FPU: no operating system, `core` only.
 pub(crate) const THUMBV7EM: Target =
     Target { triple: "thumbv7em-none-eabihf", standard_library: "core", whole_program: true };
@@ -49,6 +53,9 @@ const PACKAGES: Wanted = Wanted {
     beside: &["libstd-rust-web-"],
     version_min: "1.95",
 };
+
+/// The C library that `std` for WASI is linked with. Rustup's target brings its own.
+const WASI_LIBC: Wanted = Wanted { packages: &["wasi-libc"], beside: &[], version_min: "" };
 
 /// The oldest Rust that compiles this workspace (1.`MINOR`), as above and in the top-level Cargo.toml.
 const RUST_MINOR_MIN: u32 = 95;
@@ -226,6 +233,17 @@ impl Toolchain {
             let (component, wasm_ld) = self.active.component_linkers()?;
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", component);
             flags.push(format!("-Clink-arg=--wasm-ld-path={}", wasm_ld.display()));
+        }
+        if self.target == WASIP1 {
+            let (component, wasm_ld) = self.active.component_linkers()?;
+            cargo.env("CARGO_TARGET_WASM32_WASIP1_LINKER", component);
+            flags.push(format!("-Clink-arg=--wasm-ld-path={}", wasm_ld.display()));
+            if self.debian.is_some() {
+                let library = Unpacked::prepare(&WASI_LIBC)?.path("usr/lib/wasm32-wasi");
+                flags.extend(["-Clink-self-contained=no", "-Clink-arg=-lc"].map(str::to_owned));
+                flags.push(format!("-Lnative={}", library.display()));
+                flags.push(format!("-Clink-arg={}", library.join("crt1-reactor.o").display()));
+            }
         }
         if self.target == THUMBV7EM {
             cargo.env("CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER", self.active.linker()?);

@@ -89,7 +89,7 @@ impl Language {
             Self::Js => &["npm install", "npm run build"],
             Self::Python => &[
                 "pip install -r requirements.txt",
-                "componentize-py -d wit -w daemon componentize --stub-wasi app -o {{wasm}}",
+                "componentize-py -d wit -w daemon componentize app -o {{wasm}}",
             ],
         }
     }

@@ -33,8 +33,9 @@ pub enum ImageError {
     },
     /// It is a core module.
     #[error(
-        "{path}: a core module, not a component: link it with wasm-component-ld, as `duende new` sets it up \
-         (docs/languages), or make a component of it with `wasm-tools component new`"
+        "{path}: a core module, not a component; in Rust, .cargo/config.toml needs below \
+         [target.wasm32-unknown-unknown] the line linker = \"wasm-component-ld\", as duende new writes it; of another \
+         language's core module wasm-tools component new or jco new makes a component (docs/languages.md)"
     )]
     CoreModule {
         /// The file.

@@ -6,7 +6,7 @@ const { component } = await componentize({
   sourcePath: 'daemon.js',
   witPath: 'wit/daemon.wit',
   worldName: 'daemon',
-  // What would be WASI, which no daemon is granted.
-  disableFeatures: ['random', 'stdio', 'clocks', 'http', 'fetch-event'],
+  // No daemon is granted HTTP.
+  disableFeatures: ['http', 'fetch-event'],
 });
 await writeFile('{{wasm}}', component);
