@@ -39,7 +39,7 @@ impl Lines {
         }
     }
 
-    /// The last line that was not empty, of this slice.
+    /// The last line that tells something, of this slice.
     pub(super) fn take_last(&mut self) -> Option<String> {
         self.last.take()
     }
@@ -49,11 +49,25 @@ impl Lines {
         let mut text = String::from_utf8_lossy(bytes).into_owned();
         // Each byte that is no text becomes three.
         text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-        if !text.trim().is_empty() {
+        if tells(&text) {
             self.last = Some(text.clone());
         }
         line(text);
     }
+}
+
+/// Whether a line may be why a slice failed. Standard libraries say more after that: frames of a stack, which
+/// are indented, and what they do next.
+fn tells(line: &str) -> bool {
+    const AFTERWARDS: [&str; 4] = [
+        "note: run with `RUST_BACKTRACE",
+        "note: Some details are omitted",
+        "Stack:",
+        "Redirecting call to abort()",
+    ];
+    !line.trim().is_empty()
+        && !line.starts_with(char::is_whitespace)
+        && !AFTERWARDS.iter().any(|words| line.starts_with(words))
 }
 
 /// Where a piece of at most [`TEXT_BYTES_MAX`] bytes ends, not within a character if there is another place.
@@ -91,7 +105,14 @@ mod tests {
         ] {
             assert_eq!(lines(writes).0, expected);
         }
-        assert_eq!(lines(&[b"panicked\n\n  \n"]).1, Some("panicked".to_string()));
+        for after in [
+            "\n  \n",
+            "Stack:\n  f@x.js:1\nRedirecting call to abort() to x",
+            "note: run with `RUST_BACKTRACE=1`",
+        ] {
+            let text = alloc::format!("first\npanicked\n{after}");
+            assert_eq!(lines(&[text.as_bytes()]).1, Some("panicked".to_string()));
+        }
     }
 
     proptest! {
