@@ -393,7 +393,7 @@ fn who_ends_its_worker_twice_is_held_alone() {
     let daemons = component("guilty", "flaky", hang) + &component("bystander", "flaky", "");
     let mut fleet = Fleet::new("held", &daemons);
     fleet.start();
-    let kill = |fleet: &Fleet, incarnation: u32| {
+    let kill = |fleet: &Fleet, incarnation: u32, signal: Signal| {
         let runs = |name: &str| {
             fleet.wait_row(name, |row| {
                 row.state == "running" && row.incarnation == incarnation && row.worker_pid.is_some()
@@ -406,10 +406,20 @@ fn who_ends_its_worker_twice_is_held_alone() {
         wait_for("a slice", || {
             (worker.processor_time() > before + Duration::from_millis(50)).then_some(())
         });
-        let _ = worker.kill();
+        worker.signal(signal);
+        assert!(worker.ends_within(Duration::from_secs(5)));
     };
-    kill(&fleet, 1);
-    kill(&fleet, 2);
+    // Somebody else's doing, as often as they like; then a crash, and another one.
+    for (incarnation, signal) in (1..).zip([
+        Signal::KILL,
+        Signal::KILL,
+        Signal::TERM,
+        Signal::ABORT,
+        Signal::KILL,
+        Signal::ABORT,
+    ]) {
+        kill(&fleet, incarnation, signal);
+    }
     let row = fleet.wait_state("guilty", "held");
     assert!(
         row.detail.contains("while a slice of it was open, for the second time"),
@@ -417,7 +427,7 @@ fn who_ends_its_worker_twice_is_held_alone() {
         row.detail
     );
     let bystander = fleet.wait_state("bystander", "running");
-    assert_eq!(bystander.incarnation, 3);
+    assert_eq!(bystander.incarnation, 7);
     assert!(fleet.events().iter().any(|event| event.is("guilty", "held")));
     assert_eq!(fleet.run(&["restart", "guilty"]).code, Some(0));
     fleet.wait_state("guilty", "running");

@@ -4,10 +4,13 @@ use std::{
     env, io,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt as _},
+        },
     },
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, ExitStatus, Stdio},
     sync::Arc,
 };
 
@@ -28,6 +31,9 @@ pub(super) struct WorkerProcess {
     pub(super) peer: Peer,
     images: OwnedFd,
     mark: MarkFile,
+    /// How many processes the system had killed for want of memory when it was started.
+    oom_kills: Option<u64>,
+    ended: Option<ExitStatus>,
     child: Child,
     printed: Printed,
     _own: Own,
@@ -46,6 +52,7 @@ impl WorkerProcess {
         let (ours, theirs) = UnixStream::pair()?;
         let (images_to, images_from) = handover::pair()?;
         let mark = MarkFile::new()?;
+        let oom_kills = oom_kills();
         handover::give_mark(images_to.as_fd(), &mark)?;
         let (stderr, printed) = printed::to_log(log_path);
         let child = platform::own_command()
@@ -60,12 +67,28 @@ impl WorkerProcess {
             .spawn()?;
         let own = Own::register(child.id());
         let peer = Peer::connect(id, false, ours, store, news)?;
-        Ok(Self { peer, images: images_to, mark, child, printed, _own: own })
+        Ok(Self {
+            peer,
+            images: images_to,
+            mark,
+            oom_kills,
+            ended: None,
+            child,
+            printed,
+            _own: own,
+        })
     }
 
-    /// Whose slice is open; of one that has ended, whose was.
-    pub(super) fn open_slice(&self) -> Option<Address> {
-        self.mark.open()
+    /// Whose slice was open when it ended, if that can have been why: somebody who kills a worker is no slice,
+    /// but for the system that had no memory.
+    pub(super) fn ended_by(&self) -> Option<Address> {
+        let signal = self.ended.and_then(|status| status.signal());
+        let is_from_outside = match signal {
+            Some(libc::SIGKILL) => self.oom_kills == oom_kills(),
+            Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => true,
+            _ => false,
+        };
+        self.mark.open().filter(|_| !is_from_outside)
     }
 
     /// Hands over the image of a daemon that is described next.
@@ -89,6 +112,13 @@ impl WorkerProcess {
 
     /// How it ended, if it has.
     pub(super) fn try_reap(&mut self) -> io::Result<Option<String>> {
-        Ok(self.child.try_wait()?.map(|status| status.to_string()))
+        self.ended = self.child.try_wait()?;
+        Ok(self.ended.map(|status| status.to_string()))
     }
+}
+
+/// How many processes the system has killed for want of memory, of the machine or of a group, since it was booted.
+fn oom_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }

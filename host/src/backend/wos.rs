@@ -238,7 +238,7 @@ impl Wos {
 /// was open.
 async fn bury(mut worker: WorkerProcess, time: Duration) -> (String, Option<Address>) {
     let how = reap(&mut worker, time).await;
-    (how, worker.open_slice())
+    (how, worker.ended_by())
 }
 
 async fn reap(worker: &mut WorkerProcess, time: Duration) -> String {

@@ -17,7 +17,9 @@ use bytesize::ByteSize;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{
+        Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+    },
 };
 
 use super::{CompileLimits, Refusal, Survey, Verdict, process::arguments};
@@ -61,6 +63,15 @@ impl CompileError {
     }
 }
 
+/// A compilation that is under way.
+struct UnderWay(Running);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.lock().under_way -= 1;
+    }
+}
+
 /// Compiles components, each in a process of its own.
 #[derive(Clone, Debug)]
 pub struct Compiler {
@@ -77,6 +88,8 @@ pub struct Running(Arc<Mutex<Processes>>);
 #[derive(Debug, Default)]
 struct Processes {
     pidfds: Vec<Arc<OwnedFd>>,
+    /// Compilations, from before their process is there until after it is gone.
+    under_way: usize,
     is_over: bool,
 }
 
@@ -89,6 +102,22 @@ impl Running {
             // One that has ended by itself is as good.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }
+    }
+
+    /// Whether no process is left.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().under_way == 0
+    }
+
+    /// A compilation begins, unless it is over.
+    fn enter(&self) -> io::Result<UnderWay> {
+        let mut processes = self.lock();
+        if processes.is_over {
+            return Err(io::Error::other("nobody needs it any more"));
+        }
+        processes.under_way += 1;
+        Ok(UnderWay(self.clone()))
     }
 
     /// One more, unless it is over.
@@ -133,6 +162,7 @@ impl Compiler {
         component: &[u8],
         mut goes_on: impl FnMut(Duration),
     ) -> Result<(Survey, Vec<u8>), CompileError> {
+        let _under_way = self.running.enter()?;
         let input = sealed(component)?;
         let mut output =
             File::from(memfd_create("duende-code", MemfdFlags::CLOEXEC).map_err(io::Error::from)?);
@@ -150,6 +180,7 @@ impl Compiler {
             .stdout(Stdio::from(output.try_clone()?))
             .stderr(Stdio::from(words.try_clone()?))
             .process_group(0);
+        ends_with_this_process(&mut command);
         let (mut child, _own) = Own::spawn(&mut command)?;
         let ended = pidfd(&child).and_then(|pidfd| {
             self.running.begin(&pidfd)?;
@@ -215,6 +246,23 @@ impl Compiler {
             _ if words.is_empty() => CompileError::Failed { how: status.to_string() },
             _ => CompileError::Failed { how: format!("{status}: {words}") },
         }
+    }
+}
+
+/// It ends when this process does: nobody else wants to know.
+fn ends_with_this_process(command: &mut Command) {
+    let own = std::process::id();
+    // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // It may be gone already.
+            if std::os::unix::process::parent_id() == own {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::ESRCH))
+            }
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wasmtime::{Engine, component::Component};
 use wos_kernel::engine::{ContractError, ImageLinker};
 
@@ -88,9 +88,6 @@ pub fn main() -> Result<(), CompileProcessError> {
     }
     let (profile, limits) = read_arguments(&words).ok_or(CompileProcessError::NotStartedByUs)?;
     let system = |what| move |source| CompileProcessError::System { what, source };
-    // Whoever asked is gone: nobody wants to know. It may be so already.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| system("cannot be bound to its asker")(error.into()))?;
     // Who is started by hand has a terminal or a pipe there.
     let is_ours = |fd: &dyn AsFd| {
         rustix::fs::fstat(fd.as_fd()).is_ok_and(|stat| {

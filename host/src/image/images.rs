@@ -174,6 +174,12 @@ impl Images {
         self.0.running.end();
     }
 
+    /// Whether nothing is being compiled.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.running.is_idle()
+    }
+
     /// Where the images lie.
     #[must_use]
     pub fn dirs(&self) -> &[PathBuf] {

@@ -14,7 +14,7 @@
 //! 6. A place that is lost takes what ran in it, and charges nobody: each is `Lost`.
 //! 7. What an image takes to be made is not the start of a daemon: the time of that begins, once more, with
 //!    each word of it, and when it is there (`tests::start_time_begins_when_the_image_is_there`).
-//! 8. A daemon whose slice was open when its place died, twice without a stable run between, is held until an
+//! 8. A daemon whose slice was open when its place died, not by a signal from outside, twice without a stable run between, is held until an
 //!    operator starts it: alone, so that what it does to its place is done to the others no more
 //!    (`tests::who_ends_its_place_twice_is_held_alone`).
 

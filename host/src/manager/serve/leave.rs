@@ -1,7 +1,7 @@
 //! What is left to do once a fleet is over: the places end, what is open is closed, the socket last.
 //! Each step has a time after which the next one comes all the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use duende_core::wire::link::LogLevel;
 
@@ -10,6 +10,9 @@ use crate::control::protocol::EventKind;
 
 /// How long a store may take to write what it has; a disk that does not answer holds up nobody's end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a compiler that was killed may take to be gone, and how often it is looked for.
+const COMPILER_TIMEOUT: Duration = Duration::from_secs(1);
+const COMPILER_PERIOD: Duration = Duration::from_millis(5);
 /// How long a client may take to hear that everything has ended.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -20,6 +23,10 @@ impl Manager {
             self.journal.say(LogLevel::Warn, &line);
         }
         self.images.end();
+        let until = Instant::now() + COMPILER_TIMEOUT;
+        while !self.images.is_idle() && Instant::now() < until {
+            tokio::time::sleep(COMPILER_PERIOD).await;
+        }
         let closed = self.store.close(CLOSE_TIMEOUT).await;
         if let Err(error) = &closed {
             let text = error.to_string();
